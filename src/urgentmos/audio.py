@@ -1,0 +1,299 @@
+"""Any recording -> mono float32 at the rate that is asked for, by one policy.
+
+The policy, for every command and every model: channels are averaged; resampling is soxr HQ; nothing is trimmed; the
+level stays as it is. What cannot be heard (missing, empty, undecodable, cut off, non-finite) raises AudioError, whose
+sentence becomes the reason in the clip's row. What can be heard but deserves a word (silence, clipping, a band-limited
+file that was upsampled) is a warning.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from urgentmos.errors import AudioError, UsageError
+
+AV_SUFFIXES = frozenset({".m4a", ".mp4", ".aac", ".amr", ".webm", ".mka", ".wma", ".3gp"})
+AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".au", ".caf", ".w64", ".rf64"}) | AV_SUFFIXES
+
+SILENCE_RMS = 1e-4  # -80 dBFS: below it a clip counts as silent
+CLIPPED_SHARE_WARNING = 1e-3
+BAND_LIMIT_DB = 70.0  # below the strongest band by more than this, a band counts as empty
+BAND_LIMITED_SHARE = 0.6  # of the Nyquist frequency; natural speech recorded at its rate reaches further
+MIN_RATE, MAX_RATE = 1_000, 768_000
+ANALYSIS_FRAME = 1024
+ANALYSIS_FRAMES_MAX = 4096  # spread over the clip, so that a two-hour file costs no more than four minutes
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What one decoding tells about a recording besides its samples."""
+
+    rate: int  # Hz, of the file
+    channels: int
+    n_samples: int  # a channel, at `rate`
+    peak: float  # largest |x| after averaging the channels
+    rms: float
+    clipped_share: float  # of samples in flat runs at the clip's own peak
+    bandwidth: float  # Hz; above it the long-term spectrum is empty
+    note: str = ""  # what the decoder had to mend
+
+    @property
+    def duration(self) -> float:
+        """Seconds."""
+        return self.n_samples / self.rate
+
+    @property
+    def silent(self) -> bool:
+        return self.rms < SILENCE_RMS
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences for the clip's row; none for an ordinary recording."""
+        if self.silent:
+            said = [f"silence: the level is {_decibels(self.rms)}"]
+        else:
+            said = []
+            if self.clipped_share > CLIPPED_SHARE_WARNING:
+                said.append(f"clipping: {self.clipped_share:.1%} of the samples lie flat at the peak")
+            if self.bandwidth < BAND_LIMITED_SHARE * self.rate / 2:
+                said.append(f"band-limited: nothing above {self.bandwidth / 1000:.1f} kHz in a {self.rate / 1000:g} kHz file")
+        return tuple([*said, self.note] if self.note else said)
+
+
+@dataclass(frozen=True)
+class Audio:
+    """One recording, ready to be heard."""
+
+    wave: np.ndarray  # (T,) float32, mono
+    rate: int  # Hz, of `wave`
+    info: AudioInfo  # about the recording as it was found
+
+
+class Batch(NamedTuple):
+    """Clips of one rate side by side. Audio never travels without its length."""
+
+    wave: np.ndarray  # (B, T) float32, zero-padded right
+    n_samples: np.ndarray  # (B,) int64
+    ids: list[str]
+
+
+def load(source: str | os.PathLike[str] | np.ndarray | Sequence[float], rate: int | None = None, *, sample_rate: int | None = None) -> Audio:
+    """A path, or samples with their `sample_rate` -> mono at `rate` (None: the recording's own).
+
+    Samples are (T,) or (C, T) or (T, C) with C < T; integers are scaled to +-1. Raises AudioError if the recording
+    cannot be heard, UsageError if samples come without a sensible rate.
+    """
+    if isinstance(source, str | os.PathLike):
+        samples, file_rate, note = decode(source)
+        name = os.fspath(source)
+    else:
+        samples, file_rate, note, name = as_samples(source), check_rate(sample_rate), "", "the array"
+    if samples.shape[0] == 0:
+        raise AudioError(f"{name} holds no samples. Record or export it again")
+    if not np.isfinite(samples).all():
+        raise AudioError(f"{name} holds {int((~np.isfinite(samples)).sum())} samples that are NaN or infinite. Export it again")
+    wave = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float64).astype(np.float32)
+    wave = np.ascontiguousarray(wave)
+    info = describe(wave, file_rate, channels=samples.shape[1], note=note)
+    return Audio(resample(wave, file_rate, rate or file_rate), rate or file_rate, info)
+
+
+def resample(wave: np.ndarray, rate: int, to: int) -> np.ndarray:
+    """(T,) at `rate` -> (T',) at `to` by soxr HQ, the resampler of the URGENT challenges."""
+    if rate == to:
+        return wave
+    import soxr
+
+    return np.asarray(soxr.resample(wave, rate, to), dtype=np.float32)
+
+
+def decode(path: str | os.PathLike[str]) -> tuple[np.ndarray, int, str]:
+    """File -> ((T, C) float32, rate, note). Raises AudioError with the decoder's own words."""
+    import soundfile
+
+    where = os.fspath(path)
+    _check_file(where)
+    if Path(where).suffix.lower() in AV_SUFFIXES:
+        return _decode_av(where)
+    try:
+        with soundfile.SoundFile(where) as f:
+            promised = f.frames
+            samples = f.read(dtype="float32", always_2d=True)
+            rate, missing = f.samplerate, _missing_bytes(f.extra_info)
+    except (soundfile.LibsndfileError, RuntimeError) as e:
+        reason = str(e).split(": ", 1)[-1].strip().rstrip(".")
+        raise AudioError(f"{where} cannot be decoded: {reason}. Check that it is audio, and export it again") from e
+    if len(samples) < promised and promised < 2**62:  # a stream of unknown length promises the largest number
+        raise AudioError(f"{where} is cut off: {len(samples)} of {promised} samples could be read. Copy or export it again")
+    if len(samples) == 0:
+        raise AudioError(f"{where} holds no samples. Record or export it again")
+    note = f"the file is shorter than its header says ({missing} bytes are missing)" if missing else ""
+    return samples, rate, note
+
+
+def probe(path: str | os.PathLike[str]) -> tuple[int, int, int]:
+    """(n_samples, rate, channels) from the header alone; AudioError as in `decode`."""
+    import soundfile
+
+    where = os.fspath(path)
+    _check_file(where)
+    if Path(where).suffix.lower() in AV_SUFFIXES:
+        samples, rate, _ = _decode_av(where)
+        return samples.shape[0], rate, samples.shape[1]
+    try:
+        info = soundfile.info(where)
+    except (soundfile.LibsndfileError, RuntimeError) as e:
+        raise AudioError(f"{where} cannot be decoded: {e}. Check that it is audio, and export it again") from e
+    return info.frames, info.samplerate, info.channels
+
+
+def as_samples(source: Any) -> np.ndarray:
+    """Array or list -> (T, C) float32 in +-1. Integers are scaled by their type's range; the longer axis is time."""
+    array = np.asarray(source)
+    if array.dtype == object or array.dtype.kind not in "iuf":
+        raise AudioError(f"samples of type {array.dtype} are not audio. Pass integers or floats")
+    if array.ndim not in (1, 2):
+        raise AudioError(f"an array of shape {array.shape} is not one recording. Pass (T,), (T, C) or (C, T)")
+    if array.dtype.kind == "u":
+        half = float(np.iinfo(array.dtype).max // 2 + 1)
+        array = (array.astype(np.float64) - half) / half
+    elif array.dtype.kind == "i" and isinstance(source, np.ndarray):
+        array = array / float(np.iinfo(array.dtype).max + 1)
+    array = array.astype(np.float32)
+    if array.ndim == 1:
+        return array[:, None]
+    return array if array.shape[0] >= array.shape[1] else array.T
+
+
+def check_rate(rate: Any) -> int:
+    """A sampling rate in Hz, or UsageError."""
+    if isinstance(rate, bool) or not isinstance(rate, int | np.integer):
+        if isinstance(rate, float) and rate.is_integer():
+            return check_rate(int(rate))
+        raise UsageError(f"sample_rate={rate!r} is not a whole number of Hz. Pass, for example, sample_rate=16000")
+    if not MIN_RATE <= rate <= MAX_RATE:
+        raise UsageError(f"sample_rate={rate} is outside {MIN_RATE}..{MAX_RATE} Hz")
+    return int(rate)
+
+
+def describe(wave: np.ndarray, rate: int, channels: int = 1, note: str = "") -> AudioInfo:
+    """(T,) -> what there is to say about it; one pass, no second decoding."""
+    peak = float(np.abs(wave).max())
+    rms = float(np.sqrt(np.mean(np.square(wave, dtype=np.float64))))
+    return AudioInfo(rate, channels, len(wave), peak, rms, clipped_share(wave, peak), bandwidth(wave, rate), note)
+
+
+def clipped_share(wave: np.ndarray, peak: float) -> float:
+    """Share of samples in runs of three or more at the clip's own peak: clipped speech, also when scaled down later."""
+    if peak < SILENCE_RMS:
+        return 0.0
+    at_peak = np.abs(wave) >= peak * (1 - 1e-4)
+    if at_peak.sum() < 3:
+        return 0.0
+    middle = at_peak[:-2] & at_peak[1:-1] & at_peak[2:]
+    in_run = np.zeros(len(wave), dtype=bool)
+    for shift in range(3):
+        in_run[shift : len(wave) - 2 + shift] |= middle
+    return float(in_run.mean())
+
+
+def bandwidth(wave: np.ndarray, rate: int) -> float:
+    """Hz up to which the long-term spectrum is not empty (BAND_LIMIT_DB below its strongest band)."""
+    if len(wave) < ANALYSIS_FRAME:
+        return rate / 2
+    n_frames = min(len(wave) // ANALYSIS_FRAME, ANALYSIS_FRAMES_MAX)
+    starts = np.linspace(0, len(wave) - ANALYSIS_FRAME, n_frames).astype(int)
+    # Blackman: its side lobes lie 58 dB and more below, so that strong bass does not look like treble
+    window = np.blackman(ANALYSIS_FRAME).astype(np.float32)
+    power = np.zeros(ANALYSIS_FRAME // 2 + 1)
+    for block in np.array_split(starts, max(1, n_frames // 256)):
+        frames = wave[block[:, None] + np.arange(ANALYSIS_FRAME)] * window
+        power += np.square(np.abs(np.fft.rfft(frames, axis=1))).sum(axis=0)
+    smooth = np.convolve(power, np.ones(9) / 9, mode="same")
+    full = np.flatnonzero(smooth > smooth.max() * 10 ** (-BAND_LIMIT_DB / 10))
+    return rate / 2 if full.size == 0 else float(min(full[-1] + 1, ANALYSIS_FRAME // 2) * rate / ANALYSIS_FRAME)
+
+
+def collate(waves: Sequence[np.ndarray], ids: Sequence[str]) -> Batch:
+    """(T_i,) each -> one zero-padded Batch."""
+    n_samples = np.array([len(w) for w in waves], dtype=np.int64)
+    wave = np.zeros((len(waves), int(n_samples.max(initial=0))), dtype=np.float32)
+    for row, w in zip(wave, waves, strict=True):
+        row[: len(w)] = w
+    return Batch(wave, n_samples, list(ids))
+
+
+def duration_batches(durations: Sequence[float], max_seconds: float, max_padding: float = 0.1) -> Iterator[list[int]]:
+    """Indices of clips, batch by batch: similar lengths together, at most `max_seconds` of padded audio in each.
+
+    A batch also ends where a further clip would raise its share of padding above `max_padding`. A clip longer than
+    `max_seconds` travels alone. Longest first, so that memory runs out at once or not at all.
+    """
+    order = sorted(range(len(durations)), key=lambda i: (-durations[i], i))
+    batch: list[int] = []
+    real = 0.0
+    for i in order:
+        if batch:
+            padded = durations[batch[0]] * (len(batch) + 1)
+            if padded > max_seconds or 1 - (real + durations[i]) / padded > max_padding:
+                yield batch
+                batch, real = [], 0.0
+        batch.append(i)
+        real += durations[i]
+    if batch:
+        yield batch
+
+
+def _check_file(where: str) -> None:
+    if not os.path.exists(where):
+        raise AudioError(f"{where} does not exist. Check the path")
+    if os.path.isdir(where):
+        raise AudioError(f"{where} is a folder, not a recording. Remove it or name the files in it")
+    if os.path.getsize(where) == 0:
+        raise AudioError(f"{where} is empty (0 bytes). Record or copy it again")
+    if not os.access(where, os.R_OK):
+        raise AudioError(f"{where} may not be read. Change its permissions")
+
+
+def _missing_bytes(log: str) -> int:
+    """Bytes by which a wav's data chunk falls short of its header, from libsndfile's log ("data : 64000 (should be 100)").
+
+    Headers of streams say 0 or 0xFFFFFFFF because the length was not known when they were written: nothing is missing.
+    """
+    for line in log.splitlines():
+        words = line.replace("(", " ").replace(")", " ").split()
+        if words[:2] == ["data", ":"] and "should" in words:
+            promised, held = int(words[2]), int(words[-1])
+            return 0 if promised in (0, 0xFFFFFFFF) or promised >= 0x7FFFF000 else max(0, promised - held)
+    return 0
+
+
+def _decode_av(where: str) -> tuple[np.ndarray, int, str]:
+    """Containers that libsndfile does not read (m4a, amr, webm, ...), through FFmpeg's libraries."""
+    try:
+        import av
+    except ModuleNotFoundError as e:
+        raise AudioError(f"{where} needs FFmpeg's libraries to decode. Install them with: pip install 'urgentmos[av]'") from e
+    try:
+        with av.open(where) as container:
+            if not container.streams.audio:
+                raise AudioError(f"{where} holds no audio stream. Check that it is audio")
+            stream = container.streams.audio[0]
+            rate = int(stream.rate)
+            to_float = av.AudioResampler(format="fltp", rate=rate)  # the sample format only: rate and layout stay
+            blocks = [out.to_ndarray() for frame in container.decode(stream) for out in to_float.resample(frame)]
+            blocks += [out.to_ndarray() for out in to_float.resample(None)]
+    except (av.FFmpegError, ValueError) as e:
+        raise AudioError(f"{where} cannot be decoded: {e}. Check that it is audio, and export it again") from e
+    samples = np.concatenate(blocks, axis=1) if blocks else np.zeros((1, 0), dtype=np.float32)
+    return np.ascontiguousarray(samples.T, dtype=np.float32), rate, ""
+
+
+def _decibels(amplitude: float) -> str:
+    return "digital zero" if amplitude == 0 else f"{20 * np.log10(amplitude):.0f} dBFS"

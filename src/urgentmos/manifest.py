@@ -1,0 +1,515 @@
+"""Clips, and every way to name them: audio files, folders, wav.scp, CSV, JSON, JSONL, Parquet, URGENT-PK data sets.
+
+Whatever cannot be understood as a whole (no such file, a row without a path) is a UsageError before any work starts.
+Whether a clip can be heard is not asked here: a path that leads nowhere stays a clip and becomes a row with a reason.
+Relative paths in a manifest are relative to the manifest; in memory a path opens from the current directory.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from urgentmos.audio import AUDIO_SUFFIXES
+from urgentmos.cells import CLIP_KEYS, Record, brief, id_text, number
+from urgentmos.errors import UsageError
+from urgentmos.metrics import ALIASES, METRICS, canonical
+from urgentmos.tables import complain, is_table, read_rows
+
+SUBSETS = ("tr", "cv", "tt")  # training, validation, testing contents in the split.json of URGENT-PK
+
+_KINDS = "audio files, folders, a wav.scp, or a manifest (.jsonl .csv .parquet .json)"
+_PATH_NAMES = ("path", "file", "filename", "file_name", "wav", "wav_path", "audio", "filepath_deg", "filename_deg", "deg_wav")
+_OF_A_RUN = ("model", "error", "warnings")  # keys that score and label add; about the run that wrote the row
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """One recording and what is known of it.
+
+    Clips with one `reference_id` are homologous: the same content from different systems. `reference_path` is the clean
+    signal that an intrusive metric needs. `duration` is in seconds. A metric without a value is None or absent, never 0.
+    """
+
+    uid: str
+    audio_path: str  # opens from the current directory
+    system_id: str | None = None
+    reference_id: str | None = None
+    corpus: str | None = None
+    duration: float | None = None
+    reference_path: str | None = None
+    metrics: dict[str, float | None] = field(default_factory=dict)
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+class _Group(NamedTuple):
+    """What one input gave. Uids that we made ourselves may still change, those that a file names may not."""
+
+    name: str  # goes before the uids when two inputs share some
+    clips: list[Clip]
+    made: list[bool]  # the uid is ours
+
+
+# ---- a row <-> a clip
+
+
+def from_record(record: Mapping[str, Any], folder: str | Path = "") -> Clip:
+    """The clip of a manifest row whose relative paths are relative to `folder`. ValueError says what is wrong with it.
+
+    Columns that are named exactly like a metric (or `mos`) are metrics; keys that we do not know go to meta.
+    """
+    return _clip(record, os.fspath(folder))[0]
+
+
+def _clip(record: Mapping[str, Any], folder: str) -> tuple[Clip, bool]:
+    """(clip, whether its uid is ours)."""
+    path = record.get("audio_path")
+    if not isinstance(path, str) or not path:
+        raise ValueError(_no_path(record))
+    system, content, corpus, uid = (_id(record, key) for key in ("system_id", "reference_id", "corpus", "uid"))
+    reference = record.get("reference_path") or None
+    if reference is not None and not isinstance(reference, str):
+        raise ValueError(f"reference_path is {brief(reference)}, not a path")
+    made = uid is None
+    if uid is None:
+        uid = f"{system}:{content}" if system and content else _without_suffix(path)
+    duration = _number("duration", record.get("duration"))
+    reference = None if reference is None else os.path.join(folder, reference)
+    metrics, meta = _metrics(record), _meta(record)
+    return Clip(uid, os.path.join(folder, path), system, content, corpus, duration, reference, metrics, meta), made
+
+
+def _no_path(record: Mapping[str, Any]) -> str:
+    if record.get("audio_path"):
+        return f"audio_path is {brief(record['audio_path'])}, not a path"
+    similar = [name for name in _PATH_NAMES if isinstance(record.get(name), str)]
+    return "has no audio_path" + (f" (rename {similar[0]!r} to 'audio_path'?)" if similar else "")
+
+
+def _id(record: Mapping[str, Any], key: str) -> str | None:
+    value = record.get(key)
+    if value is None or isinstance(value, str):
+        return value or None
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return id_text(value)
+    raise ValueError(f"{key} is {brief(value)}, not text")
+
+
+def _number(name: str, value: object) -> float | None:
+    try:
+        return number(value)
+    except ValueError as e:
+        raise ValueError(f"{name}: {e}") from None
+
+
+def _metrics(record: Mapping[str, Any]) -> dict[str, float | None]:
+    """Canonical names; a metric that stands in the row twice must have one value."""
+    nested = record.get("metrics")
+    if nested is not None and not isinstance(nested, Mapping):
+        raise ValueError(f"metrics is {brief(nested)}, not an object")
+    found: dict[str, float | None] = {}
+    for name, value in [*(nested or {}).items(), *((k, v) for k, v in record.items() if _is_metric(k))]:
+        ours = canonical(name.removeprefix("metrics."))
+        x = _number(name, value)
+        if x is not None and found.get(ours, x) not in (None, x):
+            raise ValueError(f"two values for {ours}: {found[ours]} and {x}")
+        found[ours] = found.get(ours) if x is None else x
+    return found
+
+
+def _is_metric(key: str) -> bool:
+    return key in METRICS or key in ALIASES or key.startswith("metrics.")
+
+
+def _meta(record: Mapping[str, Any]) -> dict[str, Any]:
+    nested = record.get("meta")
+    if nested is not None and not isinstance(nested, Mapping):
+        raise ValueError(f"meta is {brief(nested)}, not an object")
+    meta = dict(nested or {})
+    for key, value in record.items():
+        if key in CLIP_KEYS or _is_metric(key) or (key in _OF_A_RUN and not value):
+            continue
+        name = key.removeprefix("meta.")
+        if name in meta and meta[name] != value:
+            name = f"row.{name}"  # the row says two things under one name: keep both
+        meta[name] = value
+    return meta
+
+
+def to_record(clip: Clip, base: str | Path | None, extra: Mapping[str, Any] | None = None) -> Record:
+    """The row of a clip, in the order of the manifest, then `extra` (model, error, warnings, ...).
+
+    Paths below `base` (the folder of the file that will hold the row) become relative to it, with "/"; others absolute.
+    With `base` None they stay as they are. An error or warnings of an earlier run make way for those in `extra`.
+    """
+    extra = extra or {}
+    reference = None if clip.reference_path is None else _written_path(clip.reference_path, base)
+    stale = extra.keys() & {"error", "warnings"}
+    meta = {key: value for key, value in clip.meta.items() if key not in stale} if stale else dict(clip.meta)
+    return {
+        "uid": clip.uid,
+        "audio_path": _written_path(clip.audio_path, base),
+        "system_id": clip.system_id,
+        "reference_id": clip.reference_id,
+        "corpus": clip.corpus,
+        "duration": clip.duration,
+        "reference_path": reference,
+        "metrics": {name: number(value) for name, value in clip.metrics.items()},
+        "meta": meta,
+        **extra,
+    }
+
+
+def _written_path(path: str, base: str | Path | None) -> str:
+    if base is None:
+        return path
+    if ".." in path:  # behind a link, "x/.." is not where it seems to be: let the disk say
+        folder, name = os.path.split(path)
+        path = os.path.join(os.path.realpath(folder), name)
+    full = os.path.abspath(path)
+    for root in (os.path.abspath(base), os.path.realpath(base)):
+        if full.startswith(os.path.join(root, "")):
+            return Path(os.path.relpath(full, root)).as_posix()
+    return full
+
+
+# ---- folders
+
+
+def _is_junk(name: str) -> bool:
+    """Hidden files, and what macOS leaves in archives (`._x.wav`, `__MACOSX`)."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def _is_audio(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES
+
+
+def _without_suffix(path: str) -> str:
+    return os.path.splitext(path)[0] if _is_audio(path) else path
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as found:
+            return sorted((e for e in found if not _is_junk(e.name)), key=lambda e: e.name)
+    except OSError as e:
+        raise UsageError(f"{folder}: cannot be opened ({e.strerror}). Correct its permissions or leave it out.") from None
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
+
+
+def audio_below(folder: str | Path) -> list[str]:
+    """Paths of all audio files below `folder`, relative to it with "/", sorted part by part.
+
+    Links are followed, but never in a circle. What is named like audio but is none (a broken link, a folder `x.wav` without
+    audio in it) is listed too: whoever opens it learns why it cannot be heard.
+    """
+    return ["/".join(parts) for parts in _walk(os.fspath(folder), (), frozenset())]
+
+
+def _walk(folder: str, parts: tuple[str, ...], above: frozenset[str]) -> Iterator[tuple[str, ...]]:
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    for entry in _entries(folder):
+        here = (*parts, entry.name)
+        if not _is_folder(entry):
+            if _is_audio(entry.name):
+                yield here
+            continue
+        inside = list(_walk(entry.path, here, above | {real}))
+        yield from inside
+        if not inside and _is_audio(entry.name):
+            yield here
+
+
+def _folder_group(folder: Path) -> _Group:
+    found = audio_below(folder)
+    clips = [Clip(_without_suffix(rel), os.path.join(folder, *rel.split("/"))) for rel in found]
+    return _Group(folder.resolve().name, clips, [True] * len(clips))
+
+
+# ---- manifests and scp files
+
+
+def _manifest_group(path: Path) -> _Group:
+    rows = read_rows(path)
+    if rows.records and not any("audio_path" in record for record in rows.records):
+        names = ", ".join(dict.fromkeys(name for record in rows.records for name in record))
+        raise UsageError(f"{path}: {_no_path(rows.records[0])}; its columns are {brief(names)}. Every row needs an audio_path.")
+    scp = path.suffix.lower() == ".scp"
+    group, problems = _Group(path.stem, [], []), list(rows.problems)
+    for count, record in zip(rows.numbers, rows.records, strict=True):
+        try:
+            clip, made = _clip(record, os.fspath(path.parent) if path.parent != Path() else "")
+        except ValueError as e:
+            problems.append(f"{rows.unit} {count}: {e}")
+            continue
+        group.clips.append(_beside_or_here(clip, record["audio_path"]) if scp else clip)
+        group.made.append(made)
+    complain(path, sorted(problems, key=lambda p: int(p.split()[1].rstrip(":"))))
+    return group
+
+
+def _beside_or_here(clip: Clip, written: str) -> Clip:
+    """Paths in an scp file are relative to it; Kaldi's own are relative to where its commands run, so that is tried too."""
+    if not os.path.lexists(clip.audio_path) and os.path.lexists(written):
+        return replace(clip, audio_path=written)
+    return clip
+
+
+# ---- URGENT-PK data sets
+
+
+def is_urgentpk(folder: Path) -> bool:
+    """True for a folder with split.json and SYSTEM/wav.scp."""
+    return (folder / "split.json").is_file() and any((s / "wav.scp").is_file() for s in _folders(folder))
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [Path(entry.path) for entry in _entries(os.fspath(folder)) if _is_folder(entry)]
+
+
+def _scp_system(folder: Path) -> list[Clip]:
+    """Clips of SYSTEM/wav.scp, with the MOS of SYSTEM/mos.scp where that exists."""
+    mos: dict[str, float | None] = {}
+    if (folder / "mos.scp").exists():
+        rows = read_rows(folder / "mos.scp")
+        complain(folder / "mos.scp", [f"{rows.unit} {n}: no number" for n, r in zip(rows.numbers, rows.records, strict=True) if "metrics" not in r])
+        mos = {record["uid"]: record["metrics"]["mos_overall"] for record in rows.records}
+    system = folder.name
+    return [
+        replace(
+            clip,
+            uid=f"{system}:{clip.uid}",
+            system_id=system,
+            reference_id=clip.uid,
+            metrics={"mos_overall": mos[clip.uid]} if clip.uid in mos else {},
+        )
+        for clip in _manifest_group(folder / "wav.scp").clips
+    ]
+
+
+def _urgentpk(folder: Path, subset: str | None) -> list[Clip]:
+    """Clips of all systems (those in split.json's `subset`, in its order; None: all), system after system."""
+    contents = None if subset is None else _contents(folder / "split.json", subset)
+    clips: list[Clip] = []
+    for system in _folders(folder):
+        if not (system / "wav.scp").is_file():
+            continue
+        found = _scp_system(system)
+        if contents is not None:
+            found = sorted((c for c in found if c.reference_id in contents), key=lambda c: contents[c.reference_id or ""])
+        clips += found
+    if not clips:
+        raise UsageError(f"{folder}: no wav.scp lists any content of the subset {subset!r}. Choose another --subset: {', '.join(SUBSETS)}.")
+    return clips
+
+
+def _contents(path: Path, subset: str) -> dict[str, int]:
+    """Content -> its place in the subset."""
+    import json
+
+    try:
+        split = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as e:
+        raise UsageError(f"{path}: cannot be read ({brief(str(e))}). It must hold {{'tr': [...], 'cv': [...], 'tt': [...]}}.") from None
+    listed = split.get(subset) if isinstance(split, dict) else None
+    if listed is None:
+        offered = ", ".join(split) if isinstance(split, dict) else "nothing"
+        raise UsageError(f"{path}: has no subset {subset!r}, but {offered}. Choose one of them with --subset.")
+    if not isinstance(listed, list) or not all(isinstance(x, str | int) for x in listed):
+        raise UsageError(f"{path}: {subset!r} is not a list of content ids. Correct it there.")
+    return {str(content): place for place, content in reversed(list(enumerate(listed)))}
+
+
+# ---- any input
+
+
+def read_clips(inputs: Sequence[str | Path] | str | Path) -> list[Clip]:
+    """Clips of all inputs, one input after the other, each in its own order; uids that we make are unique.
+
+    An input is an audio file, a folder (recursive, sorted), a wav.scp, a manifest, or an URGENT-PK data set. A uid is what
+    the manifest says, else the path inside the folder without suffix; when two inputs share one, the name of the folder
+    goes before it, and then "#2", "#3". UsageError names an input that does not exist, holds no clip, or is of no known kind.
+    """
+    if isinstance(inputs, str | Path):
+        inputs = [inputs]
+    if not inputs:
+        raise UsageError(f"no input. Give {_KINDS}.")
+    return _unique([_group(Path(name)) for name in inputs])
+
+
+def _group(path: Path) -> _Group:
+    group = _read(path)
+    if not group.clips:
+        raise UsageError(f"{path}: holds no clips. Give {_KINDS}; audio ends in {_suffixes()}.")
+    return group
+
+
+def _read(path: Path) -> _Group:
+    if not os.path.lexists(path):
+        raise UsageError(f"{path}: no such file or folder. Give {_KINDS}.")
+    if path.is_dir():
+        return _read_folder(path)
+    if is_table(path):
+        return _manifest_group(path)
+    if _is_audio(path.name):
+        return _single(path)
+    raise UsageError(f"{path}: of no known kind. Give {_KINDS}; audio ends in {_suffixes()}.")
+
+
+def _read_folder(path: Path) -> _Group:
+    if is_urgentpk(path):
+        clips = _urgentpk(path, None)
+        return _Group(path.resolve().name, clips, [False] * len(clips))
+    group = _folder_group(path)
+    if not group.clips and (path / "wav.scp").is_file():  # a Kaldi data folder
+        return _manifest_group(path / "wav.scp")
+    return _single(path) if not group.clips and _is_audio(path.name) else group
+
+
+def _single(path: Path) -> _Group:
+    return _Group(path.resolve().parent.name, [Clip(_without_suffix(path.name), str(path))], [True])
+
+
+def _suffixes() -> str:
+    return " ".join(sorted(AUDIO_SUFFIXES))
+
+
+def _unique(groups: list[_Group]) -> list[Clip]:
+    """All clips, no uid of ours twice. A uid that a file names is left alone: `check` reports those that repeat."""
+    groups = _prefixed(groups)
+    used = Counter(clip.uid for group in groups for clip in group.clips)
+    taken = {clip.uid for group in groups for clip, made in zip(group.clips, group.made, strict=True) if not made}
+    copies: Counter[str] = Counter()
+    clips = []
+    for group in groups:
+        for clip, made in zip(group.clips, group.made, strict=True):
+            uid = clip.uid
+            while made and uid in taken or (uid != clip.uid and uid in used):
+                copies[clip.uid] += 1
+                uid = f"{clip.uid}#{copies[clip.uid] + 1}"
+            taken.add(uid)
+            clips.append(clip if uid == clip.uid else replace(clip, uid=uid))
+    return clips
+
+
+def _prefixed(groups: list[_Group]) -> list[_Group]:
+    """The groups, with the group's name before the uids of ours in each group that shares a uid with another."""
+    owner: dict[str, int] = {}
+    shared: set[int] = set()
+    for place, group in enumerate(groups):
+        for uid in {clip.uid for clip in group.clips}:
+            if owner.setdefault(uid, place) != place:
+                shared |= {owner[uid], place}
+    return [_with_prefix(group) if place in shared else group for place, group in enumerate(groups)]
+
+
+def _with_prefix(group: _Group) -> _Group:
+    pairs = zip(group.clips, group.made, strict=True)
+    return group._replace(clips=[replace(clip, uid=f"{group.name}/{clip.uid}") if made else clip for clip, made in pairs])
+
+
+# ---- systems
+
+
+def read_systems(path: str | Path, subset: str = "tt") -> list[Clip]:
+    """Clips with system_id and reference_id, to rank: system after system, contents in order.
+
+    `path` is a folder with one folder per system (reference_id: the path inside it without suffix), an URGENT-PK data set
+    (the contents of its `subset`), or a manifest, also one that score or label wrote. UsageError says what is missing.
+    Whether all systems hold the same contents is for `check(clips, systems=True)`.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return _systems_of_manifest(path)
+    if is_urgentpk(path):
+        return _urgentpk(path, subset)
+    folders = _folders(path)
+    if not folders:
+        raise UsageError(f"{path}: has no folders. Ranking needs one folder per system, each with the same file names in it.")
+    return [clip for folder in folders for clip in _system(folder)]
+
+
+def _system(folder: Path) -> list[Clip]:
+    found = audio_below(folder)
+    if not found and (folder / "wav.scp").is_file():
+        return _scp_system(folder)
+    if not found:
+        raise UsageError(f"{folder}: a system without audio. Fill the folder or move it away; audio ends in {_suffixes()}.")
+    clips = []
+    for rel in found:
+        content = _without_suffix(rel)
+        clips.append(Clip(f"{folder.name}:{content}", os.path.join(folder, *rel.split("/")), folder.name, content))
+    return clips
+
+
+def _systems_of_manifest(path: Path) -> list[Clip]:
+    layout = "Ranking needs a folder with one folder per system, an URGENT-PK data set, or a manifest with system_id and reference_id"
+    if not path.exists():
+        raise UsageError(f"{path}: no such file or folder. {layout}.")
+    if not is_table(path):
+        raise UsageError(f"{path}: a single file. {layout}.")
+    clips = _unique([_group(path)])
+    for name in ("system_id", "reference_id"):
+        without = [clip.uid for clip in clips if getattr(clip, name) is None]
+        if without:
+            count = f"{len(without)} of {len(clips)} rows have no {name}"
+            raise UsageError(f"{path}: {count} (the first: {without[0]}). {layout} in every row.")
+    return clips
+
+
+# ---- reference signals
+
+
+def attach_references(clips: Sequence[Clip], folder: str | Path) -> list[Clip]:
+    """The clips, with reference_path filled from a folder of clean signals where there is none yet.
+
+    A clean signal belongs to a clip if its path inside `folder`, or else its name, is the clip's reference_id; else if its
+    name is the clip's; else if its path is the end of the clip's. Two that fit equally well fit not at all: a wrong
+    reference signal would make wrong numbers, a missing one makes a reason. Unmatched clips keep None.
+    """
+    if not Path(folder).is_dir():
+        raise UsageError(f"{folder}: no such folder. --reference-dir names the folder of the clean signals.")
+    found = audio_below(folder)
+    if not found:
+        raise UsageError(f"{folder}: holds no audio, but should hold the clean signals; audio ends in {_suffixes()}.")
+    by_path: dict[str, list[str]] = {}
+    by_name: dict[str, list[str]] = {}
+    for rel in found:
+        by_path.setdefault(_without_suffix(rel), []).append(rel)
+        by_name.setdefault(_without_suffix(rel.rsplit("/", 1)[-1]), []).append(rel)
+    attached = []
+    for clip in clips:
+        rel_or_none = None if clip.reference_path else _reference_of(clip, by_path, by_name)
+        full = None if rel_or_none is None else os.path.join(folder, *rel_or_none.split("/"))
+        attached.append(replace(clip, reference_path=full) if full else clip)
+    return attached
+
+
+def _reference_of(clip: Clip, by_path: dict[str, list[str]], by_name: dict[str, list[str]]) -> str | None:
+    own = PurePosixPath(Path(_without_suffix(clip.audio_path)).as_posix())
+    content = clip.reference_id or ""
+    tails = ["/".join(own.parts[i:]) for i in range(len(own.parts))]  # longest first
+    keys = [(by_path, content), (by_name, content), (by_name, own.name), *((by_path, tail) for tail in tails)]
+    for index, key in keys:
+        fits = index.get(key, [])
+        alike = [rel for rel in fits if os.path.splitext(rel)[1] == os.path.splitext(clip.audio_path)[1]]
+        for choice in (fits, alike):
+            if len(choice) == 1:
+                return choice[0]
+    return None
+
+
+def without_reference(clips: Sequence[Clip]) -> list[str]:
+    """Uids of the clips that have no reference signal."""
+    return [clip.uid for clip in clips if clip.reference_path is None]

@@ -1,0 +1,1 @@
+"""Networks: tensors in, tensors out; nothing here knows about files, clips or metrics by name."""

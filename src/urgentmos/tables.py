@@ -1,0 +1,473 @@
+"""Rows on disk: a record is a plain dict, and it is the same dict whether a .jsonl, .json, .csv or .parquet file held it.
+
+`cells.py` says how a table writes a value. A .scp file holds `uid path`, or `uid value` of a single metric. Files are
+written whole or not at all, and nothing that a file holds is ever executed.
+"""
+
+import csv
+import io
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, NamedTuple, TextIO
+
+from urgentmos.cells import (
+    ABSENT,
+    CLIP_KEYS,
+    TEXT_COLUMNS,
+    Record,
+    brief,
+    columns_of,
+    decode_cell,
+    encode_cell,
+    flatten,
+    is_number_column,
+    json_line,
+    normal,
+    number,
+    parse_json,
+    plain,
+    read_cell,
+    safe_text,
+    unflatten,
+    write_cell,
+)
+from urgentmos.errors import UsageError, need
+from urgentmos.metrics import ALIASES, METRICS, canonical
+
+SUFFIXES = (".jsonl", ".csv", ".parquet", ".json", ".scp")
+_LISTED = 10  # problems of a file that a message spells out
+
+
+class Rows(NamedTuple):
+    """What a file held. `numbers[i]` is the line (or row) of `records[i]`; a problem is a sentence that begins with it."""
+
+    records: list[Record]
+    numbers: list[int]
+    unit: Literal["line", "row"]
+    problems: list[str]
+
+
+def _check_columns(path: Path, columns: list[str]) -> None:
+    """UsageError if two columns have one name."""
+    twice = sorted({name for name in columns if name and columns.count(name) > 1})
+    if twice:
+        raise UsageError(f"{path}: two columns are called {brief(twice[0])}. Rename or remove one of them.")
+
+
+# ---- reading
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file. Check the path.") from None
+    except (OSError, ValueError) as e:
+        raise UsageError(f"{path}: cannot be read ({e}). Check the path and its permissions.") from None
+
+
+def _read_text(path: Path) -> str:
+    data = _read_bytes(path)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as e:
+        line = data.count(b"\n", 0, e.start) + 1
+        cure = "Save it as UTF-8, e.g. iconv -f ISO-8859-1 -t UTF-8 OLD > NEW"
+        raise UsageError(f"{path}: line {line} is not UTF-8 (byte 0x{data[e.start]:02x}). {cure}.") from None
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise UsageError(f"{path}: line {line} holds a NUL byte, so this is not plain text. Save it as UTF-8 text.")
+    return text
+
+
+def _read_jsonl(path: Path) -> Rows:
+    rows = Rows([], [], "line", [])
+    for count, raw in enumerate(_read_bytes(path).split(b"\n"), 1):
+        if not raw.strip():
+            continue
+        try:
+            record = parse_json(raw.decode("utf-8-sig" if count == 1 else "utf-8"))
+            _append(rows, count, record)
+        except UnicodeDecodeError as e:
+            rows.problems.append(f"line {count}: not UTF-8 (byte 0x{raw[e.start]:02x})")
+        except ValueError as e:
+            rows.problems.append(f"line {count}: {e}")
+    return rows
+
+
+def _append(rows: Rows, count: int, record: Any) -> None:
+    if not isinstance(record, dict):
+        raise ValueError(f"{brief(record)} is not an object with keys")
+    rows.records.append(record)
+    rows.numbers.append(count)
+
+
+def _read_json(path: Path) -> Rows:
+    text = _read_text(path)
+    try:
+        found = parse_json(text)
+    except ValueError as e:
+        lines = " If it holds one object a line, call it .jsonl." if "Extra data" in str(e) else " Correct it there."
+        raise UsageError(f"{path}: {e}.{lines}") from None
+    if not isinstance(found, list):
+        raise UsageError(f"{path}: holds {brief(found)}, not a list of rows. Write [{{...}}, {{...}}], or use .jsonl.")
+    rows = Rows([], [], "row", [])
+    for count, record in enumerate(found, 1):
+        try:
+            _append(rows, count, record)
+        except ValueError as e:
+            rows.problems.append(f"row {count}: {e}")
+    return rows
+
+
+def _read_csv(path: Path) -> Rows:
+    text = _read_text(path)
+    if not text.strip():
+        raise UsageError(f"{path}: is empty. Its first line must name the columns, e.g. uid,audio_path,system_id.")
+    rows = Rows([], [], "line", [])
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
+    columns: list[str] | None = None
+    start = 0
+    try:
+        for cells in reader:
+            start, before = reader.line_num, start
+            if not cells:
+                continue
+            if columns is None:
+                columns = [_column(name) for name in cells]
+                _check_columns(path, columns)
+                continue
+            _append_cells(rows, before + 1, columns, cells)
+    except csv.Error as e:
+        rows.problems.append(f"line {start + 1}: {e}")
+    return rows
+
+
+def _append_cells(rows: Rows, line: int, columns: list[str], cells: list[str]) -> None:
+    if len(cells) != len(columns):
+        # A short row is not padded: with values left out in the middle, all that follow would land in a wrong column.
+        rows.problems.append(f"line {line}: {len(cells)} cells, but the header names {len(columns)} columns")
+        return
+    values = []
+    for column, cell in zip(columns, cells, strict=True):
+        try:
+            values.append(read_cell(column, cell) if column else ABSENT)
+        except ValueError as e:
+            rows.problems.append(f"line {line}: {column}: {e}")
+            return
+    rows.records.append(unflatten(columns, values))
+    rows.numbers.append(line)
+
+
+def _column(name: str) -> str:
+    """A header cell; blanks around a name that we know are typing, around any other they may be the name."""
+    bare = name.strip()
+    known = bare in CLIP_KEYS or bare in TEXT_COLUMNS or bare in METRICS or bare in ALIASES or bare.startswith("metrics.")
+    return bare if known else name
+
+
+def _delimiter(text: str) -> str:
+    """The one of , tab ; that splits the header into most known names, then into most cells."""
+
+    def score(delimiter: str) -> tuple[int, int]:
+        try:
+            cells = next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), [])
+        except csv.Error:
+            return 0, 0
+        return sum(cell.strip() in CLIP_KEYS for cell in cells), len(cells)
+
+    return max(",\t;", key=score)
+
+
+def _read_parquet(path: Path) -> Rows:
+    parquet = need("pyarrow.parquet", "parquet")
+    data = _read_bytes(path)
+    try:
+        table = parquet.ParquetFile(io.BytesIO(data)).read()
+        fields = list(table.schema)
+        columns = [str(field.name) for field in fields]
+        _check_columns(path, columns)
+        values = [
+            _from_arrow(c, f.metadata or {}, table.column(i)) for i, (c, f) in enumerate(zip(columns, fields, strict=True))
+        ]
+    except (OSError, ValueError, NotImplementedError) as e:  # pyarrow's own errors derive from these
+        reason = str(e).splitlines()[0] if str(e) else type(e).__name__
+        raise UsageError(f"{path}: cannot be read as Parquet ({reason}). Write the file anew.") from None
+    keep = [i for i, name in enumerate(columns) if not re.fullmatch(r"__index_level_\d+__", name)]  # pandas
+    names = [columns[i] for i in keep]
+    rows = zip(*(values[i] for i in keep), strict=True) if keep else iter(())
+    records = [unflatten(names, row) for row in rows]
+    return Rows(records, list(range(1, len(records) + 1)), "row", [])
+
+
+def _from_arrow(column: str, marks: Mapping[bytes, bytes], chunk: Any) -> list[Any]:
+    values = chunk.to_pylist()
+    if column in TEXT_COLUMNS:
+        return [None if v is None else v if isinstance(v, str) else id_text(v) for v in values]
+    if is_number_column(column):
+        return [number(v) for v in values]
+    if column == "warnings":
+        return [[] if v is None else v for v in values]
+    if marks.get(b"urgentmos.cell") == b"json":
+        return [ABSENT if v is None else decode_cell(v) for v in values]
+    empty = None if marks.get(b"urgentmos.null") == b"none" else ABSENT
+    return [empty if v is None else plain(v) for v in values]
+
+
+def id_text(value: object) -> str:
+    """A number that names something, as text: 15 and 15.0 (an integer column with gaps) are both "15"."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _read_scp(path: Path) -> Rows:
+    parts = [re.split(r"[ \t]+", line.strip(), maxsplit=1) for line in _read_text(path).split("\n")]
+    held = [(count, part[0], part[1] if len(part) > 1 else "") for count, part in enumerate(parts, 1) if part[0]]
+    rows = Rows([], [], "line", [])
+    metric = None if path.stem == "wav" else _metric_of(path, [rest for _, _, rest in held])
+    for count, uid, rest in held:
+        if metric is None and not rest:
+            rows.problems.append(f"line {count}: {brief(uid)} has no path behind it")
+        elif metric is None and (rest.endswith("|") or rest.startswith("|")):
+            rows.problems.append(f"line {count}: {brief(rest)} is a command, and nothing that a file holds is executed")
+        else:
+            record: Record = (
+                {"uid": uid, "audio_path": rest} if metric is None else {"uid": uid, "metrics": {metric: number(rest)}}
+            )
+            _append(rows, count, record)
+    return rows
+
+
+def _metric_of(path: Path, values: list[str]) -> str | None:
+    """The metric of a `uid value` file, which only the file's name tells; None if it holds paths."""
+    try:
+        for value in values:
+            number(value)
+    except ValueError:
+        return None
+    return canonical(path.stem) if any(values) else None
+
+
+_READERS: dict[str, Callable[[Path], Rows]] = {
+    ".jsonl": _read_jsonl,
+    ".ndjson": _read_jsonl,
+    ".json": _read_json,
+    ".csv": _read_csv,
+    ".tsv": _read_csv,
+    ".parquet": _read_parquet,
+    ".pq": _read_parquet,
+    ".scp": _read_scp,
+}
+
+
+def is_table(path: Path) -> bool:
+    """True if `read_rows` knows the file by its ending."""
+    return path.suffix.lower() in _READERS
+
+
+def read_rows(path: str | Path) -> Rows:
+    """All rows of a file, and a sentence for each that has no meaning. UsageError if the file as a whole has none."""
+    path = Path(path)
+    if not is_table(path):
+        raise UsageError(f"{path}: rows are read from {' '.join(SUFFIXES)} files. Rename or convert it.")
+    return _READERS[path.suffix.lower()](path)
+
+
+def read_records(path: str | Path, *, cut_ok: bool = False) -> list[Record]:
+    """All rows of a .jsonl, .json, .csv, .tsv, .parquet or .scp file, with nothing resolved and nothing renamed.
+
+    `cut_ok` forgives the last line of a .jsonl file if it was cut off, as a job that was killed leaves it behind.
+    UsageError lists the first rows that have no meaning.
+    """
+    path = Path(path)
+    rows = read_rows(path)
+    problems = rows.problems
+    if cut_ok and problems and _has_cut_tail(path, rows):
+        problems = problems[:-1]
+    complain(path, problems)
+    return rows.records
+
+
+def _has_cut_tail(path: Path, rows: Rows) -> bool:
+    if path.suffix.lower() not in (".jsonl", ".ndjson"):
+        return False
+    data = path.read_bytes()
+    last = data.count(b"\n") + 1
+    return not data.endswith(b"\n") and rows.problems[-1].startswith(f"line {last}:")
+
+
+def complain(path: str | Path, problems: list[str]) -> None:
+    """One UsageError about all rows of a file that have no meaning; nothing if there are none."""
+    if not problems:
+        return
+    listed = "".join(f"\n  {path}, {problem}" for problem in problems[:_LISTED])
+    more = f"\n  and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
+    rows = "1 row" if len(problems) == 1 else f"{len(problems)} rows"
+    raise UsageError(f"{path}: {rows} cannot be understood:{listed}{more}\nCorrect or remove them and run again.")
+
+
+# ---- writing
+
+
+def write_jsonl_lines(records: Iterable[Mapping[str, Any]], stream: TextIO) -> None:
+    """Records as JSON lines into an open stream, each of them flushed, so that a pipe sees it at once."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    for record in records:
+        line = json_line(record)
+        try:
+            line.encode(encoding)
+        except UnicodeEncodeError:  # a terminal or pipe that is not UTF-8
+            line = json.dumps(json.loads(line), ensure_ascii=True)
+        stream.write(line + "\n")
+        stream.flush()
+
+
+def _csv_field(text: str) -> str:
+    return f'"{text.replace(chr(34), chr(34) * 2)}"' if re.search(r'[",;\t\r\n]|^\s|\s$', text) else text
+
+
+def _write_jsonl(records: Iterable[Mapping[str, Any]], out: BinaryIO) -> None:
+    for record in records:
+        out.write(json_line(record).encode() + b"\n")
+
+
+def _write_json(records: Iterable[Mapping[str, Any]], out: BinaryIO) -> None:
+    lines = ",\n".join(json_line(record) for record in records)
+    out.write(f"[\n{lines}\n]\n".encode() if lines else b"[]\n")
+
+
+def _write_csv(records: Iterable[Mapping[str, Any]], out: BinaryIO) -> None:
+    _write_delimited(records, out, ",")
+
+
+def _write_tsv(records: Iterable[Mapping[str, Any]], out: BinaryIO) -> None:
+    _write_delimited(records, out, "\t")
+
+
+def _write_delimited(records: Iterable[Mapping[str, Any]], out: BinaryIO, delimiter: str) -> None:
+    records = list(records)
+    columns = columns_of(records)
+
+    def line(cells: list[str]) -> bytes:
+        text = delimiter.join(_csv_field(cell) for cell in cells) or '""'  # a blank line is no row
+        return text.encode() + b"\n"
+
+    out.write(line([safe_text(name) for name in columns]))
+    for flat in map(flatten, records):
+        out.write(line([write_cell(name, flat.get(name, ABSENT)) for name in columns]))
+
+
+def _write_parquet(records: Iterable[Mapping[str, Any]], out: BinaryIO) -> None:
+    pa, parquet = need("pyarrow", "parquet"), need("pyarrow.parquet", "parquet")
+    records = list(records)
+    columns = columns_of(records)
+    flats = [flatten(record) for record in records]
+    made = [_to_arrow(pa, name, [flat.get(name, ABSENT) for flat in flats]) for name in columns]
+    schema = pa.schema([field for field, _ in made])
+    parquet.write_table(pa.table([array for _, array in made], schema=schema), out)
+
+
+def _to_arrow(pa: Any, name: str, values: list[Any]) -> tuple[Any, Any]:
+    """(field, array) of one column; the field remembers what a null means where that is not plain from the column."""
+    column = safe_text(name)
+    if name in TEXT_COLUMNS:
+        kind, cells = pa.string(), [None if v is None or v is ABSENT else safe_text(v) for v in values]
+    elif is_number_column(name):
+        kind, cells = pa.float64(), [None if v is ABSENT else number(v) for v in values]
+    elif name == "warnings":
+        kind, cells = pa.list_(pa.string()), [[safe_text(w) for w in v] if v and v is not ABSENT else [] for v in values]
+    else:
+        return _to_typed_arrow(pa, column, [v if v is ABSENT else plain(v) for v in values])
+    return pa.field(column, kind), pa.array(cells, kind)
+
+
+def _to_typed_arrow(pa: Any, column: str, values: list[Any]) -> tuple[Any, Any]:
+    """A column of bool, int, float or str if all of its values are one of these and a null can mean one thing only."""
+    types = {type(v) for v in values if v is not None and v is not ABSENT}
+    has_none, has_absent = any(v is None for v in values), any(v is ABSENT for v in values)
+    kind = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}.get(next(iter(types), type(None)))
+    if len(types) == 1 and kind is not None and not (has_none and has_absent):
+        cells = [None if v is ABSENT else v for v in values]
+        with suppress(OverflowError, UnicodeEncodeError, pa.ArrowInvalid):
+            null = {b"urgentmos.null": b"none" if has_none else b"absent"}
+            return pa.field(column, kind, metadata=null), pa.array(cells, kind)
+    cells = [None if v is ABSENT else encode_cell(v) for v in values]
+    return pa.field(column, pa.string(), metadata={b"urgentmos.cell": b"json"}), pa.array(cells, pa.string())
+
+
+def _write_scp(records: Iterable[Mapping[str, Any]], out: BinaryIO) -> None:
+    records = [normal(record) for record in records]
+    names = sorted({name for record in records for name in record.get("metrics") or {}})
+    if len(names) > 1:
+        raise UsageError(
+            f"a .scp file holds one metric, not {len(names)} ({', '.join(names)}). Choose .jsonl or .csv, or one metric."
+        )
+    for record in records:
+        uid = safe_text(record.get("uid") or "")
+        value = (record.get("metrics") or {}).get(names[0]) if names else record.get("audio_path")
+        text = "" if value is None else repr(value) if isinstance(value, float) else safe_text(value)
+        if not uid or re.search(r"\s", uid) or re.search(r"[\r\n]|^\s|\s$", text):
+            raise UsageError(
+                f"a .scp file cannot hold the uid or path {brief(f'{uid} {text}')} (blanks). Choose .jsonl or .csv."
+            )
+        out.write(f"{uid} {text}".rstrip().encode() + b"\n")
+
+
+_WRITERS: dict[str, Callable[[Iterable[Mapping[str, Any]], BinaryIO], None]] = {
+    ".jsonl": _write_jsonl,
+    ".ndjson": _write_jsonl,
+    ".json": _write_json,
+    ".csv": _write_csv,
+    ".tsv": _write_tsv,
+    ".parquet": _write_parquet,
+    ".pq": _write_parquet,
+    ".scp": _write_scp,
+}
+
+
+def check_output(path: str | Path) -> None:
+    """UsageError if `write_records` could not write `path`: ask before long work, not after it."""
+    path = Path(path)
+    if path.suffix.lower() not in _WRITERS:
+        raise UsageError(f"{path}: rows are written to {' '.join(SUFFIXES)} files. Choose one of these endings.")
+    if path.is_dir():
+        raise UsageError(f"{path}: is a folder. Name a file.")
+    if not path.parent.is_dir():
+        raise UsageError(f"{path}: the folder {path.parent} does not exist. Create it first.")
+    if path.suffix.lower() in (".parquet", ".pq"):
+        need("pyarrow.parquet", "parquet")
+
+
+def write_records(records: Iterable[Mapping[str, Any]], path: str | Path) -> None:
+    """All records into `path` in the format of its ending; the file appears whole or not at all.
+
+    Metrics are `metrics.NAME` and meta is `meta.KEY` in .csv and .parquet. A .scp file holds `uid path`, or `uid value`
+    if the records name exactly one metric. UsageError if the ending or the place cannot be written.
+    """
+    path = Path(path)
+    check_output(path)
+    with _replacing(path) as out:
+        _WRITERS[path.suffix.lower()](records, out)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file beside `path` that takes its place when all went well; pipes and devices are written directly."""
+    target = Path(os.path.realpath(path))  # a link stays a link
+    direct = target.exists() and not target.is_file()
+    place = target if direct else target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        with open(place, "wb") as out:
+            yield out
+        if not direct:
+            os.replace(place, target)
+    except BrokenPipeError:
+        raise
+    except OSError as e:
+        raise UsageError(f"{path}: cannot be written ({e.strerror or e}). Choose another place.") from None
+    finally:
+        if not direct:
+            place.unlink(missing_ok=True)

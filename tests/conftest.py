@@ -1,0 +1,43 @@
+"""Fixtures that many test files share: tiny speech-like audio, and the folder of reference data when it is there."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+
+def voice(seed: int, seconds: float, rate: int = 16_000) -> np.ndarray:
+    """(T,) float32: a pulse-like harmonic tone with a syllable envelope and a little noise; enough voice for every metric."""
+    rng = np.random.default_rng(seed)
+    t = np.arange(int(seconds * rate)) / rate
+    f0 = 100 + 60 * rng.random() + 15 * np.sin(2 * np.pi * 0.7 * t)
+    phase = 2 * np.pi * np.cumsum(f0) / rate
+    envelope = np.maximum(0, np.sin(2 * np.pi * 2.5 * t + 6 * rng.random())) ** 0.7
+    tone = sum(np.sin(k * phase + k) / k for k in range(1, 20))
+    return (0.1 * envelope * tone + 0.003 * rng.standard_normal(len(t))).astype(np.float32)
+
+
+def noisy(clean: np.ndarray, snr_db: float, seed: int = 0) -> np.ndarray:
+    """(T,) float32: `clean` plus white noise at `snr_db`."""
+    noise = np.random.default_rng(seed).standard_normal(len(clean))
+    gain = np.sqrt(np.mean(clean**2) / np.mean(noise**2) / 10 ** (snr_db / 10))
+    return (clean + gain * noise).astype(np.float32)
+
+
+@pytest.fixture
+def make_voice():
+    return voice
+
+
+@pytest.fixture
+def add_noise():
+    return noisy
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder `shared` beside the checkout; tests that need its audio or reference vectors skip without it."""
+    folder = Path(__file__).resolve().parents[2] / "shared"
+    if not folder.is_dir():
+        pytest.skip("no shared/ beside the checkout")
+    return folder
