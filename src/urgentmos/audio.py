@@ -97,7 +97,7 @@ def load(source: str | os.PathLike[str] | np.ndarray | Sequence[float], rate: in
     if samples.shape[0] == 0:
         raise AudioError(f"{name} holds no samples. Record or export it again")
     if not np.isfinite(samples).all():
-        raise AudioError(f"{name} holds {int((~np.isfinite(samples)).sum())} samples that are NaN or infinite. Export it again")
+        raise AudioError(f"{name} holds {int((~np.isfinite(samples)).sum())} samples that are not finite numbers. Export it again")
     wave = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float64).astype(np.float32)
     wave = np.ascontiguousarray(wave)
     info = describe(wave, file_rate, channels=samples.shape[1], note=note)

@@ -1,12 +1,13 @@
 """Bradley-Terry strengths with ties, from counts of wins and ties; many data sets at once; numpy/scipy only.
 
-The model is Davidson's (1970, "On extending the Bradley-Terry model to accommodate ties", JASA 65, Eq. 2.1): with
-strengths theta on the logit scale and a tie parameter nu >= 0,
+The model is Davidson's (1970, "On extending the Bradley-Terry model to accommodate ties in paired comparison
+experiments", JASA 65): with strengths theta on the logit scale and a tie parameter nu >= 0,
 
     P(i beats j) : P(tie) : P(j beats i)  =  exp(d / 2) : nu : exp(-d / 2),   d = theta_i - theta_j.
 
 Without ties nu is 0 and this is Bradley and Terry's model. The log-likelihood is concave in (theta, log nu), so Newton's
-method finds its one maximum; it runs on a batch of data sets, because a bootstrap needs a thousand fits.
+method finds its one maximum; it is written here, not taken from scipy.optimize, because a bootstrap needs a thousand
+fits at once and one number should have one path.
 """
 
 from collections.abc import Sequence
@@ -36,7 +37,12 @@ class Strengths:
 
 
 def fit(
-    wins: Array, ties: Array | None = None, *, prior: float = PRIOR, systems: Sequence[str] | None = None, start: Strengths | None = None
+    wins: Array,
+    ties: Array | None = None,
+    *,
+    prior: float = PRIOR,
+    systems: Sequence[str] | None = None,
+    start: Strengths | None = None,
 ) -> Strengths:
     """Most likely strengths of S systems.
 
@@ -54,20 +60,42 @@ def fit(
     wins = np.asarray(wins, float)
     ties = np.zeros_like(wins) if ties is None else np.asarray(ties, float)
     n_systems = wins.shape[-1]
+    if not prior >= 0:
+        raise UsageError(f"prior {prior:g} is negative. Use 0 for plain maximum likelihood, or 1, the default.")
     warnings: tuple[str, ...] = ()
     if wins.ndim == 2:
         names = [str(i) for i in range(n_systems)] if systems is None else list(systems)
         warnings = _check(wins, ties, names, prior)
-    extra = (prior / n_systems) * (1 - np.eye(n_systems))
-    batch = (wins + extra).reshape(-1, n_systems, n_systems)
+    batch = (wins + prior_wins(n_systems, prior)).reshape(-1, n_systems, n_systems)
     theta, nu = _newton(batch, ties.reshape(batch.shape), start)
     return Strengths(theta.reshape(wins.shape[:-1]), nu.reshape(wins.shape[:-2]), warnings)
 
 
-def expected_wins(theta: Array, nu: Array) -> Array:
-    """(..., S, S) expected share of i against j, a tie counting half, under strengths (..., S) and nu (...)."""
-    share, _, _ = _moments(theta, nu)
-    return share + 0.5
+def prior_wins(n_systems: int, prior: float) -> Array:
+    """(S, S) the wins that the prior adds: `prior / S` each way between any two systems."""
+    return (prior / n_systems) * (1 - np.eye(n_systems))
+
+
+def equal_fits(wins: Array, ties: Array, first: Array, second: Array, *, prior: float = PRIOR) -> Strengths:
+    """One fit per pair p, in which systems first[p] and second[p] are held equally strong. theta (P, S), nu (P,).
+
+    wins, ties (S, S); first, second (P,) int. The two are merged into one system; their own games, which carry no
+    information on a difference held at 0, are left out.
+    """
+    n_systems = len(wins)
+    games = np.stack([wins + prior_wins(n_systems, prior), ties])
+    others = np.array([[k for k in range(n_systems) if k != j] for j in second])
+    merged = np.broadcast_to(games, (len(first), *games.shape)).copy()
+    pair = np.arange(len(first))
+    merged[pair, :, first] += merged[pair, :, second]
+    merged[pair, :, :, first] += merged[pair, :, :, second]
+    kept = np.take_along_axis(merged, others[:, None, :, None], axis=2)
+    kept = np.take_along_axis(kept, others[:, None, None, :], axis=3) * (1 - np.eye(n_systems - 1))
+    reduced, nu = _newton(kept[:, 0], kept[:, 1], None)
+    theta = np.empty((len(first), n_systems))
+    np.put_along_axis(theta, others, reduced, axis=1)
+    theta[pair, second] = theta[pair, first]
+    return Strengths(theta, nu)
 
 
 def information(counts: Array, theta: Array, nu: Array) -> Array:
@@ -75,21 +103,24 @@ def information(counts: Array, theta: Array, nu: Array) -> Array:
 
     counts (..., S, S): comparisons of i with j, ties included. The row of log nu is the identity's where nu is 0.
     """
-    share, variance, p_tie = _moments(theta, nu)
+    mean, variance, p_tie = moments(theta, nu)
     n_systems = theta.shape[-1]
     weight = counts * variance
     hessian = np.zeros((*theta.shape[:-1], n_systems + 1, n_systems + 1))
     hessian[..., :-1, :-1] = -weight + 1 / n_systems
     diagonal = np.arange(n_systems)
     hessian[..., diagonal, diagonal] += weight.sum(-1)
-    cross = -(counts * share * p_tie).sum(-1)
+    cross = -(counts * mean * p_tie).sum(-1)
     hessian[..., :-1, -1] = hessian[..., -1, :-1] = cross
     hessian[..., -1, -1] = np.where(nu > 0, (counts * p_tie * (1 - p_tie)).sum((-2, -1)) / 2, 1.0)
     return hessian
 
 
-def _moments(theta: Array, nu: Array) -> tuple[Array, Array, Array]:
-    """Of x = 1/2, 0, -1/2 for a win, tie, loss of i: mean and variance (..., S, S), and P(tie). The diagonal has d = 0."""
+def moments(theta: Array, nu: Array) -> tuple[Array, Array, Array]:
+    """Mean and variance of x = 1/2, 0, -1/2 for a win, a tie, a loss of i against j, and P(tie); each (..., S, S).
+
+    theta (..., S) logits, nu (...). The diagonal is that of two equals.
+    """
     half = (theta[..., :, None] - theta[..., None, :]) / 2
     win, loss, tie = np.exp(half), np.exp(-half), nu[..., None, None]
     total = win + loss + tie
@@ -121,7 +152,7 @@ def _newton(wins: Array, ties: Array, start: Strengths | None) -> tuple[Array, A
     level = _log_likelihood(balance, n_ties, counts, theta, log_nu)
     for _ in range(MAX_STEPS):
         nu = np.exp(log_nu)
-        mean, _, p_tie = _moments(theta, nu)
+        mean, _, p_tie = moments(theta, nu)
         gradient = np.empty((len(wins), wins.shape[1] + 1))
         gradient[:, :-1] = balance - (counts * mean).sum(2)
         gradient[:, -1] = np.where(tied, n_ties - (counts * p_tie).sum((1, 2)) / 2, 0.0)
@@ -170,6 +201,11 @@ def _check(wins: Array, ties: Array, names: list[str], prior: float) -> tuple[st
             "with these ties the most likely strengths are infinite. Keep the prior on, or rank with --scoring binary."
         )
     return ()
+
+
+def linked(met: Array) -> Array:
+    """(S,) int, equal for systems that a chain of comparisons links; met (S, S) bool."""
+    return np.asarray(connected_components(met, directed=False)[1])
 
 
 def _groups(links: Array, connection: str, names: list[str]) -> list[list[str]]:

@@ -36,8 +36,10 @@ _NO_NUMBER = frozenset({"", "nan", "na", "n/a", "none", "null"})
 def brief(value: object) -> str:
     """repr of what a file held, short enough for a message."""
     shortener = reprlib.Repr()
+    shortener.maxlevel, shortener.maxdict, shortener.maxlist = 2, 3, 3
     shortener.maxstring = shortener.maxother = 60
-    return shortener.repr(value)
+    text = shortener.repr(value)
+    return text if len(text) <= 120 else f"{text[:117]}..."
 
 
 def number(value: object) -> float | None:
@@ -73,6 +75,11 @@ def plain(value: Any) -> Any:
     if hasattr(value, "tolist"):  # numpy scalars and arrays
         return plain(value.tolist())
     return str(value)
+
+
+def id_text(value: object) -> str:
+    """A number that names something, as text: 15 and 15.0 (an integer column with gaps) are both "15"."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def is_number_column(name: str) -> bool:

@@ -5,43 +5,43 @@ Whether a clip can be heard is not asked here: a path that leads nowhere stays a
 Relative paths in a manifest are relative to the manifest; in memory a path opens from the current directory.
 """
 
+import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from urgentmos.audio import AUDIO_SUFFIXES
-from urgentmos.cells import CLIP_KEYS, Record, brief, id_text, number
+from urgentmos.cells import brief
+from urgentmos.checking import Problem, check, report
+from urgentmos.clips import Clip, clip_of, from_record, is_audio, no_path, to_record, without_suffix
 from urgentmos.errors import UsageError
-from urgentmos.metrics import ALIASES, METRICS, canonical
-from urgentmos.tables import complain, is_table, read_rows
+from urgentmos.tables import complain, is_table, read_records, read_rows, write_jsonl_lines, write_records
+
+__all__ = [
+    "Clip",
+    "Problem",
+    "attach_references",
+    "audio_below",
+    "check",
+    "from_record",
+    "is_urgentpk",
+    "read_clips",
+    "read_records",
+    "read_systems",
+    "report",
+    "to_record",
+    "without_reference",
+    "write_jsonl_lines",
+    "write_records",
+]
 
 SUBSETS = ("tr", "cv", "tt")  # training, validation, testing contents in the split.json of URGENT-PK
 
+_NAMED = 12  # columns that a message spells out
 _KINDS = "audio files, folders, a wav.scp, or a manifest (.jsonl .csv .parquet .json)"
-_PATH_NAMES = ("path", "file", "filename", "file_name", "wav", "wav_path", "audio", "filepath_deg", "filename_deg", "deg_wav")
-_OF_A_RUN = ("model", "error", "warnings")  # keys that score and label add; about the run that wrote the row
-
-
-@dataclass(frozen=True, slots=True)
-class Clip:
-    """One recording and what is known of it.
-
-    Clips with one `reference_id` are homologous: the same content from different systems. `reference_path` is the clean
-    signal that an intrusive metric needs. `duration` is in seconds. A metric without a value is None or absent, never 0.
-    """
-
-    uid: str
-    audio_path: str  # opens from the current directory
-    system_id: str | None = None
-    reference_id: str | None = None
-    corpus: str | None = None
-    duration: float | None = None
-    reference_path: str | None = None
-    metrics: dict[str, float | None] = field(default_factory=dict)
-    meta: dict[str, Any] = field(default_factory=dict)
 
 
 class _Group(NamedTuple):
@@ -52,143 +52,12 @@ class _Group(NamedTuple):
     made: list[bool]  # the uid is ours
 
 
-# ---- a row <-> a clip
-
-
-def from_record(record: Mapping[str, Any], folder: str | Path = "") -> Clip:
-    """The clip of a manifest row whose relative paths are relative to `folder`. ValueError says what is wrong with it.
-
-    Columns that are named exactly like a metric (or `mos`) are metrics; keys that we do not know go to meta.
-    """
-    return _clip(record, os.fspath(folder))[0]
-
-
-def _clip(record: Mapping[str, Any], folder: str) -> tuple[Clip, bool]:
-    """(clip, whether its uid is ours)."""
-    path = record.get("audio_path")
-    if not isinstance(path, str) or not path:
-        raise ValueError(_no_path(record))
-    system, content, corpus, uid = (_id(record, key) for key in ("system_id", "reference_id", "corpus", "uid"))
-    reference = record.get("reference_path") or None
-    if reference is not None and not isinstance(reference, str):
-        raise ValueError(f"reference_path is {brief(reference)}, not a path")
-    made = uid is None
-    if uid is None:
-        uid = f"{system}:{content}" if system and content else _without_suffix(path)
-    duration = _number("duration", record.get("duration"))
-    reference = None if reference is None else os.path.join(folder, reference)
-    metrics, meta = _metrics(record), _meta(record)
-    return Clip(uid, os.path.join(folder, path), system, content, corpus, duration, reference, metrics, meta), made
-
-
-def _no_path(record: Mapping[str, Any]) -> str:
-    if record.get("audio_path"):
-        return f"audio_path is {brief(record['audio_path'])}, not a path"
-    similar = [name for name in _PATH_NAMES if isinstance(record.get(name), str)]
-    return "has no audio_path" + (f" (rename {similar[0]!r} to 'audio_path'?)" if similar else "")
-
-
-def _id(record: Mapping[str, Any], key: str) -> str | None:
-    value = record.get(key)
-    if value is None or isinstance(value, str):
-        return value or None
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return id_text(value)
-    raise ValueError(f"{key} is {brief(value)}, not text")
-
-
-def _number(name: str, value: object) -> float | None:
-    try:
-        return number(value)
-    except ValueError as e:
-        raise ValueError(f"{name}: {e}") from None
-
-
-def _metrics(record: Mapping[str, Any]) -> dict[str, float | None]:
-    """Canonical names; a metric that stands in the row twice must have one value."""
-    nested = record.get("metrics")
-    if nested is not None and not isinstance(nested, Mapping):
-        raise ValueError(f"metrics is {brief(nested)}, not an object")
-    found: dict[str, float | None] = {}
-    for name, value in [*(nested or {}).items(), *((k, v) for k, v in record.items() if _is_metric(k))]:
-        ours = canonical(name.removeprefix("metrics."))
-        x = _number(name, value)
-        if x is not None and found.get(ours, x) not in (None, x):
-            raise ValueError(f"two values for {ours}: {found[ours]} and {x}")
-        found[ours] = found.get(ours) if x is None else x
-    return found
-
-
-def _is_metric(key: str) -> bool:
-    return key in METRICS or key in ALIASES or key.startswith("metrics.")
-
-
-def _meta(record: Mapping[str, Any]) -> dict[str, Any]:
-    nested = record.get("meta")
-    if nested is not None and not isinstance(nested, Mapping):
-        raise ValueError(f"meta is {brief(nested)}, not an object")
-    meta = dict(nested or {})
-    for key, value in record.items():
-        if key in CLIP_KEYS or _is_metric(key) or (key in _OF_A_RUN and not value):
-            continue
-        name = key.removeprefix("meta.")
-        if name in meta and meta[name] != value:
-            name = f"row.{name}"  # the row says two things under one name: keep both
-        meta[name] = value
-    return meta
-
-
-def to_record(clip: Clip, base: str | Path | None, extra: Mapping[str, Any] | None = None) -> Record:
-    """The row of a clip, in the order of the manifest, then `extra` (model, error, warnings, ...).
-
-    Paths below `base` (the folder of the file that will hold the row) become relative to it, with "/"; others absolute.
-    With `base` None they stay as they are. An error or warnings of an earlier run make way for those in `extra`.
-    """
-    extra = extra or {}
-    reference = None if clip.reference_path is None else _written_path(clip.reference_path, base)
-    stale = extra.keys() & {"error", "warnings"}
-    meta = {key: value for key, value in clip.meta.items() if key not in stale} if stale else dict(clip.meta)
-    return {
-        "uid": clip.uid,
-        "audio_path": _written_path(clip.audio_path, base),
-        "system_id": clip.system_id,
-        "reference_id": clip.reference_id,
-        "corpus": clip.corpus,
-        "duration": clip.duration,
-        "reference_path": reference,
-        "metrics": {name: number(value) for name, value in clip.metrics.items()},
-        "meta": meta,
-        **extra,
-    }
-
-
-def _written_path(path: str, base: str | Path | None) -> str:
-    if base is None:
-        return path
-    if ".." in path:  # behind a link, "x/.." is not where it seems to be: let the disk say
-        folder, name = os.path.split(path)
-        path = os.path.join(os.path.realpath(folder), name)
-    full = os.path.abspath(path)
-    for root in (os.path.abspath(base), os.path.realpath(base)):
-        if full.startswith(os.path.join(root, "")):
-            return Path(os.path.relpath(full, root)).as_posix()
-    return full
-
-
 # ---- folders
 
 
 def _is_junk(name: str) -> bool:
     """Hidden files, and what macOS leaves in archives (`._x.wav`, `__MACOSX`)."""
     return name.startswith(".") or name == "__MACOSX"
-
-
-def _is_audio(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES
-
-
-def _without_suffix(path: str) -> str:
-    return os.path.splitext(path)[0] if _is_audio(path) else path
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:
@@ -222,18 +91,18 @@ def _walk(folder: str, parts: tuple[str, ...], above: frozenset[str]) -> Iterato
     for entry in _entries(folder):
         here = (*parts, entry.name)
         if not _is_folder(entry):
-            if _is_audio(entry.name):
+            if is_audio(entry.name):
                 yield here
             continue
         inside = list(_walk(entry.path, here, above | {real}))
         yield from inside
-        if not inside and _is_audio(entry.name):
+        if not inside and is_audio(entry.name):
             yield here
 
 
 def _folder_group(folder: Path) -> _Group:
     found = audio_below(folder)
-    clips = [Clip(_without_suffix(rel), os.path.join(folder, *rel.split("/"))) for rel in found]
+    clips = [Clip(without_suffix(rel), os.path.join(folder, *rel.split("/"))) for rel in found]
     return _Group(folder.resolve().name, clips, [True] * len(clips))
 
 
@@ -243,13 +112,14 @@ def _folder_group(folder: Path) -> _Group:
 def _manifest_group(path: Path) -> _Group:
     rows = read_rows(path)
     if rows.records and not any("audio_path" in record for record in rows.records):
-        names = ", ".join(dict.fromkeys(name for record in rows.records for name in record))
-        raise UsageError(f"{path}: {_no_path(rows.records[0])}; its columns are {brief(names)}. Every row needs an audio_path.")
+        names = list(dict.fromkeys(brief(name) for record in rows.records for name in record))
+        listed = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+        raise UsageError(f"{path}: {no_path(rows.records[0])}, but {listed}. Every row needs an audio_path.")
     scp = path.suffix.lower() == ".scp"
     group, problems = _Group(path.stem, [], []), list(rows.problems)
     for count, record in zip(rows.numbers, rows.records, strict=True):
         try:
-            clip, made = _clip(record, os.fspath(path.parent) if path.parent != Path() else "")
+            clip, made = clip_of(record, os.fspath(path.parent) if path.parent != Path() else "")
         except ValueError as e:
             problems.append(f"{rows.unit} {count}: {e}")
             continue
@@ -282,9 +152,7 @@ def _scp_system(folder: Path) -> list[Clip]:
     """Clips of SYSTEM/wav.scp, with the MOS of SYSTEM/mos.scp where that exists."""
     mos: dict[str, float | None] = {}
     if (folder / "mos.scp").exists():
-        rows = read_rows(folder / "mos.scp")
-        complain(folder / "mos.scp", [f"{rows.unit} {n}: no number" for n, r in zip(rows.numbers, rows.records, strict=True) if "metrics" not in r])
-        mos = {record["uid"]: record["metrics"]["mos_overall"] for record in rows.records}
+        mos = {record["uid"]: record["metrics"]["mos_overall"] for record in read_records(folder / "mos.scp")}
     system = folder.name
     return [
         replace(
@@ -310,18 +178,20 @@ def _urgentpk(folder: Path, subset: str | None) -> list[Clip]:
             found = sorted((c for c in found if c.reference_id in contents), key=lambda c: contents[c.reference_id or ""])
         clips += found
     if not clips:
-        raise UsageError(f"{folder}: no wav.scp lists any content of the subset {subset!r}. Choose another --subset: {', '.join(SUBSETS)}.")
+        raise UsageError(
+            f"{folder}: no wav.scp lists any content of the subset {subset!r}. Choose another --subset: {', '.join(SUBSETS)}."
+        )
     return clips
 
 
 def _contents(path: Path, subset: str) -> dict[str, int]:
     """Content -> its place in the subset."""
-    import json
-
     try:
         split = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as e:
-        raise UsageError(f"{path}: cannot be read ({brief(str(e))}). It must hold {{'tr': [...], 'cv': [...], 'tt': [...]}}.") from None
+        raise UsageError(
+            f"{path}: cannot be read ({brief(str(e))}). It must hold {{'tr': [...], 'cv': [...], 'tt': [...]}}."
+        ) from None
     listed = split.get(subset) if isinstance(split, dict) else None
     if listed is None:
         offered = ", ".join(split) if isinstance(split, dict) else "nothing"
@@ -362,7 +232,7 @@ def _read(path: Path) -> _Group:
         return _read_folder(path)
     if is_table(path):
         return _manifest_group(path)
-    if _is_audio(path.name):
+    if is_audio(path.name):
         return _single(path)
     raise UsageError(f"{path}: of no known kind. Give {_KINDS}; audio ends in {_suffixes()}.")
 
@@ -374,11 +244,11 @@ def _read_folder(path: Path) -> _Group:
     group = _folder_group(path)
     if not group.clips and (path / "wav.scp").is_file():  # a Kaldi data folder
         return _manifest_group(path / "wav.scp")
-    return _single(path) if not group.clips and _is_audio(path.name) else group
+    return _single(path) if not group.clips and is_audio(path.name) else group
 
 
 def _single(path: Path) -> _Group:
-    return _Group(path.resolve().parent.name, [Clip(_without_suffix(path.name), str(path))], [True])
+    return _Group(path.resolve().parent.name, [Clip(without_suffix(path.name), str(path))], [True])
 
 
 def _suffixes() -> str:
@@ -395,7 +265,7 @@ def _unique(groups: list[_Group]) -> list[Clip]:
     for group in groups:
         for clip, made in zip(group.clips, group.made, strict=True):
             uid = clip.uid
-            while made and uid in taken or (uid != clip.uid and uid in used):
+            while (made and uid in taken) or (uid != clip.uid and uid in used):
                 copies[clip.uid] += 1
                 uid = f"{clip.uid}#{copies[clip.uid] + 1}"
             taken.add(uid)
@@ -448,13 +318,13 @@ def _system(folder: Path) -> list[Clip]:
         raise UsageError(f"{folder}: a system without audio. Fill the folder or move it away; audio ends in {_suffixes()}.")
     clips = []
     for rel in found:
-        content = _without_suffix(rel)
+        content = without_suffix(rel)
         clips.append(Clip(f"{folder.name}:{content}", os.path.join(folder, *rel.split("/")), folder.name, content))
     return clips
 
 
 def _systems_of_manifest(path: Path) -> list[Clip]:
-    layout = "Ranking needs a folder with one folder per system, an URGENT-PK data set, or a manifest with system_id and reference_id"
+    layout = "Ranking needs one folder per system, an URGENT-PK data set, or a manifest with system_id and reference_id"
     if not path.exists():
         raise UsageError(f"{path}: no such file or folder. {layout}.")
     if not is_table(path):
@@ -486,8 +356,8 @@ def attach_references(clips: Sequence[Clip], folder: str | Path) -> list[Clip]:
     by_path: dict[str, list[str]] = {}
     by_name: dict[str, list[str]] = {}
     for rel in found:
-        by_path.setdefault(_without_suffix(rel), []).append(rel)
-        by_name.setdefault(_without_suffix(rel.rsplit("/", 1)[-1]), []).append(rel)
+        by_path.setdefault(without_suffix(rel), []).append(rel)
+        by_name.setdefault(without_suffix(rel.rsplit("/", 1)[-1]), []).append(rel)
     attached = []
     for clip in clips:
         rel_or_none = None if clip.reference_path else _reference_of(clip, by_path, by_name)
@@ -497,7 +367,7 @@ def attach_references(clips: Sequence[Clip], folder: str | Path) -> list[Clip]:
 
 
 def _reference_of(clip: Clip, by_path: dict[str, list[str]], by_name: dict[str, list[str]]) -> str | None:
-    own = PurePosixPath(Path(_without_suffix(clip.audio_path)).as_posix())
+    own = PurePosixPath(Path(without_suffix(clip.audio_path)).as_posix())
     content = clip.reference_id or ""
     tails = ["/".join(own.parts[i:]) for i in range(len(own.parts))]  # longest first
     keys = [(by_path, content), (by_name, content), (by_name, own.name), *((by_path, tail) for tail in tails)]

@@ -24,6 +24,7 @@ from urgentmos.cells import (
     decode_cell,
     encode_cell,
     flatten,
+    id_text,
     is_number_column,
     json_line,
     normal,
@@ -196,7 +197,7 @@ def _read_parquet(path: Path) -> Rows:
         ]
     except (OSError, ValueError, NotImplementedError) as e:  # pyarrow's own errors derive from these
         reason = str(e).splitlines()[0] if str(e) else type(e).__name__
-        raise UsageError(f"{path}: cannot be read as Parquet ({reason}). Write the file anew.") from None
+        raise UsageError(f"{path}: cannot be read as Parquet ({reason}). Correct it or write it anew.") from None
     keep = [i for i, name in enumerate(columns) if not re.fullmatch(r"__index_level_\d+__", name)]  # pandas
     names = [columns[i] for i in keep]
     rows = zip(*(values[i] for i in keep), strict=True) if keep else iter(())
@@ -209,7 +210,7 @@ def _from_arrow(column: str, marks: Mapping[bytes, bytes], chunk: Any) -> list[A
     if column in TEXT_COLUMNS:
         return [None if v is None else v if isinstance(v, str) else id_text(v) for v in values]
     if is_number_column(column):
-        return [number(v) for v in values]
+        return _numbers(column, values)
     if column == "warnings":
         return [[] if v is None else v for v in values]
     if marks.get(b"urgentmos.cell") == b"json":
@@ -218,37 +219,48 @@ def _from_arrow(column: str, marks: Mapping[bytes, bytes], chunk: Any) -> list[A
     return [empty if v is None else plain(v) for v in values]
 
 
-def id_text(value: object) -> str:
-    """A number that names something, as text: 15 and 15.0 (an integer column with gaps) are both "15"."""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+def _numbers(column: str, values: list[Any]) -> list[float | None]:
+    try:
+        return [number(v) for v in values]
+    except ValueError as e:
+        raise ValueError(f"column {column}: {e}") from None
 
 
 def _read_scp(path: Path) -> Rows:
     parts = [re.split(r"[ \t]+", line.strip(), maxsplit=1) for line in _read_text(path).split("\n")]
     held = [(count, part[0], part[1] if len(part) > 1 else "") for count, part in enumerate(parts, 1) if part[0]]
     rows = Rows([], [], "line", [])
-    metric = None if path.stem == "wav" else _metric_of(path, [rest for _, _, rest in held])
+    metric = _metric_of(path, [rest for _, _, rest in held])
     for count, uid, rest in held:
-        if metric is None and not rest:
-            rows.problems.append(f"line {count}: {brief(uid)} has no path behind it")
-        elif metric is None and (rest.endswith("|") or rest.startswith("|")):
-            rows.problems.append(f"line {count}: {brief(rest)} is a command, and nothing that a file holds is executed")
-        else:
-            record: Record = (
-                {"uid": uid, "audio_path": rest} if metric is None else {"uid": uid, "metrics": {metric: number(rest)}}
+        try:
+            _append(
+                rows,
+                count,
+                {"uid": uid, **({"metrics": {metric: number(rest)}} if metric else {"audio_path": _scp_path(rest)})},
             )
-            _append(rows, count, record)
+        except ValueError as e:
+            rows.problems.append(f"line {count}: {e}")
     return rows
 
 
+def _scp_path(rest: str) -> str:
+    if not rest:
+        raise ValueError("has no path behind the uid")
+    if rest.endswith("|") or rest.startswith("|"):
+        raise ValueError(f"{brief(rest)} is a command, and nothing that a file holds is executed. Give the path of a file")
+    return rest
+
+
 def _metric_of(path: Path, values: list[str]) -> str | None:
-    """The metric of a `uid value` file, which only the file's name tells; None if it holds paths."""
+    """The metric of a `uid value` file, which only the file's name tells (mos.scp); None if it holds paths."""
+    name = canonical(path.stem)
+    if name in METRICS:
+        return name
     try:
-        for value in values:
-            number(value)
+        numbers = [number(value) for value in values]
     except ValueError:
         return None
-    return canonical(path.stem) if any(values) else None
+    return name if path.stem != "wav" and any(x is not None for x in numbers) else None
 
 
 _READERS: dict[str, Callable[[Path], Rows]] = {
@@ -373,6 +385,7 @@ def _write_parquet(records: Iterable[Mapping[str, Any]], out: BinaryIO) -> None:
 def _to_arrow(pa: Any, name: str, values: list[Any]) -> tuple[Any, Any]:
     """(field, array) of one column; the field remembers what a null means where that is not plain from the column."""
     column = safe_text(name)
+    cells: list[Any]
     if name in TEXT_COLUMNS:
         kind, cells = pa.string(), [None if v is None or v is ABSENT else safe_text(v) for v in values]
     elif is_number_column(name):

@@ -67,8 +67,8 @@ def refuse_all(module: str, name: str) -> type | None:
 def load_torch_file(path: str | Path, *, stubs: Stubs = refuse_all, max_bytes: int = 8 * GIB) -> Any:
     """What `torch.save` wrote to `path`, with tensors on the CPU.
 
-    Reads the zip format (torch 1.6 and later) and the format before it. Values are what torch.load(weights_only=True)
-    returns for the same file; the two differ in that an expanded tensor (more elements than its storage) is refused here.
+    Reads the zip format (torch 1.6 and later) and the format before it. Values are what torch.load
+    returns for the same file, except that an expanded tensor (more elements than its storage) is refused here.
 
     stubs: asked once for each unknown class `module.name` of the file. It returns an inert class to stand for it, or None
         to refuse. A stub is built without arguments and its saved state is set as plain attributes; `__setstate__` is
@@ -110,13 +110,13 @@ def fill(module: torch.nn.Module, state: Mapping[str, Any], source: str | Path) 
 
     wanted = module.state_dict()
     found = {k: v for k, v in state.items() if isinstance(v, torch.Tensor)}
-    wrong = [f"{k} is missing" for k in wanted if k not in found]
-    wrong += [f"{k} is unknown" for k in state if k not in wanted]
-    wrong += [
+    wrong = [
         f"{k} is {tuple(found[k].shape)} and should be {tuple(v.shape)}"
         for k, v in wanted.items()
         if k in found and found[k].shape != v.shape
     ]
+    wrong += [f"{k} is missing" for k in wanted if k not in found]
+    wrong += [f"{k} is unknown" for k in state if k not in wanted]
     if wrong:
         more = f" and {len(wrong) - 3} more differences" if len(wrong) > 3 else ""
         raise UsageError(f"{source} holds another model than the one expected: {'; '.join(wrong[:3])}{more}.")
@@ -557,6 +557,11 @@ def _encode(text: Any, encoding: Any = "latin1") -> bytes:
     return bytes(_expect(text, str), "latin1")
 
 
+def _no_bytes() -> bytes:
+    """How they spell b""; any argument is a TypeError."""
+    return b""
+
+
 def _bytearray(content: Any = b"") -> bytearray:
     return bytearray(_expect(content, bytes))
 
@@ -602,6 +607,7 @@ _MAKERS: dict[tuple[str, str], Callable[..., Any]] = {
     ("torch", "device"): _device,
     (_BUILTINS, "set"): _set,
     (_BUILTINS, "frozenset"): _frozenset,
+    (_BUILTINS, "bytes"): _no_bytes,
     (_BUILTINS, "bytearray"): _bytearray,
     (_BUILTINS, "complex"): _complex,
     ("_codecs", "encode"): _encode,

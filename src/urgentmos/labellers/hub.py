@@ -7,7 +7,8 @@ pickles.
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from urgentmos.errors import MeasureError, UsageError, need
-from urgentmos.labellers import LABELLERS, Settings
+from urgentmos.labellers import LABELLERS, Settings, onnx
 
 HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(?P<revision>[\w./-]+))?")
 # "weights/utmos.pt" is shaped like a hub id; with one of these endings a missing file is meant.
@@ -41,7 +42,7 @@ def source(name: str, settings: Settings) -> Path | HubId:
         raise UsageError(f"{name} needs weights that no package carries. {_how_to_get(name)}")
     value = settings.weights[name]
     path = Path(value).expanduser()
-    if path.exists():
+    if value and path.exists():
         return path
     hub_id = HUB_ID.fullmatch(value)
     if hub_id is None or path.suffix.lower() in FILE_ENDINGS:
@@ -101,9 +102,10 @@ def pretrained(model_class: Any, name: str, folder: Path, device: str) -> Any:
     torch = need("torch", "models")
     _check_architecture(model_class, name, folder)
     try:
-        model, report = model_class.from_pretrained(
-            folder, local_files_only=True, dtype=torch.float32, output_loading_info=True
-        )
+        with _quiet_progress(), torch.random.fork_rng(devices=[]):  # building a net draws from the global generator
+            model, report = model_class.from_pretrained(
+                folder, local_files_only=True, dtype=torch.float32, output_loading_info=True
+            )
     except Exception as e:  # the library has no common base class for what a damaged folder can do to it
         raise UsageError(f"{name}: cannot load {folder} ({_first_line(e)}). Fetch the files anew. {_how_to_get(name)}") from e
     missing = sorted(key for key in report["missing_keys"] if key.rsplit(".", 1)[-1] not in TRAINING_ONLY)
@@ -116,16 +118,8 @@ def pretrained(model_class: Any, name: str, folder: Path, device: str) -> Any:
 
 
 def onnx_session(name: str, settings: Settings) -> Any:
-    """An onnxruntime session of the `.onnx` file of `name`, on one CPU thread so that scores do not depend on the machine."""
-    ort = need("onnxruntime", "label")
-    path = one_file(name, settings, "*.onnx")
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    try:
-        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as e:  # onnxruntime raises a dozen unrelated classes
-        raise UsageError(f"{name}: {path} is no ONNX model ({_first_line(e)}). {_how_to_get(name)}") from e
+    """An onnxruntime session of the `.onnx` file of `name`; UsageError if it is another kind of file."""
+    return onnx.session(one_file(name, settings, "*.onnx"))
 
 
 def run_onnx(session: Any, features: np.ndarray) -> np.ndarray:
@@ -157,9 +151,8 @@ def finite(value: float) -> float:
 def check_length(samples: int, shortest: int, rate: int) -> None:
     """MeasureError if a clip has fewer than the `shortest` number of samples of which the model makes a frame."""
     if samples < shortest:
-        raise MeasureError(
-            f"{samples / rate:.3f} s is shorter than the {shortest / rate:.3f} s of which the model makes one frame"
-        )
+        found, needed = samples / rate, shortest / rate
+        raise MeasureError(f"{found:.3f} s is shorter than the {needed:.3f} s that the model needs. Use a longer clip")
 
 
 def receptive_field(kernels: Sequence[int], strides: Sequence[int]) -> int:
@@ -176,6 +169,19 @@ def _fetch_pretrained(name: str, hub_id: HubId) -> Path:
         return folder
     # Older repositories have only the pickle; where both exist, asking for it at once would double the download.
     return fetch(name, hub_id, ["*.json", "pytorch_model*.bin*"])
+
+
+@contextmanager
+def _quiet_progress() -> Iterator[None]:
+    """Without the library's bar, which it draws into log files too."""
+    logging = need("transformers", "models").utils.logging
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _check_architecture(model_class: Any, name: str, folder: Path) -> None:

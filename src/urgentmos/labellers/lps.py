@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from urgentmos.errors import MeasureError, UsageError, need
-from urgentmos.labellers import Measure, Settings, Signals, hub
+from urgentmos.labellers import Measure, ReferenceCache, Settings, Signals, hub
 
 RATE = 16_000
 VARIANCE_FLOOR = 1e-7  # of the recogniser's own feature extractor
@@ -60,10 +60,12 @@ def load(settings: Settings) -> Measure:
     def transcript(wave: np.ndarray) -> str:
         return alphabet.transcript(recognise(model, normalised(wave) if normalise else wave))
 
+    of_reference = ReferenceCache(transcript)
+
     def measure(signals: Signals) -> dict[str, float]:
         reference, wave = signals.pair(RATE)
         hub.check_length(len(wave), shortest, RATE)
-        return {"lps": hub.finite(similarity(transcript(reference), transcript(wave)))}
+        return {"lps": hub.finite(similarity(of_reference(reference), transcript(wave)))}
 
     return measure
 
@@ -79,8 +81,10 @@ def similarity(reference: str, clip: str) -> float:
 
 def normalised(wave: np.ndarray) -> np.ndarray:
     """(T,) at zero mean and unit variance; silence stays silence."""
-    wave = wave.astype(np.float64)
-    return ((wave - wave.mean()) / np.sqrt(wave.var() + VARIANCE_FLOOR)).astype(np.float32)
+    exact = wave.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # infinity becomes NaN here, and an error with a reason in `recognise`
+        out: np.ndarray = ((exact - exact.mean()) / np.sqrt(exact.var() + VARIANCE_FLOOR)).astype(np.float32)
+    return out
 
 
 def recognise(model: Any, wave: np.ndarray) -> list[int]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from urgentmos.errors import UsageError, need
-from urgentmos.labellers import Measure, Settings, Signals, hub
+from urgentmos.labellers import Measure, ReferenceCache, Settings, Signals, hub
 
 RATE = 16_000
 LAYER = 8  # hidden_states[8]: the output of the 8th transformer block; 0 is the embedding
@@ -28,11 +28,12 @@ def load(settings: Settings) -> Measure:
     model = hub.pretrained(hubert, "sbert", hub.pretrained_folder("sbert", settings), settings.device)
     _keep_layers(model, settings)
     shortest = hub.receptive_field(model.config.conv_kernel, model.config.conv_stride)
+    of_reference: ReferenceCache[Any] = ReferenceCache(lambda wave: frames(model, wave), size=8)
 
     def measure(signals: Signals) -> dict[str, float]:
         reference, wave = signals.pair(RATE)
         hub.check_length(len(wave), shortest, RATE)
-        return {"sbert": hub.finite(precision(frames(model, reference), frames(model, wave)))}
+        return {"sbert": hub.finite(precision(of_reference(reference), frames(model, wave)))}
 
     return measure
 

@@ -160,7 +160,7 @@ def sizes(state: dict[str, Tensor]) -> UtmosConfig:
 def load_utmos(path: Path) -> Utmos:
     """`Utmos` in eval mode from a public state dict on disk, read as tensors only. UsageError if it is something else.
 
-    The global random state is left alone: the net is built without memory and takes the file's tensors.
+    The net is built without memory of its own and takes the file's tensors; the global random state stays as it was.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -172,7 +172,7 @@ def load_utmos(path: Path) -> Utmos:
     if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
         raise UsageError(f"{path} holds no plain state dict. Use utmos22_strong_step7459_v1.pt of tarepan/SpeechMOS v1.2.0.")
     config, ours = from_public(state)
-    with torch.device("meta"):
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
         model = Utmos(config)
     try:
         model.load_state_dict({name: tensor.float() for name, tensor in ours.items()}, strict=True, assign=True)

@@ -1,0 +1,41 @@
+# Two commands do all on a fresh machine: `make demo` ranks examples/, `make test` lints and tests. Each makes its own .venv.
+PYTHON ?= python3
+PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test setup lint bench clean
+
+demo: .venv/.demo
+	.venv/bin/urgentmos rank examples/systems -m dnsmos_ovrl
+
+test: lint
+	.venv/bin/python -m pytest -n 2
+
+setup: .venv/.dev
+
+lint: .venv/.dev
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+
+bench: .venv/.dev
+	.venv/bin/python benchmarks/labellers.py
+	.venv/bin/python benchmarks/rank_statistics.py
+
+clean:
+	rm -rf .venv build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+# enough to rank with DNSMOS: no torch
+.venv/.demo: pyproject.toml constraints.txt | .venv/bin/python
+	$(PIP) -e . speechmos
+	touch $@
+
+# Everything for development. The second line builds against the numpy at hand (pesqc2 asks for numpy 1, but does
+# not need it), the third holds packages whose own pins do not fit together.
+.venv/.dev: pyproject.toml constraints.txt Makefile | .venv/bin/python
+	$(PIP) -e '.[dev]' cython 'setuptools<81' wheel
+	$(PIP) --no-deps --no-build-isolation --use-pep517 pesqc2==0.0.4
+	$(PIP) --no-deps distillmos==0.9.1 xls-r-sqa==0.1.0 resemblyzer==0.1.4
+	touch $@

@@ -1,0 +1,32 @@
+"""Tell which speech system sounds better, by how much and how sure, without a listening test.
+
+    import urgentmos
+
+    model = urgentmos.load()
+    model.score("clip.wav").metrics
+    urgentmos.rank("submissions/", model=model).table()
+
+Importing the package imports nothing heavy: what a name needs comes when it is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+_HOMES = {"load": "predictor", "rank": "predictor", "score": "predictor", "Clip": "clips", "METRICS": "metrics"}
+__all__ = ["METRICS", "Clip", "__version__", "load", "rank", "score"]
+
+if TYPE_CHECKING:
+    from urgentmos.clips import Clip
+    from urgentmos.metrics import METRICS
+    from urgentmos.predictor import load, rank, score
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -1,0 +1,53 @@
+"""What the commands show: stdout is data, stderr is talk. Tables for a terminal, JSON lines into a pipe."""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+Progress = Callable[[str, int, int], None]
+
+
+def say(text: str) -> None:
+    """A sentence to the user, on stderr."""
+    print(text, file=sys.stderr)
+
+
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """A bar with the time that is left, on stderr and on a terminal only."""
+    if not sys.stderr.isatty():
+        yield lambda title, done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Bars(*columns, console=Console(stderr=True)) as bars:
+        known: dict[str, Any] = {}
+
+        def show(title: str, done: int, total: int) -> None:
+            if title not in known:
+                known[title] = bars.add_task(title, total=total)
+            bars.update(known[title], completed=done, total=total)
+
+        yield show
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int] = ()) -> None:
+    """Print a table on stdout; the columns in `numbers` are aligned right."""
+    from rich.console import Console
+    from rich.table import Table
+
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for i, name in enumerate(head):
+        made.add_column(name, justify="right" if i in numbers else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*row)
+    Console(highlight=False, markup=False).print(made)
+
+
+def number(value: float | None) -> str:
+    """A metric's value for a reader: three decimals, or a dash."""
+    return "-" if value is None else f"{value:.3f}"

@@ -1,0 +1,363 @@
+"""The loop around the labellers: one model in memory at a time, clips inside, append as you go, resume after a kill.
+
+Labellers without a model share one pass over the clips, so that each file is decoded once for all of them; each model
+gets a pass of its own. Finished measurements are appended to a journal; a later run with the same files, labellers,
+versions and weights takes them from there, and measures the rest.
+"""
+
+import gc
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+from urgentmos.audio import Audio
+from urgentmos.audio import load as load_audio
+from urgentmos.clips import Clip
+from urgentmos.errors import AudioError, MeasureError
+from urgentmos.labellers import LABELLERS, Labeller, Measure, Settings, Signals, labeller_of, pesq
+from urgentmos.metrics import METRICS
+
+Progress = Callable[[str, int, int], None]  # what is measured, clips done, clips in all
+CLIPS_PER_JOB = 4  # fewer than these do not pay for the start of a process
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A clip with its labels filled in, and what there is to say about them."""
+
+    clip: Clip
+    error: str | None = None
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Labellers that share a pass over the clips."""
+
+    labellers: tuple[Labeller, ...]
+
+    @property
+    def title(self) -> str:
+        return ", ".join(row.name for row in self.labellers)
+
+    def key(self, settings: Settings) -> str:
+        """Changes whenever a measurement of this stage could change."""
+        rows = [[row.name, row.versions(), settings.weights.get(row.name)] for row in self.labellers]
+        return json.dumps(rows, sort_keys=True)
+
+
+class Task(NamedTuple):
+    """Files to listen to. Equal tasks are measured once."""
+
+    audio_path: str
+    reference_path: str | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one stage found out about one task."""
+
+    values: dict[str, float] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)  # metric -> why it has no value
+    error: str | None = None  # why the clip could not be heard at all
+    warnings: list[str] = field(default_factory=list)
+    duration: float | None = None
+    rate: int | None = None
+
+
+def stages(metrics: Iterable[str]) -> list[Stage]:
+    """Metrics -> passes over the clips: all signal metrics together, then the models one by one."""
+    wanted = {labeller_of(name).name for name in metrics}
+    rows = [row for row in LABELLERS if row.name in wanted]
+    light = tuple(row for row in rows if not row.model)
+    return [Stage(light)] * bool(light) + [Stage((row,)) for row in rows if row.model]
+
+
+def label(
+    clips: Sequence[Clip],
+    metrics: Sequence[str],
+    settings: Settings | None = None,
+    *,
+    jobs: int = 1,
+    journal: Path | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Labelled]:
+    """Measure `metrics` of each clip; as many results as clips, in their order.
+
+    `jobs` processes share the work (1: this process). With `journal`, finished measurements survive a kill; delete the
+    file when the results are safe. Raises UsageError before any work if a labeller cannot be loaded.
+    """
+    settings = settings or Settings()
+    tasks = [Task(clip.audio_path, clip.reference_path) for clip in clips]
+    passes = stages(metrics)
+    for stage in passes if jobs > 1 else ():  # what cannot be loaded should say so here, not in a worker
+        for row in stage.labellers:
+            row.load(settings)
+        gc.collect()
+    found: list[dict[Task, Outcome]] = []
+    unheard: dict[Task, Outcome] = {}
+    with Journal.open(journal) as log:
+        for stage in passes:
+            todo = [task for task in dict.fromkeys(tasks) if task not in unheard]
+            outcomes = _run_stage(stage, todo, settings, jobs, log, progress)
+            unheard |= {task: outcome for task, outcome in outcomes.items() if outcome.error}
+            found.append(outcomes | unheard)
+    said = versions(passes, settings)
+    for clip, task in zip(clips, tasks, strict=True):
+        yield merge(clip, metrics, [outcomes[task] for outcomes in found], said)
+
+
+def versions(passes: Iterable[Stage], settings: Settings) -> dict[str, str]:
+    """Labeller -> its packages with versions, and the weights it was given."""
+    said = {}
+    for row in (row for stage in passes for row in stage.labellers):
+        parts = [f"{package} {number}" for package, number in row.versions().items()]
+        weights = settings.weights.get(row.name)
+        said[row.name] = ", ".join(parts if weights is None else [*parts, weights])
+    return said
+
+
+def merge(clip: Clip, metrics: Sequence[str], outcomes: Sequence[Outcome], said: dict[str, str]) -> Labelled:
+    """The outcomes of all stages -> one labelled clip."""
+    error = next((o.error for o in outcomes if o.error), None)
+    values: dict[str, float] = {}
+    reasons: dict[str, str] = {}
+    for outcome in outcomes:
+        values |= outcome.values
+        reasons |= outcome.reasons
+    labels = {name: values.get(name) for name in metrics}
+    missing: dict[str, list[str]] = {}
+    for name in metrics:
+        if name in reasons:
+            missing.setdefault(reasons[name], []).append(name)
+    if error is None and missing:
+        error = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in missing.items())
+    heard = next((o for o in outcomes if o.duration is not None), Outcome())
+    meta: dict[str, Any] = {"labellers": {labeller_of(name).name: said[labeller_of(name).name] for name in metrics}}
+    if heard.rate is not None:
+        meta["sample_rate"] = heard.rate
+        if labels.get("pesq") is not None or labels.get("pesqc2") is not None:
+            meta["pesq_mode"] = pesq.mode(heard.rate)
+    warnings = list(dict.fromkeys(w for o in outcomes for w in o.warnings))
+    duration = clip.duration if heard.duration is None else round(heard.duration, 6)
+    labelled = replace(clip, duration=duration, metrics={**clip.metrics, **labels}, meta={**clip.meta, **meta})
+    return Labelled(labelled, error, warnings)
+
+
+def _run_stage(
+    stage: Stage, tasks: Sequence[Task], settings: Settings, jobs: int, log: "Journal", progress: Progress | None
+) -> dict[Task, Outcome]:
+    key = stage.key(settings)
+    outcomes = {task: known for task in tasks if (known := log.get(key, task)) is not None}
+    todo = [task for task in tasks if task not in outcomes]
+    if progress:
+        progress(stage.title, len(outcomes), len(tasks))
+    if not todo:
+        return outcomes
+    jobs = min(jobs, math.ceil(len(todo) / CLIPS_PER_JOB))
+    for task, outcome in _in_processes(stage, todo, settings, jobs) if jobs > 1 else _here(stage, todo, settings):
+        outcomes[task] = outcome
+        log.append(key, task, outcome)
+        if progress:
+            progress(stage.title, len(outcomes), len(tasks))
+    gc.collect()  # the model goes before the next one comes
+    return outcomes
+
+
+# ---- one clip
+
+
+def measure(task: Task, measures: Sequence[tuple[Labeller, Measure]]) -> Outcome:
+    """Listen once, let every labeller of the stage measure. Never raises: what went wrong is in the outcome."""
+    try:
+        heard = load_audio(task.audio_path)
+    except AudioError as e:
+        return Outcome(error=str(e))
+    except Exception as e:  # a decoder's bug must not end the other clips
+        return Outcome(error=f"{task.audio_path} cannot be decoded: {type(e).__name__}: {e}. Export it again")
+    reference = None
+    if task.reference_path is not None and any(METRICS[m].needs_reference for row, _ in measures for m in row.metrics):
+        try:
+            reference = load_audio(task.reference_path)
+        except AudioError as e:
+            return measure_audio(heard, f"reference signal: {e}", measures)
+    return measure_audio(heard, reference, measures)
+
+
+def measure_audio(heard: Audio, reference: Audio | str | None, measures: Sequence[tuple[Labeller, Measure]]) -> Outcome:
+    """Every labeller's values for one recording; `reference` may be a sentence that says why there is no such signal."""
+    no_reference = reference if isinstance(reference, str) else None
+    if isinstance(reference, Audio) and reference.rate != heard.rate:
+        no_reference = f"the reference signal is at {reference.rate} Hz and the clip at {heard.rate} Hz. Resample one of them"
+    clean = reference.wave if isinstance(reference, Audio) and no_reference is None else None
+    signals = Signals(heard.wave, heard.rate, clean)
+    values: dict[str, float] = {}
+    reasons: dict[str, str] = {}
+    for row, function in measures:
+        try:
+            if no_reference and METRICS[row.metrics[0]].needs_reference:
+                raise MeasureError(no_reference)
+            values |= _checked(row, function, signals)
+        except Exception as e:
+            why = str(e) if isinstance(e, MeasureError) else f"{row.name} failed: {type(e).__name__}: {e}"
+            reasons |= dict.fromkeys(row.metrics, why)
+    return Outcome(values, reasons, None, list(heard.info.warnings), heard.info.duration, heard.rate)
+
+
+def _checked(row: Labeller, function: Measure, signals: Signals) -> dict[str, float]:
+    """What the labeller measures, if the clip is long enough and the values are numbers."""
+    seconds = len(signals.wave) / signals.rate
+    for metric in (METRICS[name] for name in row.metrics):
+        if seconds < metric.min_seconds:
+            raise MeasureError(f"{seconds:.3g} s is shorter than the {metric.min_seconds:g} s that {metric.title} needs")
+    values = function(signals)
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise MeasureError(f"{name} came out as {value}")
+    return values
+
+
+# ---- many clips
+
+
+def _here(stage: Stage, tasks: Iterable[Task], settings: Settings) -> Iterator[tuple[Task, Outcome]]:
+    measures = [(row, row.load(settings)) for row in stage.labellers]
+    for task in tasks:
+        yield task, measure(task, measures)
+
+
+_measures: list[tuple[Labeller, Measure]] = []  # of a worker process
+
+
+def _start_worker(stage: Stage, settings: Settings) -> None:
+    import multiprocessing
+    import sys
+    import threading
+
+    def die_with_parent() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=die_with_parent, daemon=True).start()
+    _measures[:] = [(row, row.load(settings)) for row in stage.labellers]
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+
+
+def _work(task: Task) -> Outcome:
+    return measure(task, _measures)
+
+
+def _in_processes(stage: Stage, tasks: Sequence[Task], settings: Settings, jobs: int) -> Iterator[tuple[Task, Outcome]]:
+    """Results as they come. A clip that kills its process costs itself only: the suspects are tried again one by one."""
+    waiting = list(reversed(tasks))
+    while waiting:
+        running: dict[Future[Outcome], Task] = {}
+        try:
+            with _pool(stage, settings, jobs) as pool:
+                while waiting or running:
+                    while waiting and len(running) < 2 * jobs:
+                        task = waiting[-1]
+                        running[pool.submit(_work, task)] = task
+                        waiting.pop()
+                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                        outcome = future.result()
+                        yield running.pop(future), outcome
+        except BrokenProcessPool:
+            for task in running.values():
+                yield task, _alone(stage, task, settings)
+
+
+def _alone(stage: Stage, task: Task, settings: Settings) -> Outcome:
+    """One task in a process of its own."""
+    try:
+        with _pool(stage, settings, 1) as pool:
+            return pool.submit(_work, task).result()
+    except BrokenProcessPool:
+        why = f"the process that measured {stage.title} died (a crash in its code, or no memory left)"
+        return Outcome(reasons=dict.fromkeys((m for row in stage.labellers for m in row.metrics), why))
+
+
+@contextmanager
+def _pool(stage: Stage, settings: Settings, jobs: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes with one thread each; libraries read the number of threads when a process starts."""
+    from multiprocessing import get_context
+
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    pool = ProcessPoolExecutor(jobs, get_context("spawn"), _start_worker, (stage, settings))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+# ---- what survives a kill
+
+
+class Journal:
+    """Finished outcomes in a JSONL file, appended one by one. A line cut short by a kill is ignored."""
+
+    def __init__(self, known: dict[str, Outcome], out: TextIO | None) -> None:
+        self._known, self._out = known, out
+
+    @classmethod
+    @contextmanager
+    def open(cls, path: Path | None) -> Iterator["Journal"]:
+        """The journal at `path`, with what an earlier run left there; None: remembers nothing."""
+        if path is None:
+            yield cls({}, None)
+            return
+        known = cls._read(path)
+        with path.open("a", encoding="utf-8") as out:
+            if path.stat().st_size:
+                out.write("\n")  # ends a line that a kill left open
+            yield cls(known, out)
+
+    @staticmethod
+    def _read(path: Path) -> dict[str, Outcome]:
+        known = {}
+        if path.exists():
+            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+                try:
+                    entry = json.loads(line)
+                    known[entry["key"]] = Outcome(**entry["outcome"])
+                except (ValueError, KeyError, TypeError):
+                    continue
+        return known
+
+    def get(self, stage: str, task: Task) -> Outcome | None:
+        return self._known.get(_entry_key(stage, task)) if self._known else None
+
+    def append(self, stage: str, task: Task, outcome: Outcome) -> None:
+        if self._out is not None:
+            self._out.write(json.dumps({"key": _entry_key(stage, task), "outcome": asdict(outcome)}) + "\n")
+            self._out.flush()
+
+
+def _entry_key(stage: str, task: Task) -> str:
+    """Names the measurement: the stage, and the files with their sizes and times."""
+    return json.dumps([stage, *(_fingerprint(path) for path in task)])
+
+
+def _fingerprint(path: str | None) -> list[Any]:
+    try:
+        stat = os.stat(path) if path is not None else None
+    except OSError:
+        stat = None
+    return [path, stat and stat.st_size, stat and stat.st_mtime_ns]
