@@ -18,7 +18,8 @@ ROWS = (
 
 def ranking(**change):
     fields = {
-        "model": "pocket 1.0",
+        "model": "pocket",
+        "version": "1.0",
         "scoring": "binary",
         "confidence": 0.95,
         "n_contents": 6,
@@ -36,10 +37,10 @@ def ranking(**change):
 def test_json_is_the_contract_and_holds_no_infinity():
     got = json.loads(json.dumps(ranking().to_dict(), allow_nan=False))
     assert set(got) == {
-        *("model", "scoring", "confidence", "n_contents", "n_systems", "systems", "win_rate", "ties"),
+        *("model", "version", "scoring", "confidence", "n_contents", "n_systems", "systems", "win_rate", "ties"),
         *("samples", "seed", "warnings", "correlation"),
     }
-    assert got["n_systems"] == 3
+    assert (got["model"], got["version"], got["n_systems"]) == ("pocket", "1.0", 3)
     assert got["systems"][0] == {
         "system_id": "best", "rank": 1, "rank_low": 1, "rank_high": 1, "score": 12.0, "low": 11.0, "high": 12.0, "mos": 4.5
     }  # fmt: skip
