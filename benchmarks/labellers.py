@@ -6,6 +6,7 @@ Prints core-seconds per second of audio (CPU time of the process, one thread) on
 (about 3 s), and joined to about 10 s. Labellers whose weights no package carries are left out. The peers are what the
 URGENT challenge scripts call; a ratio above 1 means that ours is faster.
 """
+# ruff: noqa: E402
 
 import os
 
@@ -36,7 +37,9 @@ def main() -> None:
     warnings.simplefilter("ignore")
     short = example_signals("noisy")
     long = joined(short, 3)
-    print(f"{len(short)} clips, mean {mean_seconds(short):.1f} s; {len(long)} clips, mean {mean_seconds(long):.1f} s; one thread\n")
+    print(
+        f"{len(short)} clips of {mean_seconds(short):.1f} s on average, {len(long)} of {mean_seconds(long):.1f} s; one thread\n"
+    )
     ours = labeller_costs(short, long, repeat)
     peer_costs(short, ours, repeat)
 

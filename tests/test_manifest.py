@@ -302,6 +302,12 @@ def test_a_content_that_one_system_lacks_is_found_by_check(urgentpk):
     assert [(p.kind, p.uid) for p in found] == [("unequal contents", "a")]
 
 
+def test_a_system_without_any_content_is_not_dropped(urgentpk):
+    (urgentpk / "a" / "wav.scp").write_text("u9 wav/u2.wav\n")
+    with pytest.raises(UsageError, match="a without any content"):
+        read_systems(urgentpk)
+
+
 # ---- reference signals
 
 

@@ -19,13 +19,17 @@ import numpy as np
 from urgentmos.errors import AudioError, UsageError
 
 AV_SUFFIXES = frozenset({".m4a", ".mp4", ".aac", ".amr", ".webm", ".mka", ".wma", ".3gp"})
-AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".au", ".caf", ".w64", ".rf64"}) | AV_SUFFIXES
+AUDIO_SUFFIXES = (
+    frozenset({".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".au", ".caf", ".w64", ".rf64"}) | AV_SUFFIXES
+)
 
 SILENCE_RMS = 1e-4  # -80 dBFS: below it a clip counts as silent
 CLIPPED_SHARE_WARNING = 1e-3
 BAND_LIMIT_DB = 70.0  # below the strongest band by more than this, a band counts as empty
 BAND_LIMITED_SHARE = 0.6  # of the Nyquist frequency; natural speech recorded at its rate reaches further
 MIN_RATE, MAX_RATE = 1_000, 768_000
+UNKNOWN_LENGTH = 2**62  # samples; libsndfile promises more where a header does not know, as in a FLAC from a pipe
+OGG_PAGE_MAX = 65_307  # bytes
 ANALYSIS_FRAME = 1024
 ANALYSIS_FRAMES_MAX = 4096  # spread over the clip, so that a two-hour file costs no more than four minutes
 
@@ -83,7 +87,9 @@ class Batch(NamedTuple):
     ids: list[str]
 
 
-def load(source: str | os.PathLike[str] | np.ndarray | Sequence[float], rate: int | None = None, *, sample_rate: int | None = None) -> Audio:
+def load(
+    source: str | os.PathLike[str] | np.ndarray | Sequence[float], rate: int | None = None, *, sample_rate: int | None = None
+) -> Audio:
     """A path, or samples with their `sample_rate` -> mono at `rate` (None: the recording's own).
 
     Samples are (T,) or (C, T) or (T, C) with C < T; integers are scaled to +-1. Raises AudioError if the recording
@@ -94,10 +100,12 @@ def load(source: str | os.PathLike[str] | np.ndarray | Sequence[float], rate: in
         name = os.fspath(source)
     else:
         samples, file_rate, note, name = as_samples(source), check_rate(sample_rate), "", "the array"
-    if samples.shape[0] == 0:
+    if samples.size == 0:
         raise AudioError(f"{name} holds no samples. Record or export it again")
     if not np.isfinite(samples).all():
-        raise AudioError(f"{name} holds {int((~np.isfinite(samples)).sum())} samples that are not finite numbers. Export it again")
+        raise AudioError(
+            f"{name} holds {int((~np.isfinite(samples)).sum())} samples that are not finite numbers. Export it again"
+        )
     wave = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float64).astype(np.float32)
     wave = np.ascontiguousarray(wave)
     info = describe(wave, file_rate, channels=samples.shape[1], note=note)
@@ -124,17 +132,24 @@ def decode(path: str | os.PathLike[str]) -> tuple[np.ndarray, int, str]:
     try:
         with soundfile.SoundFile(where) as f:
             promised = f.frames
+            if promised >= UNKNOWN_LENGTH:  # libsndfile cannot read what it cannot seek in
+                return _decode_av(where)
             samples = f.read(dtype="float32", always_2d=True)
             rate, missing = f.samplerate, _missing_bytes(f.extra_info)
     except (soundfile.LibsndfileError, RuntimeError) as e:
         reason = str(e).split(": ", 1)[-1].strip().rstrip(".")
         raise AudioError(f"{where} cannot be decoded: {reason}. Check that it is audio, and export it again") from e
-    if len(samples) < promised and promised < 2**62:  # a stream of unknown length promises the largest number
+    if len(samples) < promised:
         raise AudioError(f"{where} is cut off: {len(samples)} of {promised} samples could be read. Copy or export it again")
     if len(samples) == 0:
         raise AudioError(f"{where} holds no samples. Record or export it again")
-    note = f"the file is shorter than its header says ({missing} bytes are missing)" if missing else ""
-    return samples, rate, note
+    if missing:
+        return samples, rate, f"the file is shorter than its header says ({missing} bytes are missing)"
+    return (
+        samples,
+        rate,
+        "the file may be cut off: its last Ogg page does not end the stream" if _ogg_without_end(where) else "",
+    )
 
 
 def probe(path: str | os.PathLike[str]) -> tuple[int, int, int]:
@@ -150,12 +165,18 @@ def probe(path: str | os.PathLike[str]) -> tuple[int, int, int]:
         info = soundfile.info(where)
     except (soundfile.LibsndfileError, RuntimeError) as e:
         raise AudioError(f"{where} cannot be decoded: {e}. Check that it is audio, and export it again") from e
+    if info.frames >= UNKNOWN_LENGTH:
+        samples, rate, _ = _decode_av(where)
+        return samples.shape[0], rate, samples.shape[1]
     return info.frames, info.samplerate, info.channels
 
 
 def as_samples(source: Any) -> np.ndarray:
     """Array or list -> (T, C) float32 in +-1. Integers are scaled by their type's range; the longer axis is time."""
-    array = np.asarray(source)
+    try:
+        array = np.asarray(source)
+    except ValueError as e:
+        raise AudioError("the lists in the list differ in length. Pass (T,), (T, C) or (C, T)") from e
     if array.dtype == object or array.dtype.kind not in "iuf":
         raise AudioError(f"samples of type {array.dtype} are not audio. Pass integers or floats")
     if array.ndim not in (1, 2):
@@ -165,7 +186,8 @@ def as_samples(source: Any) -> np.ndarray:
         array = (array.astype(np.float64) - half) / half
     elif array.dtype.kind == "i" and isinstance(source, np.ndarray):
         array = array / float(np.iinfo(array.dtype).max + 1)
-    array = array.astype(np.float32)
+    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused as such
+        array = array.astype(np.float32)
     if array.ndim == 1:
         return array[:, None]
     return array if array.shape[0] >= array.shape[1] else array.T
@@ -174,7 +196,7 @@ def as_samples(source: Any) -> np.ndarray:
 def check_rate(rate: Any) -> int:
     """A sampling rate in Hz, or UsageError."""
     if isinstance(rate, bool) or not isinstance(rate, int | np.integer):
-        if isinstance(rate, float) and rate.is_integer():
+        if isinstance(rate, float | np.floating) and rate.is_integer():
             return check_rate(int(rate))
         raise UsageError(f"sample_rate={rate!r} is not a whole number of Hz. Pass, for example, sample_rate=16000")
     if not MIN_RATE <= rate <= MAX_RATE:
@@ -272,6 +294,20 @@ def _missing_bytes(log: str) -> int:
             promised, held = int(words[2]), int(words[-1])
             return 0 if promised in (0, 0xFFFFFFFF) or promised >= 0x7FFFF000 else max(0, promised - held)
     return 0
+
+
+def _ogg_without_end(where: str) -> bool:
+    """True for an Ogg file whose last page is incomplete or does not end the stream (RFC 3533): libsndfile does not tell."""
+    with open(where, "rb") as f:
+        if f.read(4) != b"OggS":
+            return False
+        f.seek(max(0, os.path.getsize(where) - OGG_PAGE_MAX))
+        tail = f.read()
+    page = tail[max(0, tail.rfind(b"OggS")) :]
+    if len(page) < 27:
+        return True
+    lacing = page[27 : 27 + page[26]]
+    return not page[5] & 4 or len(page) < 27 + page[26] + sum(lacing)
 
 
 def _decode_av(where: str) -> tuple[np.ndarray, int, str]:

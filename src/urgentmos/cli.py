@@ -127,7 +127,9 @@ def score(
     show_default=True,
     help="Votes of ECS (binary or soft), strengths of Bradley-Terry with ties, or mean scores.",
 )
-@click.option("--confidence", type=click.FloatRange(0, 1, True, True), default=0.95, show_default=True, help="Of the intervals.")
+@click.option(
+    "--confidence", type=click.FloatRange(0, 1, True, True), default=0.95, show_default=True, help="Of the intervals."
+)
 @click.option("--samples", type=click.IntRange(min=100), default=1000, show_default=True, help="Resamples of the contents.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the resampling.")
 @click.option("--subset", default="tt", show_default=True, help="Contents of an URGENT-PK data set that are ranked.")
@@ -276,7 +278,9 @@ def _run(jobs: int | None, output: Path | None, show: Any) -> Run:
     from urgentmos.predictor import Run
 
     journal = None if output is None else output.with_name(f".{output.name}.partial")
-    return Run(jobs or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)), journal, show)
+    return Run(
+        jobs or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)), journal, show
+    )
 
 
 def _finish(rows: list[tuple[Clip, dict[str, Any]]], output: Path | None, run: Run, metrics: Sequence[str]) -> None:
@@ -320,7 +324,7 @@ def _clean_up(run: Run) -> None:
         run.journal.unlink(missing_ok=True)
 
 
-def _exit(failed: list[tuple[str, str | None]], n_clips: int) -> None:
+def _exit(failed: Sequence[tuple[str, str | None]], n_clips: int) -> None:
     if not failed:
         return
     say(f"{len(failed)} of {n_clips} clips failed or lack a metric (the reason is in the row):")

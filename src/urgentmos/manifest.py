@@ -170,6 +170,7 @@ def _urgentpk(folder: Path, subset: str | None) -> list[Clip]:
     """Clips of all systems (those in split.json's `subset`, in its order; None: all), system after system."""
     contents = None if subset is None else _contents(folder / "split.json", subset)
     clips: list[Clip] = []
+    bare = []
     for system in _folders(folder):
         if not (system / "wav.scp").is_file():
             continue
@@ -177,6 +178,9 @@ def _urgentpk(folder: Path, subset: str | None) -> list[Clip]:
         if contents is not None:
             found = sorted((c for c in found if c.reference_id in contents), key=lambda c: contents[c.reference_id or ""])
         clips += found
+        bare += [] if found else [system.name]
+    if clips and bare:
+        raise UsageError(f"{folder}: {', '.join(bare)} without any content to compare. Fill wav.scp or move the folder away.")
     if not clips:
         raise UsageError(
             f"{folder}: no wav.scp lists any content of the subset {subset!r}. Choose another --subset: {', '.join(SUBSETS)}."

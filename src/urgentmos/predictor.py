@@ -5,7 +5,7 @@ the "MOS predictor + ECS" baseline of the URGENT-PK paper.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,7 @@ class Predictor(ABC):
     judge: str
 
     @abstractmethod
-    def score_clips(self, clips: Sequence[Clip], run: Run = Run()) -> Iterator[Score]:  # noqa: B008, frozen
+    def score_clips(self, clips: Sequence[Clip], run: Run = Run()) -> Iterator[Score]:
         """As many scores as clips, in their order; a clip that cannot be scored has an error."""
 
     @abstractmethod
@@ -73,7 +73,7 @@ class Predictor(ABC):
         Score with an error.
         """
 
-    def score_all(self, inputs: str | Path | Sequence[str | Path], run: Run = Run()) -> list[Score]:  # noqa: B008, frozen
+    def score_all(self, inputs: str | Path | Sequence[str | Path], run: Run = Run()) -> list[Score]:
         """Score files, folders, `wav.scp` or manifests: as many scores as clips, in their order."""
         return list(self.score_clips(read_clips(inputs), run))
 
@@ -93,7 +93,7 @@ class Measured(Predictor):
             labeller_of(metric).load(self._settings)
             self.version = labelling.versions(labelling.stages(self.metrics), self._settings)[labeller_of(metric).name]
 
-    def score_clips(self, clips: Sequence[Clip], run: Run = Run(), *, reuse: bool = False) -> Iterator[Score]:  # noqa: B008
+    def score_clips(self, clips: Sequence[Clip], run: Run = Run(), *, reuse: bool = False) -> Iterator[Score]:
         """With `reuse`, a value that the manifest holds is taken instead of measured."""
         known = [self.name in HUMAN or (reuse and clip.metrics.get(self.name) is not None) for clip in clips]
         todo = [clip for clip, has in zip(clips, known, strict=True) if not has]
@@ -130,7 +130,7 @@ class Measured(Predictor):
         return Score(replace(clip, metrics={self.name: value}), self.name, error)
 
 
-def load(model: str | Path = DEFAULT_MODEL, *, weights: dict[str, str] | None = None, device: str = "cpu") -> Predictor:
+def load(model: str | Path = DEFAULT_MODEL, *, weights: Mapping[str, str] | None = None, device: str = "cpu") -> Predictor:
     """A model by name. `weights` maps labellers to local paths or hub ids (see `urgentmos label --help`).
 
     UsageError, with the names that exist, if there is no such model.
@@ -157,7 +157,7 @@ def rank(
     seed: int = 0,
     reference_dir: str | Path | None = None,
     subset: str = "tt",
-    run: Run = Run(),  # noqa: B008, frozen
+    run: Run = Run(),
 ) -> Ranking:
     """Rank the systems in a folder with one folder per system, an URGENT-PK data set, a manifest, or among clips.
 
@@ -173,14 +173,22 @@ def rank(
 
 
 def rank_clips(
-    clips: Sequence[Clip], judge: Predictor, scoring: Scoring, *, run: Run = Run(), **how: Any  # noqa: B008, frozen
+    clips: Sequence[Clip], judge: Predictor, scoring: Scoring, *, run: Run = Run(), **how: Any
 ) -> tuple[Ranking, list[Score]]:
     """The ranking and the scores it is made of. `how`: confidence, samples, seed."""
     scores = list(judge.score_clips(clips, run, reuse=True) if isinstance(judge, Measured) else judge.score_clips(clips, run))
     systems, contents, table = score_table(scores, judge.judge)
     human = None if judge.judge in HUMAN else human_mos(clips, systems)
+    better = METRICS[judge.judge].better
     ranking = rank_scores(
-        systems, contents, scores=table, better=METRICS[judge.judge].better, scoring=scoring, model=judge.name, human=human, **how
+        systems,
+        contents,
+        scores=table,
+        better=better,
+        scoring=scoring,
+        model=judge.name,
+        human=human,
+        **how,
     )
     return replace(ranking, version=judge.version), scores
 

@@ -77,7 +77,7 @@ class ReferenceCache(Generic[T]):
 
 @dataclass(frozen=True)
 class Settings:
-    """How labellers are loaded. `weights` maps a labeller's name to a local path or a hub id ("org/name" or "org/name@revision")."""
+    """How labellers are loaded. `weights`: labeller -> a local path or a hub id ("org/name" or "org/name@revision")."""
 
     weights: Mapping[str, str] = field(default_factory=dict)
     device: str = "cpu"
@@ -121,7 +121,7 @@ LABELLERS: tuple[Labeller, ...] = (
     Labeller("pesqc2", ("pesqc2",), ("pesqc2",)),
     Labeller("estoi", ("estoi",), ("pystoi",)),
     Labeller("sdr", ("sdr",), ("fast-bss-eval",)),
-    Labeller("lsd", ("lsd",), ("numpy",)),
+    Labeller("lsd", ("lsd",), ("numpy", "scipy")),
     Labeller("mcd", ("mcd",), ("numpy",)),
     Labeller("dnsmos", ("dnsmos_ovrl", "dnsmos_sig", "dnsmos_bak", "dnsmos_p808"), ("speechmos", "onnxruntime"), model=True),
     Labeller("plcmos", ("plcmos",), ("speechmos", "onnxruntime"), model=True),
@@ -133,7 +133,7 @@ LABELLERS: tuple[Labeller, ...] = (
         ("sbert",),
         ("transformers", "torch"),
         model=True,
-        weights="Pass --weights sbert=FOLDER_OR_HUB_ID (a HuBERT in transformers format; URGENT 2025 uses utter-project/mHuBERT-147).",
+        weights="Pass --weights sbert=FOLDER_OR_HUB_ID (a HuBERT; URGENT 2025 uses utter-project/mHuBERT-147).",
         hub="utter-project/mHuBERT-147",
     ),
     Labeller(

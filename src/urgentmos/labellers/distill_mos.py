@@ -34,7 +34,7 @@ def _network(torch: Any) -> Any:
     with _torchaudio_unneeded():
         sqa = need("distillmos.sqa", "label")
     network = sqa.ConvTransformerSQAModel(load_weights=False)
-    file = Path(sqa.__file__).parent / "weights" / Path(sqa.DEFAULT_WEIGHTS_CHKPT).name
+    file = Path(str(sqa.__file__)).parent / "weights" / Path(sqa.DEFAULT_WEIGHTS_CHKPT).name
     network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True)["model"])
     return network
 

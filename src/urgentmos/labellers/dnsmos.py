@@ -6,6 +6,7 @@ Computed here from the ONNX files, because the package imports librosa, uses eve
 
 import numpy as np
 
+from urgentmos.errors import MeasureError
 from urgentmos.labellers import Measure, Settings, Signals
 from urgentmos.labellers.onnx import packaged, session
 from urgentmos.spectral import centred_stft, mel_filters
@@ -38,6 +39,8 @@ def load(settings: Settings) -> Measure:
 
 def windows(wave: np.ndarray) -> np.ndarray:
     """(T,) -> (n, WINDOW): whole windows, one second apart."""
+    if len(wave) == 0:
+        raise MeasureError("the clip holds no samples")
     while len(wave) < WINDOW:
         wave = np.concatenate([wave, wave])
     # the count is the original's: a clip whose length is no whole number of seconds may end before a window that fits
@@ -50,4 +53,4 @@ def log_mel(wave: np.ndarray) -> np.ndarray:
     """(T,) -> (F, 120) float32, in dB below the clip's maximum over 80 dB, shifted to about -1..1."""
     power = np.abs(centred_stft(wave, n_fft=321, hop=160)) ** 2 @ mel_filters(RATE, 321, 120).T
     decibels = 10 * np.log10(np.maximum(power, 1e-10)) - 10 * np.log10(max(power.max(), 1e-10))
-    return ((np.maximum(decibels, decibels.max() - 80) + 40) / 40).astype(np.float32)
+    return np.asarray((np.maximum(decibels, decibels.max() - 80) + 40) / 40, dtype=np.float32)

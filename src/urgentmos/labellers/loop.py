@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
+from urgentmos import __version__
 from urgentmos.audio import Audio
 from urgentmos.audio import load as load_audio
 from urgentmos.clips import Clip
@@ -25,6 +26,7 @@ from urgentmos.labellers import LABELLERS, Labeller, Measure, Settings, Signals,
 from urgentmos.metrics import METRICS
 
 Progress = Callable[[str, int, int], None]  # what is measured, clips done, clips in all
+TAIL_SECONDS = 0.1  # by which a clip and its reference signal may differ in length
 CLIPS_PER_JOB = 4  # fewer than these do not pay for the start of a process
 
 
@@ -50,7 +52,7 @@ class Stage:
     def key(self, settings: Settings) -> str:
         """Changes whenever a measurement of this stage could change."""
         rows = [[row.name, row.versions(), settings.weights.get(row.name)] for row in self.labellers]
-        return json.dumps(rows, sort_keys=True)
+        return json.dumps([__version__, rows], sort_keys=True)
 
 
 class Task(NamedTuple):
@@ -97,7 +99,7 @@ def label(
     settings = settings or Settings()
     tasks = [Task(clip.audio_path, clip.reference_path) for clip in clips]
     passes = stages(metrics)
-    for stage in passes if jobs > 1 else ():  # what cannot be loaded should say so here, not in a worker
+    for stage in passes if jobs > 1 or len(passes) > 1 else ():  # what cannot be loaded says so here, before any work
         for row in stage.labellers:
             row.load(settings)
         gc.collect()
@@ -120,7 +122,7 @@ def versions(passes: Iterable[Stage], settings: Settings) -> dict[str, str]:
     for row in (row for stage in passes for row in stage.labellers):
         parts = [f"{package} {number}" for package, number in row.versions().items()]
         weights = settings.weights.get(row.name)
-        said[row.name] = ", ".join(parts if weights is None else [*parts, weights])
+        said[row.name] = ", ".join([f"urgentmos {__version__}", *parts, *([] if weights is None else [weights])])
     return said
 
 
@@ -176,39 +178,67 @@ def _run_stage(
 
 def measure(task: Task, measures: Sequence[tuple[Labeller, Measure]]) -> Outcome:
     """Listen once, let every labeller of the stage measure. Never raises: what went wrong is in the outcome."""
-    try:
-        heard = load_audio(task.audio_path)
-    except AudioError as e:
-        return Outcome(error=str(e))
-    except Exception as e:  # a decoder's bug must not end the other clips
-        return Outcome(error=f"{task.audio_path} cannot be decoded: {type(e).__name__}: {e}. Export it again")
-    reference = None
+    heard = _hear(task.audio_path)
+    if isinstance(heard, str):
+        return Outcome(error=heard)
+    reference: Audio | str | None = None
     if task.reference_path is not None and any(METRICS[m].needs_reference for row, _ in measures for m in row.metrics):
-        try:
-            reference = load_audio(task.reference_path)
-        except AudioError as e:
-            return measure_audio(heard, f"reference signal: {e}", measures)
+        reference = _hear(task.reference_path)
+        if isinstance(reference, str):
+            reference = f"reference signal: {reference}"
     return measure_audio(heard, reference, measures)
+
+
+def _hear(path: str) -> Audio | str:
+    """The recording, or the sentence why it cannot be heard."""
+    try:
+        return load_audio(path)
+    except AudioError as e:
+        return str(e)
+    except Exception as e:  # a decoder's bug must not end the other clips
+        return f"{path} cannot be decoded: {type(e).__name__}: {e}. Export it again"
 
 
 def measure_audio(heard: Audio, reference: Audio | str | None, measures: Sequence[tuple[Labeller, Measure]]) -> Outcome:
     """Every labeller's values for one recording; `reference` may be a sentence that says why there is no such signal."""
-    no_reference = reference if isinstance(reference, str) else None
-    if isinstance(reference, Audio) and reference.rate != heard.rate:
-        no_reference = f"the reference signal is at {reference.rate} Hz and the clip at {heard.rate} Hz. Resample one of them"
-    clean = reference.wave if isinstance(reference, Audio) and no_reference is None else None
-    signals = Signals(heard.wave, heard.rate, clean)
+    alone = Signals(heard.wave, heard.rate)
+    paired, problem, notes = _paired(heard, reference)
     values: dict[str, float] = {}
     reasons: dict[str, str] = {}
     for row, function in measures:
+        intrusive = METRICS[row.metrics[0]].needs_reference
         try:
-            if no_reference and METRICS[row.metrics[0]].needs_reference:
-                raise MeasureError(no_reference)
-            values |= _checked(row, function, signals)
+            if intrusive and problem:
+                raise MeasureError(problem)
+            values |= _checked(row, function, paired if intrusive else alone)
         except Exception as e:
             why = str(e) if isinstance(e, MeasureError) else f"{row.name} failed: {type(e).__name__}: {e}"
             reasons |= dict.fromkeys(row.metrics, why)
-    return Outcome(values, reasons, None, list(heard.info.warnings), heard.info.duration, heard.rate)
+    used = notes if any(METRICS[name].needs_reference for name in values) else []
+    return Outcome(values, reasons, None, [*heard.info.warnings, *used], heard.info.duration, heard.rate)
+
+
+def _paired(heard: Audio, reference: Audio | str | None) -> tuple[Signals, str | None, list[str]]:
+    """(clip with its reference signal, why they do not fit together, warnings).
+
+    Enhancers that work in frames return a few milliseconds less than they got. The challenge's scripts refuse such
+    files; here the longer signal loses its tail, with a warning. Nothing is aligned: a delay stays a fault.
+    """
+    signals = Signals(heard.wave, heard.rate)
+    if reference is None or isinstance(reference, str):
+        return signals, reference, []
+    if reference.rate != heard.rate:
+        return (
+            signals,
+            f"the reference signal is at {reference.rate} Hz and the clip at {heard.rate} Hz. Resample one of them",
+            [],
+        )
+    length, surplus = len(heard.wave), len(heard.wave) - len(reference.wave)
+    if surplus == 0 or abs(surplus) > TAIL_SECONDS * heard.rate:
+        return Signals(heard.wave, heard.rate, reference.wave), None, []
+    shorter = min(length, len(reference.wave))
+    said = f"{abs(surplus)} samples at the end of the {'clip' if surplus > 0 else 'reference signal'} were left out"
+    return Signals(heard.wave[:shorter], heard.rate, reference.wave[:shorter]), None, [f"unequal lengths: {said}"]
 
 
 def _checked(row: Labeller, function: Measure, signals: Signals) -> dict[str, float]:

@@ -5,7 +5,7 @@ Smaller by 10 / ln 10 = 4.34 than the distance in dB of Gray and Markel (1976).
 
 import numpy as np
 
-from urgentmos.labellers import Measure, Settings, Signals
+from urgentmos.labellers import Measure, Settings
 from urgentmos.spectral import centred_stft, projection_gain
 
 EPS = 1e-8

@@ -85,7 +85,7 @@ def _newton(windowed: np.ndarray, order: int, alpha: float) -> np.ndarray:
             break
         step = np.linalg.solve(r[:, toeplitz] + r[:, hankel], (r[:, : order + 1] - warp)[..., None])
         mel[active] += step[..., 0]
-    return mel
+    return np.asarray(mel)
 
 
 @cache
@@ -145,7 +145,7 @@ def fast_dtw(a: np.ndarray, b: np.ndarray, radius: int = RADIUS) -> np.ndarray:
 def _halve(x: np.ndarray) -> np.ndarray:
     """Means of neighbouring frames; an odd last frame is dropped."""
     even = len(x) - len(x) % 2
-    return (x[0:even:2] + x[1:even:2]) / 2
+    return np.asarray((x[0:even:2] + x[1:even:2]) / 2)
 
 
 def _window(path: np.ndarray, n_a: int, n_b: int, radius: int) -> tuple[np.ndarray, np.ndarray]:

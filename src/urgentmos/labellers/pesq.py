@@ -72,7 +72,7 @@ def _in_child(package: str, rate: int, band: str, reference: np.ndarray, wave: n
     samples = np.stack([reference, wave]).astype(np.float32).tobytes()
     child = subprocess.run(command, input=samples, capture_output=True, check=False)
     if child.returncode != 0:
-        raise MeasureError("the ITU code crashed, as it does with more than 50 utterances. Cut the recording into shorter clips")
+        raise MeasureError("the ITU code crashed, as it does beyond 50 utterances. Cut the recording into shorter clips")
     return float(child.stdout)
 
 
