@@ -88,7 +88,7 @@ def test_containers_of_ffmpeg_come_back(tmp_path: Path, make_voice, name: str, c
     assert (heard.rate, heard.info.channels) == (rate, channels)
     assert abs(len(heard.wave) - len(wave)) < 0.1 * rate
     n = min(len(wave), len(heard.wave))
-    assert _best_correlation(wave[:n], heard.wave[:n]) > 0.9
+    assert _best_correlation(wave[:n], heard.wave[:n]) > (0.7 if name == "a.amr" else 0.9)
     assert probe(tmp_path / name) == (len(heard.wave), rate, channels)
 
 
@@ -382,10 +382,11 @@ def test_a_very_short_clip_can_be_described() -> None:
 
 
 def test_no_real_recording_is_called_band_limited_by_mistake(shared: Path) -> None:
-    files = sorted((shared / "data" / "speech").rglob("*.flac"))
-    if not files:
-        pytest.skip("no recordings in shared/data/speech")
-    chosen = files[:: max(1, len(files) // 30)]
+    folders = [shared / "data" / name for name in ("speech", "systems", "human")]
+    files = [sorted(folder.rglob("*.flac")) for folder in folders]
+    if not any(files):
+        pytest.skip("no recordings in shared/data")
+    chosen = [f for found in files for f in found[:: max(1, len(found) // 12)]]
     assert {f.name: said for f in chosen if (said := _unexpected(load(f)))} == {}
 
 

@@ -26,6 +26,10 @@ def test_no_key_of_a_row_is_lost(meta, extra, metrics):
     assert all(value in (kept.get(key), kept.get(f"row.{key}")) for key, value in extra.items())
 
 
+def test_a_row_that_says_two_things_under_one_name_keeps_both():
+    assert from_record({"audio_path": "a", "votes": 8, "meta": {"votes": 9}}).meta == {"votes": 9, "row.votes": 8}
+
+
 def test_keys_come_in_the_order_of_the_contract():
     row = to_record(Clip("u", "a.wav"), None, {"model": "pocket", "error": None, "warnings": []})
     first = ["uid", "audio_path", "system_id", "reference_id", "corpus", "duration", "reference_path", "metrics", "meta"]

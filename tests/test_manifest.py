@@ -85,6 +85,11 @@ def test_one_folder_with_the_same_name_in_two_formats(tmp_path):
     assert uids(read_clips([tmp_path])) == ["a#2", "a", "a#3"]
 
 
+def test_a_number_never_takes_the_name_of_a_later_file(tmp_path):
+    (tmp_path / "m.csv").write_text("audio_path\na.wav\na.flac\na#2.wav\n")
+    assert uids(read_clips([tmp_path / "m.csv"])) == ["a", "a#3", "a#2"]
+
+
 @given(st.lists(st.sampled_from(["a.wav", "a.flac", "a#2.wav", "b/a.wav", "b/a.mp3"]), min_size=1, max_size=8))
 def test_uids_of_files_never_repeat(tmp_path_factory, names):
     root = touch(tmp_path_factory.getbasetemp() / "uids", *names)

@@ -130,6 +130,28 @@ def test_numbers_of_a_foreign_parquet_become_text_ids(tmp_path):
     assert second == {"audio_path": "b", "system_id": None, "metrics": {}, "meta": {}}
 
 
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize(
+    "metas",
+    [
+        [{"k": None}, {"k": 1}],
+        [{}, {"k": 1}],
+        [{"k": None}, {"k": 1}, {}],
+        [{"k": True}, {"k": 1}, {"k": 1.0}],
+        [{"k": 2**70}],
+        [{"k": "a\0b"}],
+    ],
+)
+def test_none_absent_and_types_of_meta_are_told_apart(suffix, metas):
+    rows = [{"uid": "u", "audio_path": "a", "metrics": {}, "meta": meta} for meta in metas]
+    assert [exact(row["meta"]) for row in through(rows, suffix)] == [exact(meta) for meta in metas]
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_row_whose_only_cell_is_empty_is_still_a_row(suffix):
+    assert through([{"error": None}, {"error": "x"}], suffix) == [{"error": None}, {"error": "x"}]
+
+
 # ---- scp
 
 
@@ -151,6 +173,11 @@ def test_scp_refuses_what_it_cannot_hold(row, tmp_path):
     with pytest.raises(UsageError, match="Choose"):
         write_records([row], tmp_path / "out.scp")
     assert not os.listdir(tmp_path)
+
+
+def test_paths_of_wav_scp_may_look_like_numbers(tmp_path):
+    (tmp_path / "wav.scp").write_text("a 001\nb 002\n")
+    assert [r.get("audio_path") for r in read_records(tmp_path / "wav.scp")] == ["001", "002"]
 
 
 # ---- foreign CSV

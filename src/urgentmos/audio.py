@@ -277,6 +277,8 @@ def _check_file(where: str) -> None:
         raise AudioError(f"{where} does not exist. Check the path")
     if os.path.isdir(where):
         raise AudioError(f"{where} is a folder, not a recording. Remove it or name the files in it")
+    if not os.path.isfile(where):
+        raise AudioError(f"{where} is a device or a pipe, not a recording. Copy it into a file")
     if os.path.getsize(where) == 0:
         raise AudioError(f"{where} is empty (0 bytes). Record or copy it again")
     if not os.access(where, os.R_OK):

@@ -26,8 +26,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 SCORINGS = ("binary", "soft", "bradley-terry", "mos")
 
 
-class Commands(click.Group):
-    """Turns our errors into one sentence on stderr and exit status 2."""
+class Command(click.Command):
+    """Ends with one sentence on stderr: exit status 2 for our errors, 130 after Ctrl-C. Anything else is a bug and shows."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -35,6 +35,19 @@ class Commands(click.Group):
         except UrgentmosError as e:
             say(f"Error: {e}")
             sys.exit(2)
+        except KeyboardInterrupt:
+            output = ctx.params.get("output")
+            keeping = (
+                "Nothing is kept without -o FILE."
+                if output is None
+                else "Finished work is kept: run the same command again to go on."
+            )
+            say(f"Interrupted. {keeping}")
+            sys.exit(130)
+
+
+class Commands(click.Group):
+    command_class = Command
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)  # in the order of the work, not of the alphabet
@@ -125,14 +138,22 @@ def score(
     type=click.Choice(SCORINGS),
     default="binary",
     show_default=True,
-    help="Votes of ECS (binary or soft), strengths of Bradley-Terry with ties, or mean scores.",
+    help="What adds up: votes of ECS (binary or soft), strengths of Bradley-Terry with ties, or mean scores.",
 )
 @click.option(
-    "--confidence", type=click.FloatRange(0, 1, True, True), default=0.95, show_default=True, help="Of the intervals."
+    "--confidence",
+    type=click.FloatRange(0, 1, True, True),
+    default=0.95,
+    show_default=True,
+    help="Of the intervals, and of the tests behind the ties.",
 )
-@click.option("--samples", type=click.IntRange(min=100), default=1000, show_default=True, help="Resamples of the contents.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the resampling.")
-@click.option("--subset", default="tt", show_default=True, help="Contents of an URGENT-PK data set that are ranked.")
+@click.option(
+    "--samples", type=click.IntRange(min=100), default=1000, show_default=True, help="How often the contents are resampled."
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the resampling.")
+@click.option(
+    "--subset", default="tt", show_default=True, help="Contents of an URGENT-PK data set that are ranked: tr, cv or tt."
+)
 @labeller_options
 @output_option
 def rank(
@@ -148,16 +169,18 @@ def rank(
     weights: tuple[str, ...],
     output: Path | None,
 ) -> None:
-    """Rank systems: a folder with one folder per system, an URGENT-PK data set, or a manifest.
+    """Rank systems by clips of the same contents.
 
-    Each system processes the same contents (same file names). Intervals come from resampling contents; systems that share
-    a letter in the column "ties" cannot be told apart.
+    INPUT is a folder with one folder per system (same file names in each), an URGENT-PK data set, or a manifest, also one
+    that score or label wrote: values of the model that it holds are not measured again. Intervals come from resampling
+    contents; systems that share a letter in the column "ties" cannot be told apart.
     """
+    from urgentmos.cells import safe_text
     from urgentmos.checking import check, report
     from urgentmos.manifest import attach_references, read_systems
     from urgentmos.predictor import DEFAULT_MODEL, load, rank_clips
 
-    _check_output(output)
+    _check_output(output, ranking=True)
     clips = read_systems(source, subset)
     if reference_dir is not None:
         clips = attach_references(clips, reference_dir)
@@ -173,11 +196,11 @@ def rank(
     for warning in ranking.warnings:
         say(f"Warning: {warning}")
     if output is None and sys.stdout.isatty():
-        click.echo(ranking.table())
+        click.echo(safe_text(ranking.table()))
     else:
         _write_ranking(ranking.to_dict(), output)
     _clean_up(run)
-    _exit(failed, len(scores))
+    _exit(failed, len(scores), "clips have no score")
 
 
 @main.command()
@@ -198,7 +221,9 @@ def label(
     weights: tuple[str, ...],
     output: Path | None,
 ) -> None:
-    """Measure clips (PESQ, ESTOI, DNSMOS, ...); nothing is predicted by our own models.
+    """Measure clips: PESQ, ESTOI, DNSMOS, and others.
+
+    Nothing is predicted by models of our own. INPUT: audio files, folders, wav.scp or manifests.
 
     Intrusive metrics need reference signals: --reference-dir, or reference_path in a manifest. With -o, work that was
     interrupted goes on where it stopped when the same command is run again.
@@ -265,11 +290,31 @@ def _possible(clips: Sequence[Clip], settings: Settings) -> list[str]:
     return names
 
 
-def _check_output(output: Path | None) -> None:
-    from urgentmos.tables import check_output
+def _check_output(output: Path | None, *, ranking: bool = False) -> None:
+    """UsageError if the results could not be written: said before the work, not after it."""
+    from urgentmos.tables import SUFFIXES, check_output
 
-    if output is not None:
-        check_output(output)
+    if output is None:
+        return
+    check_output(output)
+    if ranking and output.suffix.lower() == ".scp":
+        others = " ".join(suffix for suffix in SUFFIXES if suffix != ".scp")
+        raise UsageError(f"{output}: a ranking does not fit into a .scp file. Choose one of: {others}.")
+    journal = _journal(output)
+    existed = journal.exists()
+    try:
+        journal.open("a").close()
+    except OSError as e:
+        raise UsageError(
+            f"{output}: the folder {output.parent} cannot be written to ({e.strerror}). Choose another place."
+        ) from None
+    if not existed:
+        journal.unlink()
+
+
+def _journal(output: Path) -> Path:
+    """Where finished measurements wait until the results are written: beside them, hidden."""
+    return output.with_name(f".{output.name}.partial")
 
 
 def _run(jobs: int | None, output: Path | None, show: Any) -> Run:
@@ -277,10 +322,8 @@ def _run(jobs: int | None, output: Path | None, show: Any) -> Run:
 
     from urgentmos.predictor import Run
 
-    journal = None if output is None else output.with_name(f".{output.name}.partial")
-    return Run(
-        jobs or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)), journal, show
-    )
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Run(jobs or cores, None if output is None else _journal(output), show)
 
 
 def _finish(rows: list[tuple[Clip, dict[str, Any]]], output: Path | None, run: Run, metrics: Sequence[str]) -> None:
@@ -310,10 +353,11 @@ def _write_ranking(result: dict[str, Any], output: Path | None) -> None:
 
     if output is None or output.suffix.lower() == ".json":
         text = json.dumps(result, ensure_ascii=False, indent=None if output is None else 1, allow_nan=False)
+        data = text.encode("utf-8", "backslashreplace") + b"\n"  # a name that is not UTF-8 becomes a JSON escape
         if output is None:
-            click.echo(text)
+            click.echo(data, nl=False)
         else:
-            output.write_text(text + "\n", encoding="utf-8")
+            output.write_bytes(data)
     else:
         write_records(result["systems"], output)
 
@@ -324,12 +368,15 @@ def _clean_up(run: Run) -> None:
         run.journal.unlink(missing_ok=True)
 
 
-def _exit(failed: Sequence[tuple[str, str | None]], n_clips: int) -> None:
+def _exit(
+    failed: Sequence[tuple[str, str | None]], n_clips: int, what: str = "clips lack a metric (their rows say why)"
+) -> None:
+    """Exit status 1, with the first reasons on stderr, if a clip failed."""
     if not failed:
         return
-    say(f"{len(failed)} of {n_clips} clips failed or lack a metric (the reason is in the row):")
+    say(f"{len(failed)} of {n_clips} {what}:")
     for path, error in failed[:10]:
-        say(f"  {path}: {error}")
+        say(f"  {error}" if str(error).startswith(path) else f"  {path}: {error}")
     if len(failed) > 10:
         say(f"  and {len(failed) - 10} more")
     sys.exit(1)

@@ -124,6 +124,14 @@ class Measured(Predictor):
         found = labelling.merge(clip, self.metrics, [outcome], labelling.versions(stages, self._settings))
         return Score(found.clip, self.name, found.error, found.warnings)
 
+    def check_references(self, clips: Sequence[Clip]) -> None:
+        """UsageError if the metric needs reference signals, and no clip has one, nor a value already."""
+        if METRICS[self.name].needs_reference and not any(
+            clip.reference_path or clip.metrics.get(self.name) is not None for clip in clips
+        ):
+            cure = "Give --reference-dir, or a reference_path in the manifest."
+            raise UsageError(f"{self.name} needs reference signals and no clip has one. {cure}")
+
     def _from_manifest(self, clip: Clip) -> Score:
         value = clip.metrics.get(self.name)
         error = None if value is not None else f"the manifest holds no {self.name} for {clip.uid}. Add it, or rank by a model"
@@ -176,7 +184,12 @@ def rank_clips(
     clips: Sequence[Clip], judge: Predictor, scoring: Scoring, *, run: Run = Run(), **how: Any
 ) -> tuple[Ranking, list[Score]]:
     """The ranking and the scores it is made of. `how`: confidence, samples, seed."""
+    check_cells(clips)
+    if isinstance(judge, Measured):
+        judge.check_references(clips)
     scores = list(judge.score_clips(clips, run, reuse=True) if isinstance(judge, Measured) else judge.score_clips(clips, run))
+    if scores and all(score.metrics.get(judge.judge) is None for score in scores):
+        raise UsageError(f"none of the {len(scores)} clips has a value of {judge.judge}. The first: {scores[0].error}.")
     systems, contents, table = score_table(scores, judge.judge)
     human = None if judge.judge in HUMAN else human_mos(clips, systems)
     better = METRICS[judge.judge].better
@@ -193,17 +206,24 @@ def rank_clips(
     return replace(ranking, version=judge.version), scores
 
 
-def score_table(scores: Iterable[Score], metric: str) -> tuple[list[str], list[str], np.ndarray]:
-    """Scores -> (system ids, content ids, (S, U) values with NaN where missing). UsageError if a system has a content twice."""
-    cells: dict[tuple[str, str], float] = {}
-    for score in scores:
-        clip = score.clip
+def check_cells(clips: Iterable[Clip]) -> None:
+    """UsageError unless every clip has a system and a content, and no system has a content twice: asked before any work."""
+    seen: set[tuple[str, str]] = set()
+    for clip in clips:
         if clip.system_id is None or clip.reference_id is None:
             raise UsageError(f"{clip.uid} has no system_id or no reference_id. Ranking needs both in every row.")
-        if (clip.system_id, clip.reference_id) in cells:
+        if (clip.system_id, clip.reference_id) in seen:
             raise UsageError(f"system {clip.system_id} has two clips of {clip.reference_id}. Keep one of them.")
+        seen.add((clip.system_id, clip.reference_id))
+
+
+def score_table(scores: Sequence[Score], metric: str) -> tuple[list[str], list[str], np.ndarray]:
+    """Scores -> (system ids, content ids, (S, U) values with NaN where missing). UsageError as `check_cells` says."""
+    check_cells(score.clip for score in scores)
+    cells: dict[tuple[str, str], float] = {}
+    for clip in (score.clip for score in scores):
         value = clip.metrics.get(metric)
-        cells[clip.system_id, clip.reference_id] = np.nan if value is None else value
+        cells[clip.system_id or "", clip.reference_id or ""] = np.nan if value is None else value
     systems, contents = (list(dict.fromkeys(names)) for names in zip(*cells, strict=True)) if cells else ([], [])
     table = np.full((len(systems), len(contents)), np.nan)
     row, column = ({name: i for i, name in enumerate(names)} for names in (systems, contents))

@@ -338,7 +338,7 @@ def write_jsonl_lines(records: Iterable[Mapping[str, Any]], stream: TextIO) -> N
 
 
 def _csv_field(text: str) -> str:
-    return f'"{text.replace(chr(34), chr(34) * 2)}"' if re.search(r'[",;\t\r\n]|^\s|\s$', text) else text
+    return f'"{text.replace(chr(34), chr(34) * 2)}"' if re.search(r'[",;\t\r\n]', text) else text
 
 
 def _write_jsonl(records: Iterable[Mapping[str, Any]], out: BinaryIO) -> None:

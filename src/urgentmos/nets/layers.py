@@ -1,0 +1,184 @@
+"""What every net here is made of: masks, means, stretching in time, sums over layers, bounded heads, poolers.
+
+Frames of a batch are padded on the right; `n` (B,) says how many of each clip are real. Nothing here lets padding change
+a clip's numbers: what stands in the padding, NaN included, is never read.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from urgentmos.errors import UsageError
+
+POOLERS = ("mean", "attentive", "token")
+
+
+def valid_mask(n: Tensor, size: int) -> Tensor:
+    """(B,) lengths -> (B, size) bool, True where a frame or sample is real."""
+    return torch.arange(size, device=n.device) < n[:, None]
+
+
+def zero_padding(x: Tensor, n: Tensor) -> Tensor:
+    """(B, F, ...) with everything beyond `n` (B,) set to 0, whatever it was (NaN and infinity too)."""
+    padding = ~valid_mask(n, x.shape[1])
+    return x.masked_fill(padding.reshape(*padding.shape, *[1] * (x.ndim - 2)), 0.0)
+
+
+def masked_mean(x: Tensor, n: Tensor) -> Tensor:
+    """(B, F, D), (B,) -> (B, D): the mean over the real frames. A clip without frames has mean 0."""
+    return zero_padding(x, n).sum(dim=1) / n.clamp(min=1)[:, None]
+
+
+def stretch(x: Tensor, n: Tensor, to: Tensor) -> Tensor:
+    """Linear interpolation of each clip's real frames to its own new length, as if it were alone in the batch.
+
+    x (B, F, D) with `n` (B,) real frames -> (B, max(to), D) with `to` (B,) real frames, zero beyond. The same positions as
+    torch.nn.functional.interpolate(mode="linear", align_corners=False), in float32 whatever the dtype of `x`. Where
+    `to == n` the frames come back unchanged.
+    """
+    size = int(to.max())
+    scale = n.float() / to.float()
+    place = torch.arange(size, device=x.device, dtype=torch.float32) + 0.5
+    place = (place * scale[:, None] - 0.5).clamp(min=0.0)  # (B, size), in frames of x
+    last = (n - 1)[:, None]
+    left = torch.minimum(place.floor().long(), last)
+    right = torch.minimum(left + 1, last)
+    share = (place - left).to(x.dtype)[..., None]
+    mixed = (1 - share) * _frames_at(x, left) + share * _frames_at(x, right)
+    return zero_padding(mixed, to)
+
+
+def _frames_at(x: Tensor, index: Tensor) -> Tensor:
+    """x (B, F, D), index (B, K) -> (B, K, D)."""
+    return x.gather(1, index[..., None].expand(-1, -1, x.shape[2]))
+
+
+def layer_sum(states: Sequence[Tensor], weights: Tensor) -> Tensor:
+    """Sum over layers, not over frames: L+1 tensors (B, F, D) and their L+1 raw weights -> (B, F, D).
+
+    The weights go through softmax first (UrgentMOS section 3.1.1; zero weights are a plain mean). Summed one by one, so
+    that no (L+1, B, F, D) copy is made.
+    """
+    if len(states) != len(weights):
+        raise ValueError(f"{len(weights)} layer weights for {len(states)} layers: one weight per layer is needed")
+    shares = weights.softmax(dim=0).to(states[0].dtype)
+    total = states[0] * shares[0]
+    for state, share in zip(states[1:], shares[1:], strict=True):
+        total = total + state * share
+    return total
+
+
+class LayerSum(nn.Module):
+    """`layer_sum` with its weights: a net of `n_layers` layers has n_layers + 1 states, the embedding's output first."""
+
+    def __init__(self, n_layers: int) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(torch.zeros(n_layers + 1))
+
+    def forward(self, states: Sequence[Tensor]) -> Tensor:
+        """n_layers + 1 tensors (B, F, D) -> (B, F, D)."""
+        return layer_sum(states, self.weights)
+
+
+class Bounded(nn.Module):
+    """The range-constraining activation: any number -> a number within `low`..`high` (UrgentMOS, Eqs. 1-3).
+
+    Both finite: a scaled sigmoid. One finite: a softplus that leaves from it. None: the identity. The bounds are buffers,
+    and those of a loaded state dict win over those given here.
+    """
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, low: float, high: float) -> None:
+        super().__init__()
+        # Kept as floats as well: `forward` must not look into a tensor, which may live on another device.
+        self.bounds = _checked_bounds(low, high)
+        self.register_buffer("low", torch.tensor(float(low)))
+        self.register_buffer("high", torch.tensor(float(high)))
+        self.register_load_state_dict_post_hook(_take_loaded_bounds)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape -> the same shape."""
+        low_ends, high_ends = (math.isfinite(bound) for bound in self.bounds)
+        if low_ends and high_ends:
+            return self.low + (self.high - self.low) * x.sigmoid()
+        if low_ends:
+            return self.low + functional.softplus(x - self.low)
+        if high_ends:
+            return self.high - functional.softplus(self.high - x)
+        return x
+
+    def extra_repr(self) -> str:
+        """The range, for print(net)."""
+        return "{}, {}".format(*self.bounds)
+
+
+def bounded(low: float, high: float) -> Bounded:
+    """The activation for values within `low`..`high`, either of which may be infinite. UsageError if low >= high or NaN."""
+    return Bounded(low, high)
+
+
+def _checked_bounds(low: float, high: float) -> tuple[float, float]:
+    if not low < high:  # also when one is NaN
+        raise UsageError(f"a metric cannot range from {low} to {high}. Give a lower bound below the upper one.")
+    return float(low), float(high)
+
+
+def _take_loaded_bounds(module: nn.Module, _incompatible: Any) -> None:
+    assert isinstance(module, Bounded)
+    if not module.low.is_meta:
+        module.bounds = _checked_bounds(module.low.item(), module.high.item())
+
+
+class MeanPool(nn.Module):
+    """The mean over the real frames; the default, and the only one under which frame scores add up to the clip's logit."""
+
+    def forward(self, x: Tensor, n: Tensor) -> Tensor:
+        """(B, F, D), (B,) -> (B, D)."""
+        return masked_mean(x, n)
+
+
+class AttentivePool(nn.Module):
+    """A mean whose weights are learned from each frame: Linear, tanh, Linear, softmax over the real frames."""
+
+    def __init__(self, dim: int, hidden: int = 128) -> None:
+        super().__init__()
+        self.score = nn.Sequential(nn.Linear(dim, hidden), nn.Tanh(), nn.Linear(hidden, 1))
+
+    def forward(self, x: Tensor, n: Tensor) -> Tensor:
+        """(B, F, D), (B,) -> (B, D)."""
+        x = zero_padding(x, n)
+        scores = self.score(x).squeeze(2).masked_fill(~valid_mask(n, x.shape[1]), -math.inf)
+        return torch.einsum("bf,bfd->bd", scores.softmax(dim=1), x)
+
+
+class TokenPool(nn.Module):
+    """A learned token, one per metric, that asks the frames by multi-head attention."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.randn(1, 1, dim) * dim**-0.5)
+        self.attention = nn.MultiheadAttention(dim, heads, batch_first=True)
+
+    def forward(self, x: Tensor, n: Tensor) -> Tensor:
+        """(B, F, D), (B,) -> (B, D)."""
+        x = zero_padding(x, n)
+        query = self.token.expand(len(x), -1, -1)
+        answer: Tensor = self.attention(query, x, x, key_padding_mask=~valid_mask(n, x.shape[1]), need_weights=False)[0]
+        return answer.squeeze(1)
+
+
+def build_pooler(name: str, dim: int, heads: int) -> nn.Module:
+    """The pooler of this name, (B, F, D), (B,) -> (B, D). UsageError for a name that is not in POOLERS."""
+    if name == "mean":
+        return MeanPool()
+    if name == "attentive":
+        return AttentivePool(dim)
+    if name == "token":
+        return TokenPool(dim, heads)
+    raise UsageError(f"there is no pooler {name}. Choose one of: {', '.join(POOLERS)}.")

@@ -1,0 +1,76 @@
+"""spksim_ge2e: the cosine of two GE2E embeddings; what has no voice has no speaker."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+from urgentmos.errors import MeasureError, UsageError  # noqa: E402
+from urgentmos.labellers import Settings, Signals, ge2e  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def measure():
+    try:
+        function = ge2e.load(Settings())
+    except UsageError as e:
+        pytest.skip(str(e))
+    return lambda wave, reference, rate=16_000: function(Signals(wave, rate, reference))["spksim_ge2e"]
+
+
+def test_a_clip_against_itself_is_1(measure, make_voice) -> None:
+    wave = make_voice(0, 2.0)
+    assert measure(wave, wave) == pytest.approx(1, abs=1e-5)
+
+
+def _deep(wave: np.ndarray) -> np.ndarray:
+    """The same, an octave lower: another throat. (T,) -> (T,)"""
+    return np.interp(np.arange(len(wave)) / 2, np.arange(len(wave)), wave).astype(np.float32)
+
+
+def test_another_voice_is_further_away_than_a_little_noise(measure, make_voice, add_noise) -> None:
+    wave = make_voice(0, 2.0)
+    assert -1 <= measure(_deep(wave), wave) < measure(add_noise(wave, 40), wave) <= 1 + 1e-6
+
+
+def test_it_is_symmetric(measure, make_voice) -> None:
+    a, b = make_voice(0, 2.0), _deep(make_voice(0, 2.0))
+    assert measure(a, b) == pytest.approx(measure(b, a), abs=1e-6)
+
+
+def test_levels_beyond_1_are_measured(measure, make_voice) -> None:
+    wave = make_voice(0, 2.0)
+    assert measure(wave * (3 / np.abs(wave).max()), wave) > 0.9
+
+
+def test_other_rates_go_in_at_16_khz(measure, make_voice) -> None:
+    signals = Signals(make_voice(0, 1.5, 48_000), 48_000, make_voice(1, 1.5, 48_000))
+    low = signals.at(16_000)
+    assert measure(signals.wave, signals.reference, 48_000) == measure(*low)
+
+
+def test_silence_and_clicks_have_a_reason(measure, make_voice) -> None:
+    wave = make_voice(0, 1.0)
+    with pytest.raises(MeasureError, match="the clip is silent"):
+        measure(0 * wave, wave)
+    with pytest.raises(MeasureError, match="reference signal is silent"):
+        measure(wave, 0 * wave)
+    click = np.zeros_like(wave)
+    click[100] = 0.5
+    with pytest.raises(MeasureError, match="no voice is found in the reference signal"):
+        measure(wave, click)
+
+
+def test_what_was_measured_before_does_not_matter(measure, make_voice) -> None:
+    a, b, c = (make_voice(i, 1.5) for i in range(3))
+    first = measure(a, b)
+    measure(c, a)
+    measure(b, c)
+    assert measure(a, b) == first
+
+
+def test_the_arrays_stay_as_they_were(measure, make_voice) -> None:
+    a, b = make_voice(0, 1.5), make_voice(1, 1.5)
+    before = a.copy(), b.copy()
+    measure(a, b)
+    np.testing.assert_array_equal((a, b), before)
