@@ -13,19 +13,21 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any
 
 from urgentmos import __version__
 from urgentmos.audio import Audio
 from urgentmos.audio import load as load_audio
 from urgentmos.clips import Clip
 from urgentmos.errors import AudioError, MeasureError
+from urgentmos.journal import Journal, Outcome, Task
 from urgentmos.labellers import LABELLERS, Labeller, Measure, Settings, Signals, labeller_of, pesq
 from urgentmos.metrics import METRICS
 
 Progress = Callable[[str, int, int], None]  # what is measured, clips done, clips in all
+ROUNDING = 1e-5  # by which a cosine of equal vectors, say, may exceed its bound; a label must not
 TAIL_SECONDS = 0.1  # by which a clip and its reference signal may differ in length
 CLIPS_PER_JOB = 4  # fewer than these do not pay for the start of a process
 
@@ -53,25 +55,6 @@ class Stage:
         """Changes whenever a measurement of this stage could change."""
         rows = [[row.name, row.versions(), settings.weights.get(row.name)] for row in self.labellers]
         return json.dumps([__version__, rows], sort_keys=True)
-
-
-class Task(NamedTuple):
-    """Files to listen to. Equal tasks are measured once."""
-
-    audio_path: str
-    reference_path: str | None
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What one stage found out about one task."""
-
-    values: dict[str, float] = field(default_factory=dict)
-    reasons: dict[str, str] = field(default_factory=dict)  # metric -> why it has no value
-    error: str | None = None  # why the clip could not be heard at all
-    warnings: list[str] = field(default_factory=list)
-    duration: float | None = None
-    rate: int | None = None
 
 
 def stages(metrics: Iterable[str]) -> list[Stage]:
@@ -154,7 +137,7 @@ def merge(clip: Clip, metrics: Sequence[str], outcomes: Sequence[Outcome], said:
 
 
 def _run_stage(
-    stage: Stage, tasks: Sequence[Task], settings: Settings, jobs: int, log: "Journal", progress: Progress | None
+    stage: Stage, tasks: Sequence[Task], settings: Settings, jobs: int, log: Journal, progress: Progress | None
 ) -> dict[Task, Outcome]:
     key = stage.key(settings)
     outcomes = {task: known for task in tasks if (known := log.get(key, task)) is not None}
@@ -247,10 +230,12 @@ def _checked(row: Labeller, function: Measure, signals: Signals) -> dict[str, fl
     for metric in (METRICS[name] for name in row.metrics):
         if seconds < metric.min_seconds:
             raise MeasureError(f"{seconds:.3g} s is shorter than the {metric.min_seconds:g} s that {metric.title} needs")
-    values = function(signals)
-    for name, value in values.items():
+    values = {}
+    for name, value in function(signals).items():
         if not math.isfinite(value):
             raise MeasureError(f"{name} came out as {value}")
+        bounded = METRICS[name].clip(value)
+        values[name] = bounded if abs(bounded - value) < ROUNDING else value
     return values
 
 
@@ -335,59 +320,3 @@ def _pool(stage: Stage, settings: Settings, jobs: int) -> Iterator[ProcessPoolEx
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-# ---- what survives a kill
-
-
-class Journal:
-    """Finished outcomes in a JSONL file, appended one by one. A line cut short by a kill is ignored."""
-
-    def __init__(self, known: dict[str, Outcome], out: TextIO | None) -> None:
-        self._known, self._out = known, out
-
-    @classmethod
-    @contextmanager
-    def open(cls, path: Path | None) -> Iterator["Journal"]:
-        """The journal at `path`, with what an earlier run left there; None: remembers nothing."""
-        if path is None:
-            yield cls({}, None)
-            return
-        known = cls._read(path)
-        with path.open("a", encoding="utf-8") as out:
-            if path.stat().st_size:
-                out.write("\n")  # ends a line that a kill left open
-            yield cls(known, out)
-
-    @staticmethod
-    def _read(path: Path) -> dict[str, Outcome]:
-        known = {}
-        if path.exists():
-            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-                try:
-                    entry = json.loads(line)
-                    known[entry["key"]] = Outcome(**entry["outcome"])
-                except (ValueError, KeyError, TypeError):
-                    continue
-        return known
-
-    def get(self, stage: str, task: Task) -> Outcome | None:
-        return self._known.get(_entry_key(stage, task)) if self._known else None
-
-    def append(self, stage: str, task: Task, outcome: Outcome) -> None:
-        if self._out is not None:
-            self._out.write(json.dumps({"key": _entry_key(stage, task), "outcome": asdict(outcome)}) + "\n")
-            self._out.flush()
-
-
-def _entry_key(stage: str, task: Task) -> str:
-    """Names the measurement: the stage, and the files with their sizes and times."""
-    return json.dumps([stage, *(_fingerprint(path) for path in task)])
-
-
-def _fingerprint(path: str | None) -> list[Any]:
-    try:
-        stat = os.stat(path) if path is not None else None
-    except OSError:
-        stat = None
-    return [path, stat and stat.st_size, stat and stat.st_mtime_ns]
