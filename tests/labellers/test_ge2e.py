@@ -3,10 +3,19 @@
 import numpy as np
 import pytest
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 
 from urgentmos.errors import MeasureError, UsageError  # noqa: E402
 from urgentmos.labellers import Settings, Signals, ge2e  # noqa: E402
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Threads that wait for each other make a tiny net slow on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -39,12 +48,13 @@ def test_it_is_symmetric(measure, make_voice) -> None:
 
 
 def test_levels_beyond_1_are_measured(measure, make_voice) -> None:
-    wave = make_voice(0, 2.0)
-    assert measure(wave * (3 / np.abs(wave).max()), wave) > 0.9
+    wave = make_voice(0, 1.0)
+    full = wave / np.abs(wave).max()
+    assert measure(3 * full, wave) == pytest.approx(measure(full, wave), abs=1e-5)
 
 
 def test_other_rates_go_in_at_16_khz(measure, make_voice) -> None:
-    signals = Signals(make_voice(0, 1.5, 48_000), 48_000, make_voice(1, 1.5, 48_000))
+    signals = Signals(make_voice(0, 1.0, 48_000), 48_000, make_voice(1, 1.0, 48_000))
     low = signals.at(16_000)
     assert measure(signals.wave, signals.reference, 48_000) == measure(*low)
 
@@ -62,7 +72,7 @@ def test_silence_and_clicks_have_a_reason(measure, make_voice) -> None:
 
 
 def test_what_was_measured_before_does_not_matter(measure, make_voice) -> None:
-    a, b, c = (make_voice(i, 1.5) for i in range(3))
+    a, b, c = (make_voice(i, 1.0) for i in range(3))
     first = measure(a, b)
     measure(c, a)
     measure(b, c)

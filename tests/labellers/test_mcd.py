@@ -36,9 +36,9 @@ def test_mel_cepstra_are_sptks(make_voice, rate: int) -> None:
 
 def test_c0_holds_the_level(make_voice) -> None:
     wave = make_voice(0, 0.3)
-    quiet, loud = (mcd.mel_cepstra(np.float32(g) * (wave + 0.01), 23, 0.42) for g in (1, 2))
+    quiet, loud = (mcd.mel_cepstra(np.float32(g) * wave, 23, 0.42) for g in (10, 20))
     assert loud[:, 0] - quiet[:, 0] == pytest.approx(np.log(2), abs=0.01)
-    np.testing.assert_allclose(loud[:, 1:], quiet[:, 1:], atol=0.02)
+    np.testing.assert_allclose(loud[:, 1:], quiet[:, 1:], atol=0.01)
 
 
 def test_a_frames_cepstrum_ignores_the_frames_around_it(make_voice) -> None:
@@ -122,7 +122,7 @@ def test_it_is_the_challenges_pipeline(measure, make_voice, add_noise) -> None:
 
 
 def test_less_noise_is_better(measure, make_voice, add_noise) -> None:
-    clean = make_voice(0, 0.8)
+    clean = make_voice(0, 0.4)
     values = [measure(add_noise(clean, snr), clean) for snr in (0, 10, 20, 40)]
     assert values == sorted(values, reverse=True)
 

@@ -6,8 +6,8 @@ import pytest
 
 pytest.importorskip("onnxruntime")
 
-from urgentmos.errors import UsageError  # noqa: E402
-from urgentmos.labellers.onnx import packaged, session  # noqa: E402
+from urgentmos.errors import UsageError
+from urgentmos.labellers.onnx import packaged, session
 
 
 def test_a_session_has_one_thread() -> None:

@@ -6,8 +6,8 @@ import soxr
 
 pytest.importorskip("pesq")
 
-from urgentmos.errors import MeasureError  # noqa: E402
-from urgentmos.labellers import Settings, Signals, pesq  # noqa: E402
+from urgentmos.errors import MeasureError
+from urgentmos.labellers import Settings, Signals, pesq
 
 WB_BEST, NB_BEST = 4.64389, 4.54864
 
@@ -73,7 +73,7 @@ def test_silence_has_a_reason(measure, make_voice, wave_level: float, reference_
 @pytest.mark.parametrize("rate", [8_000, 16_000])
 def test_a_clip_below_a_quarter_of_a_second_has_a_reason(measure, make_voice, rate: int) -> None:
     wave = make_voice(0, 1.0, rate)[: rate // 5]
-    with pytest.raises(MeasureError, match="shorter than the 0.25 s"):
+    with pytest.raises(MeasureError, match=r"shorter than the 0\.25 s"):
         measure(wave, wave, rate)
 
 

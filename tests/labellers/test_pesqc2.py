@@ -5,8 +5,8 @@ import pytest
 pytest.importorskip("pesq")
 pytest.importorskip("pesqc2")
 
-from urgentmos.errors import MeasureError  # noqa: E402
-from urgentmos.labellers import Settings, Signals, pesq, pesqc2  # noqa: E402
+from urgentmos.errors import MeasureError
+from urgentmos.labellers import Settings, Signals, pesq, pesqc2
 
 
 @pytest.fixture(scope="module")

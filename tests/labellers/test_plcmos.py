@@ -6,7 +6,7 @@ import pytest
 pytest.importorskip("speechmos")
 pytest.importorskip("onnxruntime")
 
-from urgentmos.labellers import Settings, Signals, plcmos  # noqa: E402
+from urgentmos.labellers import Settings, Signals, plcmos
 
 
 @pytest.fixture(scope="module")

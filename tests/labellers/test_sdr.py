@@ -6,8 +6,8 @@ from scipy.signal import lfilter
 
 pytest.importorskip("fast_bss_eval")
 
-from urgentmos.errors import MeasureError  # noqa: E402
-from urgentmos.labellers import Settings, Signals, sdr  # noqa: E402
+from urgentmos.errors import MeasureError
+from urgentmos.labellers import Settings, Signals, sdr
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import gc
 import json
 import math
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -146,7 +147,7 @@ def _run_stage(
         progress(stage.title, len(outcomes), len(tasks))
     if not todo:
         return outcomes
-    jobs = min(jobs, math.ceil(len(todo) / CLIPS_PER_JOB))
+    jobs = min(jobs, math.ceil(len(tasks) / CLIPS_PER_JOB))  # of all, so that a resumed run works as the first one did
     for task, outcome in _in_processes(stage, todo, settings, jobs) if jobs > 1 else _here(stage, todo, settings):
         outcomes[task] = outcome
         log.append(key, task, outcome)
@@ -235,7 +236,8 @@ def _checked(row: Labeller, function: Measure, signals: Signals) -> dict[str, fl
         if not math.isfinite(value):
             raise MeasureError(f"{name} came out as {value}")
         bounded = METRICS[name].clip(value)
-        values[name] = bounded if abs(bounded - value) < ROUNDING else value
+        # the last digits depend on how many threads BLAS has, and must not depend on the number of processes
+        values[name] = round(float(bounded if abs(bounded - value) < ROUNDING else value), 9)
     return values
 
 
@@ -245,7 +247,24 @@ def _checked(row: Labeller, function: Measure, signals: Signals) -> dict[str, fl
 def _here(stage: Stage, tasks: Iterable[Task], settings: Settings) -> Iterator[tuple[Task, Outcome]]:
     measures = [(row, row.load(settings)) for row in stage.labellers]
     for task in tasks:
-        yield task, measure(task, measures)
+        with _one_torch_thread():
+            outcome = measure(task, measures)
+        yield task, outcome
+
+
+@contextmanager
+def _one_torch_thread() -> Iterator[None]:
+    """As in a worker: the same digits, and no threads that wait for each other on a busy machine."""
+    torch: Any = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 _measures: list[tuple[Labeller, Measure]] = []  # of a worker process
@@ -253,7 +272,6 @@ _measures: list[tuple[Labeller, Measure]] = []  # of a worker process
 
 def _start_worker(stage: Stage, settings: Settings) -> None:
     import multiprocessing
-    import sys
     import threading
 
     def die_with_parent() -> None:

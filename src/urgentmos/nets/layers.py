@@ -100,7 +100,7 @@ class Bounded(nn.Module):
         self.bounds = _checked_bounds(low, high)
         self.register_buffer("low", torch.tensor(float(low)))
         self.register_buffer("high", torch.tensor(float(high)))
-        self.register_load_state_dict_post_hook(_take_loaded_bounds)
+        self.register_load_state_dict_post_hook(_take_loaded_bounds)  # type: ignore[no-untyped-call]
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape -> the same shape."""

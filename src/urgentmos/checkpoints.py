@@ -1,0 +1,449 @@
+"""Models on disk: a folder with config.json, model.safetensors and MODEL_CARD.md, and the table of releases.
+
+Loading runs no code of a file: JSON and safetensors for ours, `urgentmos.official` for those of the authors. Weights must
+be exactly those of the net that config.json describes: same names, same shapes, finite numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from importlib import import_module
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from urgentmos.errors import UsageError, need
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+FORMAT = 1
+CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "MODEL_CARD.md"
+MAX_CONFIG_BYTES = 4 << 20
+RANGE_BUFFERS = (".bound.low", ".bound.high")  # the only numbers that may be infinite
+
+# architecture -> module, class of its configuration, class of its net
+ARCHITECTURES = {
+    "urgentmos": ("urgentmos.nets.urgentmos", "UrgentMosConfig", "UrgentMos"),
+    "urgentpk": ("urgentmos.nets.urgentpk", "UrgentPkConfig", "UrgentPk"),
+    "utmos": ("urgentmos.nets.utmos", "UtmosConfig", "Utmos"),
+}
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model in memory, in eval mode on the CPU, and what its config.json says of it."""
+
+    net: nn.Module
+    info: dict[str, Any]  # architecture, name, version, metrics, config, licence, trained_on, ...
+
+    @property
+    def architecture(self) -> str:
+        return str(self.info["architecture"])
+
+
+@dataclass(frozen=True)
+class Release:
+    """One released model. Facts are from the authors' pages; None or an empty text where those do not say."""
+
+    name: str
+    format: str  # of urgentmos.official.FORMATS
+    repo: str  # on the hub, or on GitHub
+    file: str
+    licence: str
+    metrics: tuple[str, ...]
+    trained_on: str
+    parameters: int  # millions, of all weights in the file
+    needs: tuple[str, ...] = ()  # further files of the repo
+    revision: str | None = None  # commit; None where no commit has been checked: the newest is fetched
+
+    @property
+    def size(self) -> str:
+        """Roughly, as float32 without the state of the optimiser."""
+        return f"about {self.parameters * 4} MB"
+
+
+_NATURAL = ("mos_overall", "scoreq", "utmos", "nisqa_mos", "distill_mos")
+_SIGMOS = tuple(f"sigmos_{name}" for name in ("ovrl", "col", "disc", "loud", "reverb", "sig", "noise"))
+_INTRUSIVE = ("lps", "spksim", "sbert", "mcd", "sdr", "pesq", "pesqc2", "lsd", "estoi")
+_MOS_CORPORA = "corpora of Table 2 of the UrgentMOS paper"
+_UNIVERSA = "URGENT 2026 Track 2 training data"
+
+
+def _urgentmos(scope: str, pairs: str) -> Release:
+    return Release(
+        name=f"urgent-mos-f1c1m5d{scope}",
+        format="urgentmos",
+        repo=f"urgent-challenge/urgent-mos-f1c1m5d{scope}",
+        file="model.pt",
+        licence="MIT",
+        metrics=_NATURAL,
+        trained_on=f"{_MOS_CORPORA}; pairs {pairs}",
+        parameters=130,
+    )
+
+
+def _urgentpk(front: str, file: str, parameters: int, needs: tuple[str, ...] = ()) -> Release:
+    return Release(
+        name=f"urgent-pk-{front}",
+        format="urgentpk",
+        repo="Twinkzzzzz/URGENT-PK",
+        file=file,
+        licence="Apache-2.0 (code)",
+        metrics=(),
+        trained_on="URGENT 2024 listening test",
+        parameters=parameters,
+        needs=needs,
+    )
+
+
+_ROWS = (
+    _urgentmos("corpus", "within a corpus"),
+    _urgentmos("ref", "of the same content"),
+    Release(
+        name="universa-ext_wavlm-base_5metric",
+        format="universa",
+        repo="vvwangvv/universa-ext_wavlm-base_5metric",
+        file="model.pt",
+        licence="",
+        metrics=_NATURAL,
+        trained_on=_UNIVERSA,
+        parameters=128,
+        needs=("config.yaml",),
+    ),
+    _urgentpk("mel", "mel_resnet34_urgent24.ckpt", 6),
+    _urgentpk("utmos-fixed", "utmos_fix_resnet34_urgent24.ckpt", 110),
+    _urgentpk("utmos-tuned", "utmos_ft_resnet34_urgent24.ckpt", 110),
+    Release(
+        name="utmos22-strong",
+        format="utmos",
+        repo="tarepan/SpeechMOS (GitHub release v1.2.0)",
+        file="utmos22_strong_step7459_v1.pt",
+        licence="MIT",
+        metrics=("utmos",),
+        trained_on="BVCC (VoiceMOS Challenge 2022, main track)",
+        parameters=103,
+    ),
+)
+RELEASES: dict[str, Release] = {row.name: row for row in _ROWS}
+
+
+# --- ours ------------------------------------------------------------------------------------------------------------
+
+
+def save(folder: str | Path, net: nn.Module, info: Mapping[str, Any], *, card: str | None = None) -> Path:
+    """Write `net` as a model folder and return it; an existing model there is replaced, each file at once.
+
+    info: plain data. "name" is needed; "version" is made of the weights where it is not given; "metrics" are those that the
+    model was taught and offers, all of an UrgentMOS net where not given. "trained_on", "licence" and whatever else is there
+    is kept. card: the text of MODEL_CARD.md; a short one is written where there is none.
+
+    Raises UsageError if `info` has no name or is not plain data, or a weight is not finite.
+    """
+    safetensors = need("safetensors.torch", "models")
+    folder = Path(folder)
+    architecture = _architecture_of(net)
+    state = {name: tensor.detach().to("cpu").contiguous().clone() for name, tensor in net.state_dict().items()}
+    _check_finite(state, folder)
+    weights: bytes = safetensors.save(state, {"format": "pt"})
+    about = {
+        **info,
+        "format": FORMAT,
+        "architecture": architecture,
+        "name": info.get("name"),
+        "version": str(info.get("version") or hashlib.sha256(weights).hexdigest()[:12]),
+        "metrics": list(info.get("metrics") or getattr(net, "metrics", ())),
+        "config": _plain_config(net.config),
+    }
+    _check_info(about, folder)
+    try:
+        text = json.dumps(about, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    except (TypeError, ValueError) as e:
+        raise UsageError(f"what is said of the model cannot be written as JSON ({e}). Use plain data.") from e
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / WEIGHTS, weights)
+    if card is not None or not (folder / CARD).exists():
+        _write(folder / CARD, (card or _short_card(about)).encode())
+    _write(folder / CONFIG, text.encode())  # last: without it the folder is no model yet
+    return folder
+
+
+def load(folder: str | Path) -> Loaded:
+    """The model in `folder`, in eval mode on the CPU. Raises UsageError that names the file and what is wrong with it."""
+    folder = Path(folder)
+    about = read_info(folder)
+    source = folder / WEIGHTS
+    shapes, state = _read_weights(source)
+    _compare_with_meta(about["architecture"], about["config"], shapes, source)
+    net = assemble(about["architecture"], about["config"], state(), source)
+    _check_metrics(about, net, folder)
+    return Loaded(net, about)
+
+
+def read_info(folder: str | Path) -> dict[str, Any]:
+    """config.json of a model folder, checked as far as that goes without its weights."""
+    path = Path(folder) / CONFIG
+    if not path.is_file():
+        raise UsageError(f"{folder} is not a model: it has no {CONFIG}. Give a folder that `urgentmos train` or `import` made.")
+    try:
+        if path.stat().st_size > MAX_CONFIG_BYTES:
+            raise ValueError(f"it has more than {MAX_CONFIG_BYTES} bytes")
+        about = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as e:
+        raise UsageError(f"{path} cannot be read as JSON ({e}). Get the model again.") from e
+    if not isinstance(about, dict) or not isinstance(about.get("config"), dict):
+        raise UsageError(f"{path} does not describe a model. Give a folder that `urgentmos train` or `import` made.")
+    if about.get("format") != FORMAT:
+        raise UsageError(f"{path} has format {about.get('format')!r:.40}, and this version reads {FORMAT}. Update urgentmos.")
+    _check_info(about, path)
+    return about
+
+
+def _check_info(about: Mapping[str, Any], source: Path) -> None:
+    if about.get("architecture") not in ARCHITECTURES:
+        known = ", ".join(ARCHITECTURES)
+        raise UsageError(f"{source}: there is no architecture {about.get('architecture')!r:.60}. Known are: {known}.")
+    for key in ("name", "version"):
+        if not isinstance(about.get(key), str) or not about[key]:
+            raise UsageError(f"{source}: the model has no {key}. Give it one: every result names the model that made it.")
+    metrics = about.get("metrics", [])
+    if not isinstance(metrics, list) or not all(isinstance(metric, str) for metric in metrics):
+        raise UsageError(f"{source}: the model's metrics are not a list of names.")
+
+
+def _check_metrics(about: dict[str, Any], net: nn.Module, folder: Path) -> None:
+    can = getattr(net, "metrics", None)
+    if can is not None:
+        about["metrics"] = about.get("metrics") or list(can)
+        if not set(about["metrics"]) <= set(can):
+            raise UsageError(f"{folder} offers metrics that its net does not have. It has: {', '.join(can)}.")
+
+
+def _read_weights(path: Path) -> tuple[dict[str, Any], Any]:
+    """({name: its shape}, a function that reads the tensors): shapes are compared before anything is read."""
+    safetensors = need("safetensors", "models")
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise UsageError(f"{path} does not exist. Get the model again.")
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except Exception as e:  # safetensors has one exception class for all, outside the hierarchy
+        raise UsageError(f"{path} cannot be read as safetensors ({e}). Get the model again.") from e
+    return shapes, lambda: load_file(path)
+
+
+def _plain_config(config: Any) -> dict[str, Any]:
+    plain: dict[str, Any] = config.to_dict() if hasattr(config, "to_dict") else asdict(config)
+    return plain
+
+
+def _architecture_of(net: nn.Module) -> str:
+    for architecture, (module, _, name) in ARCHITECTURES.items():
+        if type(net).__name__ == name and type(net).__module__ == module:
+            return architecture
+    raise UsageError(f"a {type(net).__name__} is no architecture that can be saved. Known are: {', '.join(ARCHITECTURES)}.")
+
+
+def _write(path: Path, content: bytes) -> None:
+    """All or nothing: who reads meanwhile sees the old file or the new one."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(content)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _short_card(about: Mapping[str, Any]) -> str:
+    lines = [f"# {about['name']}", "", f"Version {about['version']}, architecture {about['architecture']}."]
+    if about["metrics"]:
+        lines.append(f"Metrics: {', '.join(about['metrics'])}.")
+    for title, key in (("Trained on", "trained_on"), ("Licence", "licence"), ("Source", "source")):
+        if about.get(key):
+            lines.append(f"{title}: {about[key]}.")
+    return "\n".join(lines) + "\n"
+
+
+# --- nets ------------------------------------------------------------------------------------------------------------
+
+
+def build(architecture: str, config: Mapping[str, Any], *, source: str | Path = "the model") -> nn.Module:
+    """The net of this architecture and configuration (plain data), its weights not yet set; no random number is drawn.
+
+    Raises UsageError that names `source` if there is no such net.
+    """
+    import torch
+
+    if architecture not in ARCHITECTURES:
+        raise UsageError(f"{source}: there is no architecture {architecture!r:.60}. Known are: {', '.join(ARCHITECTURES)}.")
+    module, config_name, net_name = ARCHITECTURES[architecture]
+    found = import_module(module)
+    try:
+        with torch.random.fork_rng(devices=[]), _without_initialisation():
+            net: nn.Module = getattr(found, net_name)(_config(getattr(found, config_name), config))
+    except UsageError as e:
+        raise UsageError(f"{source}: {e}") from e
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
+        raise UsageError(
+            f"{source} describes a net that cannot be built ({type(e).__name__}: {e}). Get the model again."
+        ) from e
+    return net
+
+
+def _config(config_class: Any, plain: Mapping[str, Any]) -> Any:
+    if hasattr(config_class, "from_dict"):
+        return config_class.from_dict(plain)
+    unknown = plain.keys() - {f.name for f in fields(config_class)}
+    if unknown:
+        raise UsageError(f"the configuration has unknown fields: {', '.join(sorted(unknown))}.")
+    return config_class(**{key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()})
+
+
+@contextmanager
+def _without_initialisation() -> Iterator[None]:
+    """Random initialisation does nothing in this thread: all weights are about to be replaced, and it takes seconds."""
+    from torch import Tensor
+    from torch.overrides import TorchFunctionMode
+
+    random = {Tensor.normal_, Tensor.uniform_, Tensor.bernoulli_, Tensor.exponential_}
+
+    class Quiet(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            return args[0] if func in random else func(*args, **(kwargs or {}))
+
+    with Quiet():
+        yield
+
+
+def assemble(architecture: str, config: Mapping[str, Any], state: Mapping[str, Tensor], source: str | Path) -> nn.Module:
+    """The net with the weights `state`, in eval mode. UsageError that names `source` if they do not belong together."""
+    import torch
+
+    compare_shapes(_shapes(architecture, config, source), state, source)
+    net = build(architecture, config, source=source)
+    net.load_state_dict(
+        {name: x.float() if x.is_floating_point() else x for name, x in state.items()}, strict=True, assign=True
+    )
+    for parameter in net.parameters():
+        if parameter.dtype != torch.float32:
+            raise UsageError(f"{source} holds weights that are no floating point numbers. Get the model again.")
+    _check_ranges(net, config, source)
+    return net.eval()
+
+
+def _check_ranges(net: nn.Module, config: Mapping[str, Any], source: str | Path) -> None:
+    """Bounds stand in config.json, where people read them, and in the weights, which compute: they must agree."""
+    ranges = getattr(getattr(net, "config", None), "ranges", {})
+    for metric, bounds in ranges.items():
+        bound = net.ampm.heads[metric].bound  # type: ignore[union-attr, index]
+        for wanted, found in zip(bounds, (bound.low.item(), bound.high.item()), strict=True):
+            if wanted != found and not (isfinite(wanted) and abs(wanted - found) <= 1e-6 * max(1.0, abs(wanted))):
+                raise UsageError(f"{source}: {metric} has a bound of {found} and its configuration says {wanted}.")
+
+
+def _shapes(architecture: str, config: Mapping[str, Any], source: str | Path) -> Mapping[str, Tensor]:
+    """Names and shapes of the net's weights; takes no memory, whatever sizes the configuration asks for."""
+    import torch
+
+    with torch.device("meta"):
+        return build(architecture, config, source=source).state_dict()
+
+
+def _compare_with_meta(architecture: str, config: Mapping[str, Any], shapes: Mapping[str, Any], source: Path) -> None:
+    _report(_differences(_shapes(architecture, config, source), shapes), source)
+
+
+def compare_shapes(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], source: str | Path) -> None:
+    """UsageError that names `source` and the first differences, unless names and shapes agree and all numbers are finite."""
+    _report(_differences(wanted, {name: tuple(tensor.shape) for name, tensor in found.items()}), source)
+    _check_finite(found, source)
+
+
+def _differences(wanted: Mapping[str, Tensor], found: Mapping[str, Any]) -> list[str]:
+    wrong = [f"{k} is missing" for k in wanted if k not in found]
+    wrong += [f"{k} is unknown" for k in found if k not in wanted]
+    both = ((k, found[k], tuple(wanted[k].shape)) for k in wanted if k in found)
+    return wrong + [f"{k} is {has} and should be {should}" for k, has, should in both if has != should]
+
+
+def _report(wrong: list[str], source: str | Path) -> None:
+    if wrong:
+        more = f" and {len(wrong) - 3} more differences" if len(wrong) > 3 else ""
+        raise UsageError(f"{source} does not hold the weights of the net that it describes: {'; '.join(wrong[:3])}{more}.")
+
+
+def _check_finite(state: Mapping[str, Tensor], source: str | Path) -> None:
+    for name, tensor in state.items():
+        broken = tensor.isnan() if name.endswith(RANGE_BUFFERS) else ~tensor.isfinite()
+        if bool(broken.any()):
+            raise UsageError(f"{source}: {name} holds numbers that are not finite. Get the model again.")
+
+
+# --- whatever follows -m ---------------------------------------------------------------------------------------------
+
+
+def load_any(model: str | Path, *, allow_download: bool = False) -> Loaded:
+    """A model folder, a released checkpoint file, or the name of a release.
+
+    allow_download: whether a release, or the configuration of an encoder, may be fetched from the hub.
+    Raises UsageError, with the names that exist, if there is no such model or it cannot be loaded.
+    """
+    path = Path(model)
+    if path.is_dir():
+        return load(path)
+    if path.is_file():
+        return _load_released(path, allow_download)
+    release = RELEASES.get(str(model))
+    if release is None:
+        raise UsageError(f"there is no model {str(model)!r:.200}. Give a folder, a file, or a release: {', '.join(RELEASES)}.")
+    if not allow_download:
+        raise UsageError(
+            f"{release.name} is not on this machine. Get {release.file} from {release.repo}, or allow the download."
+        )
+    loaded = _load_released(_fetch(release), allow_download)
+    about = {"name": release.name, "trained_on": release.trained_on, "licence": release.licence or "not stated"}
+    return Loaded(loaded.net, {**loaded.info, **about})
+
+
+def convert(source: str | Path, folder: str | Path, *, allow_download: bool = False) -> Loaded:
+    """A released checkpoint file (or whatever `load_any` takes) -> a model folder of ours, loaded back from there."""
+    loaded = load_any(source, allow_download=allow_download)
+    info = {key: value for key, value in loaded.info.items() if key not in ("config", "format")}
+    return load(save(folder, loaded.net, info))
+
+
+def _load_released(path: Path, allow_download: bool) -> Loaded:
+    from urgentmos import official
+
+    released = official.read(path, allow_download=allow_download)
+    net = assemble(released.architecture, released.config, released.state, path)
+    with path.open("rb") as file:
+        version = hashlib.file_digest(file, "sha256").hexdigest()[:12]
+    about = {
+        **released.info,
+        "released_format": released.info.get("format"),
+        "format": FORMAT,
+        "architecture": released.architecture,
+        "version": version,
+        "config": released.config,
+    }
+    return Loaded(net, about)
+
+
+def _fetch(release: Release) -> Path:
+    hub = need("huggingface_hub", "models")
+    if "GitHub" in release.repo:
+        raise UsageError(f"{release.file} is on GitHub: get it from {release.repo} and give the file.")
+    try:
+        for file in release.needs:
+            hub.hf_hub_download(release.repo, file, revision=release.revision)
+        return Path(hub.hf_hub_download(release.repo, release.file, revision=release.revision))
+    except Exception as e:
+        raise UsageError(f"{release.name} could not be fetched from {release.repo} ({type(e).__name__}: {e}).") from e

@@ -1,0 +1,186 @@
+"""The small encoder that is trained from nothing: log-mel, a strided convolutional stem, a few conformer-like layers.
+
+No absolute positions: order is seen by the convolutions, distance by nobody, so a clip may be of any length. Made of
+operations that ONNX has, the Fourier transform included (as a convolution).
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from urgentmos.errors import UsageError
+from urgentmos.nets.encoders import Encoder, EncoderConfig
+from urgentmos.nets.layers import valid_mask, zero_padding
+from urgentmos.nets.spectra import htk_filters, reflect_ends
+
+# Power below which the logarithm stops: a little above the rounding noise of 16-bit audio, so that band limits and
+# digital silence are seen and float32 noise is not.
+POWER_FLOOR = 1e-6
+
+
+@dataclass(frozen=True)
+class ConvConfig:
+    """Sizes; the defaults have 1.4 million parameters and give 25 frames a second."""
+
+    bands: int = 80
+    n_fft: int = 400  # 25 ms
+    hop: int = 160  # 10 ms: 100 frames a second before the stem
+    channels: int = 32  # of the stem
+    strides: tuple[int, ...] = (2, 2)  # of the stem in time; each of its layers also halves the bands
+    width: int = 144
+    layers: int = 4
+    heads: int = 4
+    feedforward: int = 576
+    kernel: int = 15  # of the layers' convolution over time, odd
+    dropout: float = 0.1
+
+    @classmethod
+    def from_mapping(cls, data: Mapping[str, Any]) -> "ConvConfig":
+        """From a config's `model`. UsageError for an unknown size, or sizes that do not go together."""
+        unknown = data.keys() - {f.name for f in fields(cls)}
+        if unknown:
+            known = ", ".join(f.name for f in fields(cls))
+            raise UsageError(f"the conv encoder has no size {', '.join(sorted(unknown))}. Known: {known}.")
+        config = cls(**{**data, "strides": tuple(data.get("strides", cls.strides))})
+        if config.width % config.heads or config.kernel % 2 == 0:
+            raise UsageError(
+                f"the conv encoder needs width ({config.width}) divisible by heads ({config.heads}) and an odd "
+                f"kernel ({config.kernel}). Change the config."
+            )
+        return config
+
+
+class ConvEncoder(Encoder):
+    """Log-mel -> stem -> layers; states are the stem's output and each layer's, all (B, F, width)."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        sizes = ConvConfig.from_mapping(config.model)
+        super().__init__(config, sizes.width, min_samples=sizes.n_fft // 2 + 1, n_states=sizes.layers + 1)
+        self.sizes = sizes
+        self.mel = ConvMel(sizes)
+        self.stem = Stem(sizes)
+        self.layers = nn.ModuleList(Layer(sizes) for _ in range(sizes.layers))
+        self.norm = nn.LayerNorm(sizes.width)
+
+    def n_frames(self, n_samples: Tensor) -> Tensor:
+        """1 + n // hop, then ceil(n / stride) for each stride."""
+        n = 1 + n_samples // self.sizes.hop
+        for stride in self.sizes.strides:
+            n = torch.div(n - 1, stride, rounding_mode="floor") + 1
+        return n
+
+    def states(self, wave: Tensor, n_samples: Tensor) -> tuple[list[Tensor], Tensor]:
+        """layers + 1 states; the last one behind the final norm."""
+        x, n = self.stem(self.mel(wave, n_samples), 1 + n_samples // self.sizes.hop)
+        states = [x]
+        for layer in self.layers:
+            states.append(layer(states[-1], n))
+        states[-1] = self.norm(states[-1])
+        return states, n
+
+
+class ConvMel(nn.Module):
+    """(B, T) -> log-mel (B, 1 + T // hop, bands), about -1..2, frames centred and mirrored at each clip's own ends.
+
+    The transform is a convolution with sines and cosines, which every runtime has. Its constants are computed, not stored.
+    """
+
+    basis: Tensor
+    filters: Tensor
+
+    def __init__(self, sizes: ConvConfig) -> None:
+        super().__init__()
+        self.n_fft, self.hop = sizes.n_fft, sizes.hop
+        self.register_buffer("basis", _fourier_basis(sizes.n_fft), persistent=False)
+        self.register_buffer("filters", htk_filters(sizes.n_fft // 2 + 1, sizes.bands), persistent=False)
+
+    def forward(self, wave: Tensor, n_samples: Tensor) -> Tensor:
+        """wave (B, T), n_samples (B,) -> (B, F, bands), zero beyond 1 + n // hop frames."""
+        wave = reflect_ends(wave, self.n_fft // 2, n_samples)
+        parts = functional.conv1d(wave[:, None], self.basis, stride=self.hop).square()  # (B, 2 * bins, F)
+        real, imaginary = parts.chunk(2, dim=1)
+        mel = (real + imaginary).transpose(1, 2) @ self.filters
+        decades = mel.clamp(min=POWER_FLOOR).log10()  # -6 .. 4
+        return zero_padding((decades + 2.0) / 3.0, 1 + n_samples // self.hop)
+
+
+def _fourier_basis(n_fft: int) -> Tensor:
+    """(2 * bins, 1, n_fft): cosines, then sines, under a periodic Hann window."""
+    time = np.arange(n_fft)
+    angle = 2 * math.pi * np.outer(np.arange(n_fft // 2 + 1), time) / n_fft
+    hann = 0.5 - 0.5 * np.cos(2 * math.pi * time / n_fft)
+    basis = np.concatenate([np.cos(angle), np.sin(angle)]) * hann
+    return torch.from_numpy(basis.astype(np.float32))[:, None]
+
+
+class Stem(nn.Module):
+    """Strided convolutions over time and bands, masked before each, then a projection to `width`."""
+
+    def __init__(self, sizes: ConvConfig) -> None:
+        super().__init__()
+        self.strides = sizes.strides
+        inputs = [1, *[sizes.channels] * (len(sizes.strides) - 1)]
+        self.convs = nn.ModuleList(
+            nn.Conv2d(channels, sizes.channels, 3, stride=(stride, 2), padding=1)
+            for channels, stride in zip(inputs, sizes.strides, strict=True)
+        )
+        bands = sizes.bands
+        for _ in sizes.strides:
+            bands = (bands + 1) // 2
+        self.project = nn.Linear(sizes.channels * bands, sizes.width)
+        self.norm = nn.LayerNorm(sizes.width)
+
+    def forward(self, mel: Tensor, n: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, F, bands), (B,) -> (B, F', width), (B,)."""
+        x = mel[:, None]  # (B, channels, F, bands)
+        for conv, stride in zip(self.convs, self.strides, strict=True):
+            x = x * valid_mask(n, x.shape[2])[:, None, :, None].to(x.dtype)
+            x = functional.gelu(conv(x))
+            n = torch.div(n - 1, stride, rounding_mode="floor") + 1
+        x = self.project(x.transpose(1, 2).flatten(2))
+        return self.norm(x), n
+
+
+class Layer(nn.Module):
+    """Attention, convolution over time, feed-forward; each behind a norm and beside a shortcut."""
+
+    def __init__(self, sizes: ConvConfig) -> None:
+        super().__init__()
+        self.heads, self.p = sizes.heads, sizes.dropout
+        width = sizes.width
+        self.attention_norm, self.conv_norm, self.feed_norm = (nn.LayerNorm(width) for _ in range(3))
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.gate = nn.Linear(width, 2 * width)
+        self.conv = nn.Conv1d(width, width, sizes.kernel, padding=sizes.kernel // 2, groups=width)
+        self.mix = nn.Linear(width, width)
+        self.feed = nn.Sequential(
+            nn.Linear(width, sizes.feedforward), nn.GELU(), nn.Dropout(self.p), nn.Linear(sizes.feedforward, width)
+        )
+        self.dropout = nn.Dropout(self.p)
+
+    def forward(self, x: Tensor, n: Tensor) -> Tensor:
+        """(B, F, width), (B,) -> (B, F, width)."""
+        mask = valid_mask(n, x.shape[1])
+        x = x + self.dropout(self._attend(self.attention_norm(x), mask))
+        x = x + self.dropout(self._convolve(self.conv_norm(x), mask))
+        fed: Tensor = x + self.dropout(self.feed(self.feed_norm(x)))
+        return fed
+
+    def _attend(self, x: Tensor, mask: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each (B, heads, F, width / heads)
+        p = self.p if self.training else 0.0
+        mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None, :], dropout_p=p)
+        out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
+        return out
+
+    def _convolve(self, x: Tensor, mask: Tensor) -> Tensor:
+        x = functional.glu(self.gate(x), dim=2) * mask[:, :, None].to(x.dtype)
+        x = self.conv(x.transpose(1, 2)).transpose(1, 2)
+        mixed: Tensor = self.mix(functional.gelu(x))
+        return mixed

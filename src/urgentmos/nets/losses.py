@@ -1,0 +1,163 @@
+"""What training minimises: masked losses of many metrics (UrgentMOS Eqs. 4 and 5), and of pairs (section 3.2).
+
+A label that is missing is NaN (or NO_VERDICT) and changes neither value nor gradient. Weights default to those of the
+release, averaging and ties to the paper; `RELEASED` reproduces the numbers of the release
+(`official-checkpoints` trap e, `metrics-and-corpora` C.2 row 9).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from urgentmos.nets.ncpm import VERDICTS, Comparison
+
+A_WINS, B_WINS, TIE = range(len(VERDICTS))
+NO_VERDICT = -100  # what torch's cross entropy ignores
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """How the parts are weighed."""
+
+    absolute: float = 0.5
+    comparative: float = 0.5
+    regression: float = 0.5  # of the CMOS, within the comparative part
+    verdict: float = 0.5  # of the three classes, within the comparative part
+    # "metrics" is Eq. 5: all metrics with labels count the same. "categories", the release: first within a category.
+    average: Literal["metrics", "categories"] = "metrics"
+    delta: float = 0.5  # the tie threshold of Eq. 6
+    # The release calls a CMOS of exactly +-delta "A wins", whatever its sign; the paper calls it a tie.
+    ties: Literal["paper", "released"] = "paper"
+    metric_weights: Mapping[str, float] = field(default_factory=dict)  # w_k of Eq. 4; 1 where not given
+
+
+RELEASED = LossConfig(average="categories", ties="released")
+
+
+class PairLabels(NamedTuple):
+    """What is known of P pairs; each may be missing where the other is there."""
+
+    cmos: Tensor  # (P,) metric of the first minus metric of the second, NaN where missing
+    verdict: Tensor  # (P,) long: A_WINS, B_WINS, TIE or NO_VERDICT
+
+
+class Losses(NamedTuple):
+    """The total and what it is made of, all 0-dim."""
+
+    total: Tensor
+    absolute: Tensor
+    comparative: Tensor
+    regression: Tensor
+    verdict: Tensor
+    metrics: dict[str, Tensor]  # of the metrics with a label in this batch, before w_k
+
+
+def verdict_of(cmos: Tensor, config: LossConfig = LossConfig()) -> Tensor:
+    """Eq. 6: (P,) CMOS -> (P,) long verdicts, NO_VERDICT where the CMOS is NaN."""
+    b_wins = torch.where(cmos < -config.delta, B_WINS, TIE)
+    verdict = torch.where(cmos > config.delta, A_WINS, b_wins)
+    if config.ties == "released":
+        verdict = torch.where(cmos.abs() == config.delta, A_WINS, verdict)
+    return torch.where(cmos.isnan(), NO_VERDICT, verdict)
+
+
+def derived_labels(cmos: Tensor, config: LossConfig = LossConfig()) -> PairLabels:
+    """Labels of pairs of which only the CMOS is known, (P,)."""
+    return PairLabels(cmos, verdict_of(cmos, config))
+
+
+def native_labels(verdict: Tensor) -> PairLabels:
+    """Labels of pairs that listeners judged directly, (P,) long.
+
+    No CMOS is made of them: +-1 for a win, as the release has it, is not the scale of a difference of MOS.
+    """
+    return PairLabels(torch.full(verdict.shape, torch.nan, device=verdict.device), verdict)
+
+
+def mirrored(labels: PairLabels) -> PairLabels:
+    """The labels of the same pairs in the other order."""
+    verdict = torch.where(labels.verdict == A_WINS, B_WINS, torch.where(labels.verdict == B_WINS, A_WINS, labels.verdict))
+    return PairLabels(-labels.cmos, verdict)
+
+
+def symmetric_pairs(first: Tensor, second: Tensor, labels: PairLabels) -> tuple[Tensor, Tensor, PairLabels]:
+    """Each pair in both orders (section 3.2.3): indices (P,), (P,) and labels -> the same of 2P pairs, mirrored ones last."""
+    other = mirrored(labels)
+    both = PairLabels(torch.cat([labels.cmos, other.cmos]), torch.cat([labels.verdict, other.verdict]))
+    return torch.cat([first, second]), torch.cat([second, first]), both
+
+
+def metric_losses(predicted: Mapping[str, Tensor], labels: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Eq. 4 without w_k: {metric: (B,)} twice, NaN labels where missing -> {metric: mean squared error}.
+
+    Only metrics with at least one label are in the result.
+    """
+    losses = {metric: masked_mse(predicted[metric], labels[metric]) for metric in predicted if metric in labels}
+    return {metric: loss for metric, loss in losses.items() if not labels[metric].isnan().all()}
+
+
+def masked_mse(predicted: Tensor, label: Tensor) -> Tensor:
+    """(B,), (B,) -> mean squared error over the labels that are not NaN; 0, still with a gradient, if all are."""
+    there = ~label.isnan()
+    # Chosen before the difference is squared: NaN times zero is NaN, in the gradient too.
+    difference = torch.where(there, predicted - label.nan_to_num(), 0.0)
+    return difference.square().sum() / there.sum().clamp(min=1)
+
+
+def masked_cross_entropy(logits: Tensor, verdict: Tensor) -> Tensor:
+    """(P, 3), (P,) -> mean cross entropy over the verdicts that are there; 0, still with a gradient, if none is."""
+    there = (verdict != NO_VERDICT).sum().clamp(min=1)
+    return functional.cross_entropy(logits, verdict, ignore_index=NO_VERDICT, reduction="sum") / there
+
+
+def average_over_metrics(
+    losses: Mapping[str, Tensor], categories: Mapping[str, tuple[str, ...]], config: LossConfig = LossConfig()
+) -> Tensor | None:
+    """Eq. 5: {metric: 0-dim} -> 0-dim, over the metrics that are there; None if there are none.
+
+    categories: category -> its metrics. They matter under `average="categories"` only.
+    """
+    weighed = {metric: config.metric_weights.get(metric, 1.0) * loss for metric, loss in losses.items()}
+    if not weighed:
+        return None
+    if config.average == "metrics":
+        return torch.stack(list(weighed.values())).mean()
+    groups = [[weighed[metric] for metric in metrics if metric in weighed] for metrics in categories.values()]
+    return torch.stack([torch.stack(group).mean() for group in groups if group]).mean()
+
+
+def urgentmos_losses(
+    predicted: Mapping[str, Tensor],
+    labels: Mapping[str, Tensor],
+    categories: Mapping[str, tuple[str, ...]],
+    comparison: Comparison | None = None,
+    pairs: PairLabels | None = None,
+    config: LossConfig = LossConfig(),
+) -> Losses:
+    """The loss of one batch.
+
+    predicted, labels: {metric: (B,)}, labels NaN where missing. categories: category -> its metrics.
+    comparison, pairs: what the net says of P pairs, and what is known of them; None in a batch without pairs.
+
+    A part without any label is 0. The total always has a gradient, so that a batch without labels is a step of size 0.
+    """
+    of_metrics = metric_losses(predicted, labels)
+    nothing = torch.stack([value.nan_to_num().sum() for value in predicted.values()]).sum() * 0.0
+    average = average_over_metrics(of_metrics, categories, config)
+    absolute = nothing if average is None else average
+    regression = verdict = nothing
+    if comparison is not None and pairs is not None:
+        regression = masked_mse(comparison.cmos, pairs.cmos)
+        verdict = masked_cross_entropy(comparison.logits, pairs.verdict)
+    comparative = config.regression * regression + config.verdict * verdict
+    total = config.absolute * absolute + config.comparative * comparative
+    return Losses(total, absolute, comparative, regression, verdict, of_metrics)
+
+
+def without_pairs(config: LossConfig) -> LossConfig:
+    """The same for a model that judges no pairs: the absolute part alone, with weight 1."""
+    return replace(config, absolute=1.0, comparative=0.0)
