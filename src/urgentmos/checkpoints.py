@@ -157,7 +157,7 @@ def save(folder: str | Path, net: nn.Module, info: Mapping[str, Any], *, card: s
         "architecture": architecture,
         "name": info.get("name"),
         "version": str(info.get("version") or hashlib.sha256(weights).hexdigest()[:12]),
-        "metrics": list(info.get("metrics") or getattr(net, "metrics", ())),
+        "metrics": [*(info.get("metrics") or getattr(net, "metrics", None) or ())],
         "config": _plain_config(net.config),
     }
     _check_info(about, folder)
@@ -205,7 +205,7 @@ def read_info(folder: str | Path) -> dict[str, Any]:
 
 
 def _check_info(about: Mapping[str, Any], source: Path) -> None:
-    if about.get("architecture") not in ARCHITECTURES:
+    if about.get("architecture") not in list(ARCHITECTURES):  # a list also answers to what cannot be hashed
         known = ", ".join(ARCHITECTURES)
         raise UsageError(f"{source}: there is no architecture {about.get('architecture')!r:.60}. Known are: {known}.")
     for key in ("name", "version"):
@@ -324,16 +324,11 @@ def _without_initialisation() -> Iterator[None]:
 
 def assemble(architecture: str, config: Mapping[str, Any], state: Mapping[str, Tensor], source: str | Path) -> nn.Module:
     """The net with the weights `state`, in eval mode. UsageError that names `source` if they do not belong together."""
-    import torch
-
     compare_shapes(_shapes(architecture, config, source), state, source)
     net = build(architecture, config, source=source)
     net.load_state_dict(
         {name: x.float() if x.is_floating_point() else x for name, x in state.items()}, strict=True, assign=True
     )
-    for parameter in net.parameters():
-        if parameter.dtype != torch.float32:
-            raise UsageError(f"{source} holds weights that are no floating point numbers. Get the model again.")
     _check_ranges(net, config, source)
     return net.eval()
 
@@ -363,6 +358,9 @@ def _compare_with_meta(architecture: str, config: Mapping[str, Any], shapes: Map
 def compare_shapes(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], source: str | Path) -> None:
     """UsageError that names `source` and the first differences, unless names and shapes agree and all numbers are finite."""
     _report(_differences(wanted, {name: tuple(tensor.shape) for name, tensor in found.items()}), source)
+    other = [name for name in wanted if wanted[name].is_floating_point() != found[name].is_floating_point()]
+    if other:
+        raise UsageError(f"{source}: {other[0]} holds {found[other[0]].dtype}, another kind of numbers. Get the model again.")
     _check_finite(found, source)
 
 

@@ -319,7 +319,9 @@ def _checked(values: dict[str, float], audio: Audio, seconds: float) -> Outcome:
     info = audio.info
     bad = [name for name, value in values.items() if not math.isfinite(value)]
     if bad:
-        return Outcome(error=f"the model's answer for {', '.join(bad)} is not a finite number", duration=seconds, rate=info.rate)
+        return Outcome(
+            error=f"the model's answer for {', '.join(bad)} is not a finite number", duration=seconds, rate=info.rate
+        )
     return Outcome(values, {}, None, list(info.warnings), seconds, info.rate)
 
 

@@ -33,6 +33,7 @@ def batch(n: list[int], dim: int = 3, filler: float = math.nan) -> torch.Tensor:
     return x
 
 
+@settings(deadline=None)
 @given(lengths)
 def test_the_mask_has_as_many_frames_as_it_says(n):
     mask = valid_mask(torch.tensor(n), max(n) + 1)
@@ -40,6 +41,7 @@ def test_the_mask_has_as_many_frames_as_it_says(n):
     assert (mask.long().diff(dim=1) <= 0).all()  # real frames first
 
 
+@settings(deadline=None)
 @given(lengths)
 def test_a_masked_mean_is_the_mean_of_the_clip_alone_whatever_the_padding_holds(n):
     x = batch(n)
@@ -54,7 +56,7 @@ def test_zero_padding_replaces_nan_and_keeps_the_rest_for_waves_and_frames():
         assert torch.equal(y[0, :2], x[0, :2]) and torch.equal(y[1, :4], x[1, :4])
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(lengths, st.data())
 def test_stretching_a_batch_is_torchs_interpolation_of_each_clip(n, data):
     to = data.draw(st.lists(st.integers(1, 40), min_size=len(n), max_size=len(n)))
@@ -77,7 +79,7 @@ def test_stretching_a_long_clip_stays_with_torch():
     x = torch.randn(1, 1000, 4, generator=torch.Generator().manual_seed(0))
     y = stretch(x, torch.tensor([1000]), torch.tensor([3839]))
     wanted = functional.interpolate(x.mT, size=3839, mode="linear", align_corners=False).mT
-    torch.testing.assert_close(y, wanted, atol=2e-5, rtol=0)
+    torch.testing.assert_close(y, wanted, atol=2e-6, rtol=0)
 
 
 def test_the_layer_sum_is_over_layers_not_over_frames():
@@ -100,6 +102,7 @@ def test_a_layer_without_a_weight_is_an_error():
 BOUNDS = st.tuples(st.sampled_from([-math.inf, -1.0, 0.0, 1.0]), st.sampled_from([1.5, 4.5, math.inf]))
 
 
+@settings(deadline=None)
 @given(BOUNDS, FINITE)
 def test_a_bounded_value_stays_within_and_grows_with_its_input(bounds, x):
     low, high = bounds
@@ -109,6 +112,7 @@ def test_a_bounded_value_stays_within_and_grows_with_its_input(bounds, x):
     assert above >= y
 
 
+@settings(deadline=None)
 @given(FINITE)
 def test_the_four_forms_are_those_of_the_paper(x):
     x = torch.tensor(x, dtype=torch.float64)

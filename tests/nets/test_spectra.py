@@ -45,7 +45,8 @@ def test_constants_equal_those_of_the_released_file(shared):
     stub = type("Config", (), {})
     raw = load_torch_file(path, stubs=lambda module, name: stub if name.endswith("Config") else None)
     for name, tensor in LogMel().state_dict().items():
-        torch.testing.assert_close(tensor, raw["state_dict"][f"model.encoder.0.{name}"], atol=2e-6, rtol=0)
+        # The released ones were computed in float32 throughout.
+        torch.testing.assert_close(tensor, raw["state_dict"][f"model.encoder.0.{name}"], atol=2e-5, rtol=0)
 
 
 def test_log_mel_is_ten_decibels_per_decade_with_a_floor():

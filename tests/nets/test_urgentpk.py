@@ -64,7 +64,9 @@ def sounds(lengths: list[int], seed: int = 0, padding: float = 0.0) -> tuple["to
 
 
 @settings(max_examples=30, deadline=None)
-@given(lengths=st.lists(st.integers(9, 70), min_size=1, max_size=4), extra=st.integers(0, 20), junk=st.sampled_from([0, 9, np.nan]))
+@given(
+    lengths=st.lists(st.integers(9, 70), min_size=1, max_size=4), extra=st.integers(0, 20), junk=st.sampled_from([0, 9, np.nan])
+)
 def test_padding_and_company_change_nothing(lengths: list[int], extra: int, junk: float) -> None:
     a, b = pictures(len(lengths), max(lengths) + extra, 1), pictures(len(lengths), max(lengths) + extra, 2)
     for i, n in enumerate(lengths):

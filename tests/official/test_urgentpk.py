@@ -12,6 +12,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+import numpy as np  # noqa: E402
+
 from urgentmos.errors import UsageError  # noqa: E402
 from urgentmos.nets.urgentpk import UrgentPk, UrgentPkConfig, fused_for_inference, judge_pairs  # noqa: E402
 from urgentmos.nets.utmos import UtmosConfig, to_public  # noqa: E402
@@ -82,15 +84,11 @@ def checkpoint(folder: Path, tensors: dict[str, Any], module: str = "urgentpk.ur
     config.__dict__.update({"encoder": "mel", "backbone": "resnet34", "fs": 16000, "delta": 0.3, **settings})
     raw = {"epoch": 1, "global_step": 2, "state_dict": tensors, "hparams_name": "kwargs", "hyper_parameters": {"cfg": config}}
     path = folder / "model.ckpt"
-    before = sys.modules.get(module)
-    sys.modules[module] = types.ModuleType(module)
-    sys.modules[module].Config = kind
-    try:
+    with pytest.MonkeyPatch.context() as patch:  # pickle only writes the name of a class that it can import
+        for name in {module, module.split(".")[0]}:
+            patch.setitem(sys.modules, name, types.ModuleType(name))
+        patch.setattr(sys.modules[module], "Config", kind, raising=False)
         torch.save(raw, path)
-    finally:
-        del sys.modules[module]
-        if before is not None:
-            sys.modules[module] = before
     return path
 
 
@@ -166,7 +164,9 @@ def broken(change: str) -> dict[str, Any]:
     return tensors
 
 
-@pytest.mark.parametrize("change", ["missing", "extra", "extra in the net", "shape", "nan", "rows", "blocks", "no tensor", "empty"])
+@pytest.mark.parametrize(
+    "change", ["missing", "extra", "extra in the net", "shape", "nan", "rows", "blocks", "no tensor", "empty"]
+)
 def test_a_damaged_file_is_refused_by_name(change: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"model\.ckpt"):
         released(checkpoint(tmp_path, broken(change)))
@@ -236,23 +236,22 @@ def test_outputs_and_layers_of_the_released_model(vectors: Path, net: UrgentPk) 
     from safetensors.torch import load_file
 
     inputs, outputs = load_file(vectors / "inputs.safetensors"), load_file(vectors / "outputs.safetensors")
+    seen: dict[str, Any] = {}
+    layers = [f"layer{stage}" for stage in (1, 2, 3, 4)]
+    hooks = [
+        net.resnet.get_submodule(name)[-1].register_forward_hook(lambda _, __, out, name=name: seen.update({name: out[0]}))
+        for name in layers
+    ]
     for name, pairs in inputs.items():
-        means, shapes, hooks = {}, {}, []
-        for layer in ("layer1", "layer2", "layer3", "layer4"):
-
-            def keep(_: Any, __: Any, out: Any, layer: str = layer) -> None:
-                means[layer], shapes[layer] = out[0].mean((2, 3)), out[0].shape
-
-            hooks.append(net.resnet.get_submodule(layer)[-1].register_forward_hook(keep))
         with torch.no_grad():
             out = net(pairs, torch.full((len(pairs),), pairs.shape[2]))
-        for hook in hooks:
-            hook.remove()
         torch.testing.assert_close(out, outputs[f"{name}.out"], atol=2e-5, rtol=0)
         torch.testing.assert_close(out[:, 0].sigmoid(), outputs[f"{name}.prob"], atol=2e-5, rtol=0)
-        for layer in means if f"{name}.layer1_mean" in outputs else ():
-            torch.testing.assert_close(means[layer], outputs[f"{name}.{layer}_mean"], atol=2e-5, rtol=1e-5)
-            assert list(shapes[layer]) == outputs[f"{name}.{layer}_shape"].tolist()
+        for layer in layers if name == "real_3s_b4" else ():
+            torch.testing.assert_close(seen[layer].mean((2, 3)), outputs[f"{name}.{layer}_mean"], atol=2e-5, rtol=1e-5)
+            assert list(seen[layer].shape) == outputs[f"{name}.{layer}_shape"].tolist()
+    for hook in hooks:
+        hook.remove()
 
 
 def test_ranking_calls_and_votes_in_the_released_order(shared: Path, net: UrgentPk) -> None:
@@ -265,7 +264,7 @@ def test_ranking_calls_and_votes_in_the_released_order(shared: Path, net: Urgent
     calls = [c for c in results["logit_binary_vote"]["calls"] if c[0].split("/")[1] in contents]
     names = sorted({name for call in calls for name in call[:2]})
     signals = [soundfile.read(dataset / n.split("/")[0] / "wav" / f"{n.split('/')[1]}.wav", dtype="float32")[0] for n in names]
-    features = net.features(torch.tensor(signals), torch.tensor([len(s) for s in signals]))
+    features = net.features(torch.from_numpy(np.stack(signals)), torch.tensor([len(s) for s in signals]))
     pairs = [(names.index(a), names.index(b)) for a, b, *_ in calls]
     judged = judge_pairs(net, features, pairs)
     assert len(judged) == 30

@@ -40,7 +40,8 @@ class SelfAttention(nn.Module):
     def split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, F, D) -> queries, keys and values, each (B, heads, F, D/heads)."""
         projected = functional.linear(x, self.in_proj_weight, self.in_proj_bias)
-        query, key, value = projected.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        clips, frames = x.shape[:2]
+        query, key, value = projected.view(clips, frames, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         return query, key, value
 
     def forward(self, x: Tensor, visible: Tensor) -> Tensor:

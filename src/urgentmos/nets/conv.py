@@ -17,7 +17,7 @@ from torch.nn import functional
 from urgentmos.errors import UsageError
 from urgentmos.nets.encoders import Encoder, EncoderConfig
 from urgentmos.nets.layers import valid_mask, zero_padding
-from urgentmos.nets.spectra import htk_filters, reflect_ends
+from urgentmos.nets.spectra import full_precision, htk_filters, reflect_ends
 
 # Power below which the logarithm stops: a little above the rounding noise of 16-bit audio, so that band limits and
 # digital silence are seen and float32 noise is not.
@@ -75,14 +75,14 @@ class ConvEncoder(Encoder):
             n = torch.div(n - 1, stride, rounding_mode="floor") + 1
         return n
 
-    def states(self, wave: Tensor, n_samples: Tensor) -> tuple[list[Tensor], Tensor]:
+    def states(self, wave: Tensor, n_samples: Tensor) -> list[Tensor]:
         """layers + 1 states; the last one behind the final norm."""
         x, n = self.stem(self.mel(wave, n_samples), 1 + n_samples // self.sizes.hop)
         states = [x]
         for layer in self.layers:
             states.append(layer(states[-1], n))
         states[-1] = self.norm(states[-1])
-        return states, n
+        return states
 
 
 class ConvMel(nn.Module):
@@ -100,6 +100,7 @@ class ConvMel(nn.Module):
         self.register_buffer("basis", _fourier_basis(sizes.n_fft), persistent=False)
         self.register_buffer("filters", htk_filters(sizes.n_fft // 2 + 1, sizes.bands), persistent=False)
 
+    @full_precision
     def forward(self, wave: Tensor, n_samples: Tensor) -> Tensor:
         """wave (B, T), n_samples (B,) -> (B, F, bands), zero beyond 1 + n // hop frames."""
         wave = reflect_ends(wave, self.n_fft // 2, n_samples)

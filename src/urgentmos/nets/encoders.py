@@ -5,12 +5,13 @@ whatever stands in it, and neighbours never show. Building one draws its weights
 nn.Module does, and downloads nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from urgentmos.errors import AudioError, UsageError
 from urgentmos.nets.layers import layer_sum, zero_padding
@@ -75,12 +76,16 @@ class Encoder(nn.Module):
         weighted = config.layers == "weighted" and n_states > 1
         self.weights = nn.Parameter(torch.zeros(n_states)) if weighted else None
 
-    def states(self, wave: Tensor, n_samples: Tensor) -> tuple[list[Tensor], Tensor]:
-        """(B, T), zero beyond `n_samples` (B,) -> hidden states, each (B, F, D), and n_frames (B,).
+    def states(self, wave: Tensor, n_samples: Tensor) -> list[Tensor]:
+        """Clips that `groups` put together: (B, T), zero beyond `n_samples` (B,) -> hidden states, each (B, F, D).
 
         As many as there are `weights`, or at least the last one where there are none. Their padding may hold anything.
         """
         raise NotImplementedError
+
+    def groups(self, wave: Tensor, n_samples: Tensor) -> list[list[int]]:
+        """Rows that may share one call of `states`, each row once; all of them unless a subclass says otherwise."""
+        return [list(range(len(wave)))]
 
     def n_frames(self, n_samples: Tensor) -> Tensor:
         """(B,) samples -> (B,) frames that `forward` gives."""
@@ -97,11 +102,17 @@ class Encoder(nn.Module):
         wave = zero_padding(wave, n_samples)
         if self.config.normalise:
             wave = normalised(wave, n_samples)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.frozen):
-            states, n_frames = self.states(wave, n_samples)
-        states = [self._scaled(state) for state in states]
-        frames = states[-1] if self.weights is None else layer_sum(states, self.weights)
-        return zero_padding(frames, n_frames), n_frames
+        n_frames = self.n_frames(n_samples)
+        groups = [] if exporting() else self.groups(wave, n_samples)
+        if len(groups) < 2:
+            return zero_padding(self._frames(wave, n_samples), n_frames), n_frames
+        size = int(n_frames.max())
+        parts = []
+        for rows in groups:
+            frames = self._frames(wave[rows, : int(n_samples[rows].max())], n_samples[rows])
+            parts.append(functional.pad(zero_padding(frames, n_frames[rows]), (0, 0, 0, size - frames.shape[1])))
+        back = torch.tensor([row for rows in groups for row in rows], device=wave.device).argsort()
+        return torch.cat(parts)[back], n_frames
 
     def train(self, mode: bool = True) -> "Encoder":
         """As nn.Module.train, but a frozen encoder stays in eval: no dropout, no layerdrop, no batch statistics."""
@@ -113,6 +124,12 @@ class Encoder(nn.Module):
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(name == "weights")
         return self.train(self.training)
+
+    def _frames(self, wave: Tensor, n_samples: Tensor) -> Tensor:
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.frozen):
+            states = self.states(wave, n_samples)
+        states = [self._scaled(state) for state in states]
+        return states[-1] if self.weights is None else layer_sum(states, self.weights)
 
     def _scaled(self, state: Tensor) -> Tensor:
         scale = self.config.gradient_scale
@@ -136,7 +153,15 @@ class Encoder(nn.Module):
 
 def exporting() -> bool:
     """True while a graph is made of the net: it holds no checks, and its sizes must not become constants."""
-    return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+
+
+def equal_lengths(lengths: Sequence[int]) -> list[list[int]]:
+    """Rows of equal length together."""
+    groups: dict[int, list[int]] = {}
+    for row, length in enumerate(lengths):
+        groups.setdefault(length, []).append(row)
+    return list(groups.values())
 
 
 def normalised(wave: Tensor, n_samples: Tensor) -> Tensor:
@@ -164,9 +189,9 @@ class SpectrumEncoder(Encoder):
         """1 + n // hop."""
         return 1 + n_samples // self.spectrum.hop
 
-    def states(self, wave: Tensor, n_samples: Tensor) -> tuple[list[Tensor], Tensor]:
+    def states(self, wave: Tensor, n_samples: Tensor) -> list[Tensor]:
         """One state: there are no layers."""
-        return [self.spectrum(wave, n_samples).transpose(1, 2)], self.n_frames(n_samples)
+        return [self.spectrum(wave, n_samples).transpose(1, 2)]
 
 
 def build_encoder(config: EncoderConfig) -> Encoder:

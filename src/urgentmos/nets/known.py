@@ -63,7 +63,7 @@ _TABLE: dict[str, tuple[str, str, bool, Mapping[str, Any]]] = {
 }
 
 KNOWN: dict[str, EncoderConfig] = {
-    name: EncoderConfig(kind=kind, name=name, layers=layers, normalise=normalise, model=dict(model))  # type: ignore[arg-type]
+    name: EncoderConfig(kind=kind, name=name, layers=layers, normalise=normalise, model=dict(model))
     for name, (kind, layers, normalise, model) in _TABLE.items()
 }
 F1 = (WAVLM_BASE_PLUS,)

@@ -37,13 +37,15 @@ def stretch(x: Tensor, n: Tensor, to: Tensor) -> Tensor:
     """Linear interpolation of each clip's real frames to its own new length, as if it were alone in the batch.
 
     x (B, F, D) with `n` (B,) real frames -> (B, max(to), D) with `to` (B,) real frames, zero beyond. The same positions as
-    torch.nn.functional.interpolate(mode="linear", align_corners=False), in float32 whatever the dtype of `x`. Where
+    torch.nn.functional.interpolate(mode="linear", align_corners=False) of a float32 clip, whatever the dtype of `x`. Where
     `to == n` the frames come back unchanged.
     """
     size = int(to.max())
     scale = n.float() / to.float()
-    place = torch.arange(size, device=x.device, dtype=torch.float32) + 0.5
-    place = (place * scale[:, None] - 0.5).clamp(min=0.0)  # (B, size), in frames of x
+    # torch multiplies and adds in one step, rounding once to float32; a second rounding would move frame 1000 by 1e-4.
+    exact = torch.float32 if x.device.type == "mps" else torch.float64
+    place = torch.arange(size, device=x.device, dtype=exact) + 0.5
+    place = (place * scale[:, None].to(exact) - 0.5).float().clamp(min=0.0)  # (B, size), in frames of x
     last = (n - 1)[:, None]
     left = torch.minimum(place.floor().long(), last)
     right = torch.minimum(left + 1, last)

@@ -27,7 +27,7 @@ POSSIBLE = (
 )
 
 # Small enough for a laptop's CPU; everything in it is trained.
-_POCKET: dict[str, Any] = {"dim": 128, "heads": 4, "feedforward": 512, "layers": 2, "preference_heads": 4}
+_POCKET: dict[str, Any] = {"dim": 144, "heads": 4, "feedforward": 576, "layers": 2, "preference_heads": 4}
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 In the common ("base") ones the first convolution is followed by a group norm over time, which sees the padding: a clip's
 score moves by up to 0.4 MOS with its batch mates. Here the norm is taken over each clip's own frames, and everything
-behind it is masked, so that a batch of any lengths runs in one call.
+behind it is masked, so that a batch of any lengths can run in one call. It does so where calls are dear, on an
+accelerator. On a CPU each length runs by itself, without padding: for 8 clips of 2 to 10 s through WavLM base+ that took
+6.6 s of one core, against 8.0 s in four pairs of neighbours and 14.4 s in one batch, of which 41 % was padding.
 """
 
 from collections.abc import Mapping
@@ -15,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from urgentmos.errors import UsageError
-from urgentmos.nets.encoders import Encoder, EncoderConfig
+from urgentmos.nets.encoders import Encoder, EncoderConfig, equal_lengths
 
 SSL_TYPES = ("wavlm", "hubert", "wav2vec2")
 # Frames of each clip behind the first convolution, while a padded batch is under way in this thread.
@@ -54,27 +56,15 @@ class SslEncoder(Encoder):
         """What the convolutions leave, without padding."""
         return conv_frames(n_samples, self.model.config.conv_kernel, self.model.config.conv_stride)
 
-    def states(self, wave: Tensor, n_samples: Tensor) -> tuple[list[Tensor], Tensor]:
-        """One call of the model, or one per distinct length."""
-        lengths = n_samples.tolist()
-        if self.padding == "masked" or len(set(lengths)) == 1:
-            return self._run(wave, n_samples), self.n_frames(n_samples)
-        n_frames = self.n_frames(n_samples)
-        size = int(n_frames.max())
-        order: list[int] = []
-        parts: list[list[Tensor]] = []
-        for length in sorted(set(lengths)):
-            rows = [i for i, other in enumerate(lengths) if other == length]
-            order += rows
-            states = self._run(wave[rows], n_samples[rows])
-            parts.append([functional.pad(state, (0, 0, 0, size - state.shape[1])) for state in states])
-        back = torch.tensor(order, device=wave.device).argsort()
-        return [torch.cat(same)[back] for same in zip(*parts, strict=True)], n_frames
+    def groups(self, wave: Tensor, n_samples: Tensor) -> list[list[int]]:
+        """Equal lengths on a CPU, or where padding cannot be masked; else one."""
+        if self.padding == "exact" or wave.device.type == "cpu":
+            return equal_lengths(n_samples.tolist())
+        return super().groups(wave, n_samples)
 
-    def _run(self, wave: Tensor, n_samples: Tensor) -> list[Tensor]:
-        """(B, T) -> states (B, F, D)."""
+    def states(self, wave: Tensor, n_samples: Tensor) -> list[Tensor]:
+        """One call, padding masked."""
         lengths = n_samples.tolist()
-        wave = wave[:, : max(lengths)]
         mask, frames = None, None
         if len(set(lengths)) > 1:
             mask = torch.arange(wave.shape[1], device=wave.device) < n_samples[:, None]

@@ -4,6 +4,9 @@ Sizes and names as in the released checkpoints: the buffers are `spectrogram.win
 """
 
 import math
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +16,20 @@ from urgentmos.errors import AudioError
 
 RATE = 16_000
 DB_FLOOR = 1e-10  # power below which the logarithm stops
+
+P = ParamSpec("P")
+
+
+def full_precision(front_end: Callable[P, Tensor]) -> Callable[P, Tensor]:
+    """Keep autocast off inside: powers of a spectrum span ten decades, which half precision cannot hold."""
+
+    @wraps(front_end)
+    def in_float32(*args: P.args, **kwargs: P.kwargs) -> Tensor:
+        device = next(x.device.type for x in (*args, *kwargs.values()) if isinstance(x, Tensor))
+        with torch.autocast(device, enabled=False):
+            return front_end(*args, **kwargs)
+
+    return in_float32
 
 
 def reflect_ends(wave: Tensor, pad: int, n: Tensor | None = None) -> Tensor:
@@ -76,6 +93,7 @@ class LogMel(nn.Module):
         self.spectrogram = _Buffers(window=torch.hann_window(window))
         self.mel_scale = _Buffers(fb=htk_filters(n_fft // 2 + 1, bands))
 
+    @full_precision
     def forward(self, wave: Tensor, n: Tensor | None = None) -> Tensor:
         """(..., T) at 16 kHz -> (..., bands, 1 + T // hop) in dB, at least -100.
 
@@ -94,6 +112,7 @@ class Stft(nn.Module):
         super().__init__()
         self.rows, self.n_fft, self.hop = 2 * (n_fft // 2 + 1), n_fft, hop
 
+    @full_precision
     def forward(self, wave: Tensor, n: Tensor | None = None) -> Tensor:
         """(..., T) at 16 kHz -> (..., 322, 1 + T // hop): the real rows, then the imaginary ones. `n` as in LogMel."""
         spectrum = complex_stft(wave, self.n_fft, self.hop, None, n)

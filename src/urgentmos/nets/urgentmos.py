@@ -21,7 +21,8 @@ from urgentmos.nets.ncpm import Comparison, Ncpm, Sides
 
 MAX_SIZE = 1 << 16  # of any dimension in a configuration: none is near it, and a larger one is a mistake or an attack
 MAX_LAYERS = 256
-MAX_ENCODER_SIZE = 1 << 20  # vocabularies and the like, which are not built but stand in the configuration
+MAX_ENCODER_SIZE = 1 << 18  # vocabularies and the like, which are not built but stand in the configuration
+MAX_FRONT_END = 8192  # bands, window lengths: what is computed from them is not on the meta device
 MAX_NAMES = 256  # categories, metrics, encoders
 
 
@@ -107,11 +108,12 @@ class UrgentMosConfig:
 
 
 def _encoder_config(plain: Mapping[str, Any]) -> EncoderConfig:
-    _check_plain(plain.get("model", {}))
+    front_end = plain.get("kind") in ("mel", "stft", "conv")
+    _check_plain(plain.get("model", {}), MAX_FRONT_END if front_end else MAX_ENCODER_SIZE)
     return EncoderConfig.from_dict(plain)
 
 
-def _check_plain(plain: Any, name: str = "model", depth: int = 0) -> None:
+def _check_plain(plain: Any, limit: int, name: str = "model", depth: int = 0) -> None:
     """UsageError unless an encoder's configuration holds numbers of a sane size and single words.
 
     A hostile file must neither make us build for hours nor name a path or a hub id, which libraries follow.
@@ -120,12 +122,12 @@ def _check_plain(plain: Any, name: str = "model", depth: int = 0) -> None:
         raise UsageError("an encoder's configuration is nested too deeply.")
     if isinstance(plain, Mapping):
         for key, value in plain.items():
-            _check_plain(value, str(key), depth + 1)
+            _check_plain(value, limit, str(key), depth + 1)
     elif isinstance(plain, list | tuple):
         for value in plain:
-            _check_plain(value, name, depth + 1)
+            _check_plain(value, limit, name, depth + 1)
     elif isinstance(plain, int | float):
-        limit = MAX_LAYERS if "layers" in name else MAX_ENCODER_SIZE
+        limit = MAX_LAYERS if "layers" in name else MAX_FRONT_END if "mel" in name else limit
         if not abs(plain) <= limit:
             raise UsageError(f"an encoder's configuration has {name} = {plain}, beyond the limit of {limit}.")
     elif plain is not None and not re.fullmatch(r"[\w-]{1,40}", str(plain)):
@@ -169,13 +171,17 @@ class UrgentMos(nn.Module):
         """Random weights; nothing is downloaded. UsageError if the sizes do not fit together."""
         super().__init__()
         self.config = config
-        self.encoders = nn.ModuleList(build_encoder(encoder) for encoder in config.encoders)
-        rates = {int(encoder.rate) for encoder in self.encoders}
+        encoders = [build_encoder(encoder) for encoder in config.encoders]
+        rates = {encoder.rate for encoder in encoders}
         if len(rates) > 1:
             raise UsageError(f"the encoders of one model must share a rate, and these have {sorted(rates)} Hz.")
+        self.encoders = nn.ModuleList(encoders)
         self.rate = rates.pop()
-        self.min_samples = max(int(encoder.min_samples) for encoder in self.encoders)
-        self.fusion = Fusion([int(encoder.dim) for encoder in self.encoders], config.dim)
+        self.min_samples = max(encoder.min_samples for encoder in encoders)
+        # The longest input that every encoder takes in one piece; None if no encoder has a limit.
+        windows = [encoder.window_seconds for encoder in encoders if encoder.window_seconds is not None]
+        self.window_seconds = min(windows, default=None)
+        self.fusion = Fusion([encoder.dim for encoder in encoders], config.dim)
         self.ampm = Ampm(
             config.categories,
             dim=config.dim,
@@ -191,12 +197,6 @@ class UrgentMos(nn.Module):
     def metrics(self) -> tuple[str, ...]:
         """The metrics that `absolute` returns, in order."""
         return self.config.metrics
-
-    @property
-    def window_seconds(self) -> float | None:
-        """The longest input that every encoder takes in one piece; None if no encoder has a limit."""
-        windows = [encoder.window_seconds for encoder in self.encoders if encoder.window_seconds is not None]
-        return min(windows, default=None)
 
     def encode(self, wave: Tensor, n_samples: Tensor) -> Encoded:
         """(B, T) float32 at `rate`, (B,) lengths of at least `min_samples` -> all that is per clip."""

@@ -161,7 +161,7 @@ class UrgentPk(nn.Module):
     def forward(self, wave: Tensor, n_samples: Tensor) -> Tensor:
         """Pairs (B, 2, T) at 16 kHz of `n_samples` (B,) each -> (B, 3); one order only."""
         rows, n_frames = self.features(wave.flatten(0, 1), n_samples.repeat_interleave(2))
-        rows = rows.unflatten(0, (-1, 2))
+        rows = rows.reshape(-1, 2, *rows.shape[1:])
         return self.compare(rows[:, 0], rows[:, 1], n_frames[::2])
 
 
@@ -289,7 +289,7 @@ def fused_for_inference(net: UrgentPk) -> UrgentPk:
             _fold(block, "conv2", "bn2")
             if len(block.shortcut) > 1:
                 _fold(block.shortcut, "0", "1")
-                block.shortcut = block.shortcut[:1]
+                del block.shortcut[1]
     fused.resnet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return fused
 
@@ -297,7 +297,7 @@ def fused_for_inference(net: UrgentPk) -> UrgentPk:
 def _fold(parent: nn.Module, conv: str, norm: str) -> None:
     from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-    fused = fuse_conv_bn_eval(parent.get_submodule(conv), parent.get_submodule(norm))  # type: ignore[type-var]
+    fused: nn.Module = fuse_conv_bn_eval(parent.get_submodule(conv), parent.get_submodule(norm))  # type: ignore[type-var,arg-type]
     setattr(parent, conv, fused.requires_grad_(False))
     setattr(parent, norm, nn.Identity())
 

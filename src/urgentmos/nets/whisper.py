@@ -5,18 +5,19 @@ feature extractor cuts off what is longer. Here a longer clip is cut into such w
 Qwen3-Omni's has no such limit: it attends within pieces of a few seconds.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
 
 from urgentmos.errors import UsageError
-from urgentmos.nets.encoders import RATE, Encoder, EncoderConfig
+from urgentmos.nets.encoders import RATE, Encoder, EncoderConfig, equal_lengths
 from urgentmos.nets.layers import valid_mask
-from urgentmos.nets.spectra import complex_stft
+from urgentmos.nets.spectra import complex_stft, full_precision
 
 N_FFT, HOP = 400, 160  # 25 ms, 10 ms
 WINDOWS_AT_ONCE = 8  # bounds the memory of an hour-long clip
@@ -38,6 +39,7 @@ class WhisperMel:
             mel_scale="slaney",
         ).astype(np.float32)  # (201, bands)
 
+    @full_precision
     def __call__(self, wave: Tensor, n: Tensor | None = None) -> Tensor:
         """(B, T) -> (B, bands, T // 160), 8 decades below the loudest value of each clip cut off, then (x + 4) / 4.
 
@@ -73,12 +75,10 @@ def cut(wave: Tensor, n_samples: Tensor, size: int) -> Windows:
 
 def join(state: Tensor, first: list[int], n_frames: Tensor) -> Tensor:
     """(W, F, D) frames of windows -> (B, max(n_frames), D): all windows but a clip's last are full, so they just abut."""
-    per_window, dim = state.shape[1:]
-    flat = state.reshape(-1, dim)
-    counts = n_frames.tolist()
-    size = max(counts)
-    clips = [functional.pad(flat[w * per_window :][:n], (0, 0, 0, size - n)) for w, n in zip(first, counts, strict=True)]
-    return torch.stack(clips)
+    flat = state.flatten(0, 1)
+    starts = [window * state.shape[1] for window in first]
+    clips = [flat[start : start + n] for start, n in zip(starts, n_frames.tolist(), strict=True)]
+    return pad_sequence(clips, batch_first=True)
 
 
 class WhisperEncoder(Encoder):
@@ -87,19 +87,25 @@ class WhisperEncoder(Encoder):
     The last of the L+1 states is behind the final layer norm, as transformers has it.
     """
 
+    shortest = 1  # samples
+
     def __init__(self, config: EncoderConfig) -> None:
-        settings = audio_settings(config, "WhisperConfig", ("whisper",))
-        from transformers.models.whisper.modeling_whisper import WhisperEncoder as Model
-
-        self._setup(config, settings, Model(settings), min_samples=1)
-
-    def _setup(self, config: EncoderConfig, settings: Any, model: Any, min_samples: int) -> None:
-        # nn.Module must be set up before a module can be assigned, hence the model as an argument.
-        super().__init__(config, settings.d_model, min_samples, settings.encoder_layers + 1)
-        self.model = model
+        settings = self.settings(config)
+        super().__init__(config, settings.d_model, self.shortest, settings.encoder_layers + 1)
+        self.model: Any = self.network(settings)
         self.mel = WhisperMel(settings.num_mel_bins)
         self.window_samples = settings.max_source_positions * 2 * HOP
         self.window_seconds = self.window_samples / RATE
+
+    def settings(self, config: EncoderConfig) -> Any:
+        """The transformers config."""
+        return audio_settings(config, "WhisperConfig", ("whisper",))
+
+    def network(self, settings: Any) -> Any:
+        """The transformers module."""
+        from transformers.models.whisper.modeling_whisper import WhisperEncoder as Model
+
+        return Model(settings)
 
     def n_frames(self, n_samples: Tensor) -> Tensor:
         """Full windows have all frames; the last has (mel - 1) // 2 + 1 of them, with mel = ceil(samples / 160)."""
@@ -111,12 +117,12 @@ class WhisperEncoder(Encoder):
         mel = torch.div(n + HOP - 1, HOP, rounding_mode="floor")
         return torch.div(mel + 1, 2, rounding_mode="floor")
 
-    def states(self, wave: Tensor, n_samples: Tensor) -> tuple[list[Tensor], Tensor]:
+    def states(self, wave: Tensor, n_samples: Tensor) -> list[Tensor]:
         """Windows of all clips, a few at a time."""
         windows = cut(wave, n_samples, self.window_samples)
         n_frames = self.n_frames(n_samples)
         parts = [self.run(self.mel(some)) for some in torch.split(windows.wave, WINDOWS_AT_ONCE)]
-        return [join(torch.cat(same), windows.first, n_frames) for same in zip(*parts, strict=True)], n_frames
+        return [join(torch.cat(same), windows.first, n_frames) for same in zip(*parts, strict=True)]
 
     def run(self, mel: Tensor) -> list[Tensor]:
         """(W, bands, 2 * max_source_positions) -> states (W, F, D)."""
@@ -133,12 +139,17 @@ class AfWhisperEncoder(WhisperEncoder):
     all but the last are averaged over pairs here; the last is behind averaging and final norm, as in the original.
     """
 
-    def __init__(self, config: EncoderConfig) -> None:
-        types = ("qwen2_audio_encoder", "audioflamingo3_encoder")
-        settings = audio_settings(config, "Qwen2AudioEncoderConfig", types)
+    shortest = 2 * HOP + 1  # three mel frames make the first of ours
+
+    def settings(self, config: EncoderConfig) -> Any:
+        """The transformers config."""
+        return audio_settings(config, "Qwen2AudioEncoderConfig", ("qwen2_audio_encoder", "audioflamingo3_encoder"))
+
+    def network(self, settings: Any) -> Any:
+        """The transformers module."""
         from transformers.models.qwen2_audio.modeling_qwen2_audio import Qwen2AudioEncoder as Model
 
-        self._setup(config, settings, Model(settings), min_samples=2 * HOP + 1)  # three mel frames make one of ours
+        return Model(settings)
 
     def frames_of_window(self, n: Tensor) -> Tensor:
         """Half of Whisper's, the odd one dropped."""
@@ -174,26 +185,19 @@ class QwenOmniEncoder(Encoder):
         frames: Tensor = mel // self.piece * _three_halvings(self.piece) + _three_halvings(mel % self.piece)
         return frames
 
-    def states(self, wave: Tensor, n_samples: Tensor) -> tuple[list[Tensor], Tensor]:
-        """One call for all clips of a piece or more, and one for each shorter length."""
-        n_mel = (n_samples // HOP).tolist()
-        mel = self.mel(wave, n_samples)
-        n_frames = self.n_frames(n_samples)
-        counts = n_frames.tolist()
-        clips: list[list[Tensor]] = [[] for _ in counts]
-        for rows in _together(n_mel, self.piece):
-            packed = torch.cat([mel[i, :, : n_mel[i]] for i in rows], dim=1)  # (bands, sum of mel frames)
-            lengths = torch.tensor([n_mel[i] for i in rows], device=wave.device)
-            for state in self._run(packed, lengths):
-                for i, part in zip(rows, torch.split(state, [counts[i] for i in rows]), strict=True):
-                    clips[i].append(functional.pad(part, (0, 0, 0, max(counts) - len(part))))
-        return [torch.stack(same) for same in zip(*clips, strict=True)], n_frames
+    def groups(self, wave: Tensor, n_samples: Tensor) -> list[list[int]]:
+        """All clips that fill a piece, and each shorter length by itself."""
+        return equal_lengths([min(n // HOP, self.piece) for n in n_samples.tolist()])
 
-    def _run(self, packed: Tensor, lengths: Tensor) -> list[Tensor]:
-        """(bands, sum of mel frames), (clips,) -> states (sum of frames, D)."""
+    def states(self, wave: Tensor, n_samples: Tensor) -> list[Tensor]:
+        """One call, clips behind each other."""
+        lengths = n_samples // HOP
+        packed = torch.cat([mel[:, :n] for mel, n in zip(self.mel(wave, n_samples), lengths.tolist(), strict=True)], dim=1)
         weighted = self.weights is not None
         out = self.model(input_features=packed, feature_lens=lengths, output_hidden_states=weighted)
-        return list(out.hidden_states) if weighted else [out.last_hidden_state]
+        states = out.hidden_states if weighted else [out.last_hidden_state]  # each (sum of frames, D)
+        counts = self.n_frames(n_samples).tolist()
+        return [pad_sequence(list(torch.split(state, counts)), batch_first=True) for state in states]
 
 
 def _three_halvings(n: Any) -> Any:
@@ -201,14 +205,6 @@ def _three_halvings(n: Any) -> Any:
     for _ in range(3):
         n = (n + 1) // 2
     return n
-
-
-def _together(lengths: list[int], piece: int) -> Iterator[list[int]]:
-    """Indices of clips that may share a call: all that fill a piece, and each shorter length by itself."""
-    groups: dict[int, list[int]] = {}
-    for i, length in enumerate(lengths):
-        groups.setdefault(min(length, piece), []).append(i)
-    yield from groups.values()
 
 
 def audio_settings(config: EncoderConfig, class_name: str, types: tuple[str, ...]) -> Any:

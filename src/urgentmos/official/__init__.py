@@ -44,7 +44,10 @@ def read(path: str | Path, *, allow_download: bool = False) -> Released:
     for module in map(_module, FORMATS):
         if module.matches(raw):
             options = {"allow_download": allow_download} if getattr(module, "NEEDS_ENCODERS", False) else {}
-            released: Released = module.read(raw, path, **options)
+            try:
+                released: Released = module.read(raw, path, **options)
+            except UsageError as e:
+                raise (e if str(path.parent) in str(e) else UsageError(f"{path}: {e}")) from e
             return released
     raise UsageError(
         f"{path} is a torch file, but no released checkpoint that is known here: {_describe(raw)}. "

@@ -50,11 +50,19 @@ class Wanted:
         if any("conv_layers" in name for name in self.weights):
             wavlm = any("gru_rel_pos" in name for name in self.weights)
             return frozenset({"wavlm"} if wavlm else {"hubert", "wav2vec2"})
+        if self._known_type is not None:
+            return frozenset(other for other, kind in KINDS.items() if kind == KINDS[self._known_type])
         if "conv2d1.weight" in self.weights:
             return frozenset({"qwen3_omni_moe_audio_encoder"})
         if "embed_positions.weight" in self.weights:  # one and the same list of names in all three
             return frozenset({"whisper", "qwen2_audio_encoder", "audioflamingo3_encoder"})
         return frozenset()
+
+    @property
+    def _known_type(self) -> str | None:
+        """Of a well-known encoder; the Whisper-like ones cannot be told apart by their weights."""
+        model = (self.name or "").rpartition("/")[2]
+        return next((str(c.model["model_type"]) for known, c in KNOWN.items() if model and known.endswith(f"/{model}")), None)
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -113,7 +121,7 @@ def _candidates(parts: list[str], wanted: Wanted, path: Path, allow_download: bo
     else:  # the file gives no name: whatever fits
         others = list(KNOWN.values())
     fitting = list(_fitting_folders(folder, wanted, set(named)))
-    if len(fitting) == 1:
+    if fitting and all(config == fitting[0][1] for _, config in fitting):
         yield fitting[0]
     yield from (("the built-in table", config) for config in others)
     if len(fitting) > 1:
@@ -200,7 +208,7 @@ def _normalises(model: Mapping[str, Any], extractor: Mapping[str, Any]) -> bool:
     """Whether the clip is brought to zero mean and unit variance first: as the extractor says, whose default is yes; without
     an extractor, as the published models have it: WavLM with group norm (base) does not, all others do."""
     if extractor:
-        return extractor.get("do_normalize", True) is not False
+        return bool(extractor.get("do_normalize", True) is not False)
     return model["model_type"] != "wavlm" or model.get("feat_extract_norm", "group") != "group"
 
 

@@ -48,7 +48,7 @@ def weight_norm_names(state: Mapping[str, Tensor], wanted: Mapping[str, Any]) ->
     return renamed
 
 
-def transformer_sizes(state: Mapping[str, Tensor], fusion: str, encoder: str, path: Path) -> dict[str, int]:
+def transformer_sizes(state: Mapping[str, Tensor], fusion: str, encoder: str, path: Path) -> dict[str, Any]:
     """dim, feedforward and layers, from the weight `fusion` and those below `encoder`."""
     try:
         layers = {name[len(encoder) + 8 :].split(".")[0] for name in state if name.startswith(f"{encoder}.layers.")}

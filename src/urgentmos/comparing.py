@@ -1,0 +1,74 @@
+"""Two clips, or two systems content by content: verdicts, and what they add up to; numpy/scipy only."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from scipy.stats import binomtest
+from scipy.stats import t as student
+
+Verdict = Literal["a", "tie", "b"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Which of two clips sounds better: p_a + p_tie + p_b = 1, `cmos` > 0 where a is better."""
+
+    a: str
+    b: str
+    p_a: float
+    p_tie: float
+    p_b: float
+    cmos: float
+    verdict: Verdict
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row of the file formats."""
+        return asdict(self)
+
+
+def comparison(a: str, b: str, judged: np.ndarray) -> Comparison:
+    """(4,) p_a, p_tie, p_b, CMOS -> a Comparison. Where neither side is ahead, or a tie is likeliest, it is a tie."""
+    p_a, p_tie, p_b, cmos = (float(x) for x in judged)
+    verdict: Verdict = "tie"
+    if p_a != p_b and max(p_a, p_b) > p_tie:
+        verdict = "a" if p_a > p_b else "b"
+    return Comparison(a, b, p_a, p_tie, p_b, cmos, verdict)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Many comparisons of one system with another. cmos_low..cmos_high is an interval for the mean over contents."""
+
+    a: str
+    b: str
+    n_contents: int
+    cmos: float
+    cmos_low: float  # -inf if there are too few contents to tell
+    cmos_high: float
+    confidence: float
+    wins: int  # contents on which a is better
+    ties: int
+    losses: int
+    p_value: float  # sign test of "a and b win equally often", ties left out
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON; what is not known is None."""
+        return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in asdict(self).items()}
+
+
+def summarise(a: str, b: str, rows: Sequence[Comparison], *, confidence: float = 0.95) -> Summary:
+    """Comparisons of systems `a` and `b`, one per content -> mean CMOS with its interval, counts, and a sign test.
+
+    The interval is Student's t over contents; the test is the two-sided binomial one.
+    """
+    cmos = np.array([row.cmos for row in rows])
+    counts = {verdict: sum(row.verdict == verdict for row in rows) for verdict in ("a", "tie", "b")}
+    mean, low, high = float(cmos.mean()) if len(rows) else np.nan, -np.inf, np.inf
+    if len(rows) > 1:
+        reach = float(student.ppf((1 + confidence) / 2, len(rows) - 1) * cmos.std(ddof=1) / np.sqrt(len(rows)))
+        low, high = mean - reach, mean + reach
+    decided = counts["a"] + counts["b"]
+    p_value = float(binomtest(counts["a"], decided).pvalue) if decided else 1.0
+    return Summary(a, b, len(rows), mean, low, high, confidence, counts["a"], counts["tie"], counts["b"], p_value)

@@ -1,0 +1,83 @@
+"""The small trainable encoder: its front end, its size, that it learns, and that it can leave torch."""
+
+import numpy as np
+import pytest
+import torch
+
+from urgentmos.nets.conv import ConvConfig, ConvMel
+from urgentmos.nets.encoders import EncoderConfig, build_encoder
+from urgentmos.nets.spectra import complex_stft, htk_filters
+
+TINY = {"bands": 20, "channels": 4, "width": 16, "layers": 2, "heads": 2, "feedforward": 32}
+
+
+def test_the_front_end_is_a_log_mel_spectrogram():
+    sizes = ConvConfig()
+    x, n = 0.1 * torch.randn(2, 9000, generator=torch.Generator().manual_seed(0)), torch.tensor([9000, 4000])
+    power = complex_stft(x, 400, 160, torch.hann_window(400), n).abs().square()
+    wanted = ((power.mT @ htk_filters(201, sizes.bands)).clamp(min=1e-6).log10() + 2) / 3
+    ours = ConvMel(sizes)(x, n)
+    torch.testing.assert_close(ours[0], wanted[0], atol=1e-3, rtol=0)
+    torch.testing.assert_close(ours[1, :26], wanted[1, :26], atol=1e-3, rtol=0)
+    assert (ours[1, 26:] == 0).all()
+
+
+def test_the_default_is_a_pocket_net_of_25_frames_a_second():
+    encoder = build_encoder(EncoderConfig("conv"))
+    assert 1e6 < sum(p.numel() for p in encoder.parameters()) < 3e6
+    assert encoder.n_frames(torch.tensor([160_000])).tolist() == [251]
+    assert encoder.n_frames(torch.tensor([480_000])).tolist() == [751]
+
+
+def test_strides_set_the_frame_rate():
+    encoder = build_encoder(EncoderConfig("conv", model=TINY | {"strides": [2, 2, 2]}))
+    frames, n_frames = encoder(torch.randn(1, 16_000), torch.tensor([16_000]))
+    assert n_frames.tolist() == [13] and frames.shape == (1, 13, 16)
+
+
+def test_it_tells_loud_from_quiet_once_trained():
+    """All parameters learn: a frame's mean follows the level of the clip after a few steps."""
+    torch.manual_seed(0)
+    encoder = build_encoder(EncoderConfig("conv", frozen=False, model=TINY | {"dropout": 0.0}))
+    head = torch.nn.Linear(16, 1)
+    optimiser = torch.optim.Adam([*encoder.parameters(), *head.parameters()], lr=3e-3)
+    level = torch.tensor([0.01, 0.03, 0.1, 0.3])
+    wave, n, target = level[:, None] * torch.randn(4, 8000), torch.tensor([8000] * 4), level.log10()
+    losses = []
+    for _ in range(30):
+        frames, _ = encoder(wave, n)
+        loss = (head(frames.mean(dim=1)).squeeze(1) - target).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        assert all(p.grad is not None for p in encoder.parameters())
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.2 * losses[0]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_it_runs_in_onnxruntime_with_any_batch_and_length(tmp_path):
+    pytest.importorskip("onnx")
+    ort = pytest.importorskip("onnxruntime")
+    torch.manual_seed(0)
+    encoder = build_encoder(EncoderConfig("conv", model=TINY))
+    path = tmp_path / "conv.onnx"
+    torch.onnx.export(
+        encoder,
+        (torch.randn(2, 8000), torch.tensor([8000, 5000])),
+        str(path),
+        input_names=["wave", "n_samples"],
+        output_names=["frames", "n_frames"],
+        dynamic_axes={"wave": {0: "B", 1: "T"}, "n_samples": {0: "B"}, "frames": {0: "B", 1: "F"}, "n_frames": {0: "B"}},
+        opset_version=17,
+        dynamo=False,
+    )
+    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    for lengths in [[8000, 5000], [700], [30_001, 201, 12_345]]:
+        n = torch.tensor(lengths)
+        wave = 0.1 * torch.randn(len(n), max(lengths))
+        with torch.inference_mode():
+            frames, n_frames = encoder(wave, n)
+        ours, ours_n = session.run(None, {"wave": wave.numpy(), "n_samples": n.numpy()})
+        assert ours_n.tolist() == n_frames.tolist()
+        np.testing.assert_allclose(ours, frames.numpy(), atol=1e-4)
