@@ -151,7 +151,7 @@ MISTAKES = {
         "systems",
         "-m",
         "mos_overall",
-    ): "none of the 6 clips has a value of mos_overall. The first: the manifest holds no "
+    ): "none of the 6 clips could be judged by mos_overall. The first: the manifest holds no "
     "mos_overall for bad:a. Add it, or rank by a model.",
     (
         "rank",
@@ -615,7 +615,7 @@ def test_a_ranking_that_fails_for_want_of_scores_says_why_there_are_none(place: 
     Path("systems/bad/b.wav").write_bytes(b"")
     result = urgentmos("rank", "systems", *LSD)
     assert result.exit_code == 2 and "Use --scoring bradley-terry" in result.stderr
-    assert "2 of 6 clips have no value of lsd. The first: systems/bad/b.wav is empty (0 bytes)." in result.stderr
+    assert "2 of 6 clips could not be judged. The first: systems/bad/b.wav is empty (0 bytes)." in result.stderr
 
 
 # ---- URGENT-PK data sets

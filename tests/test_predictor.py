@@ -15,8 +15,10 @@ import urgentmos
 from urgentmos.clips import Clip
 from urgentmos.errors import UsageError
 from urgentmos.labellers import MEASURABLE, Measure, Settings
+from urgentmos.measured import Measured
 from urgentmos.metrics import METRICS
-from urgentmos.predictor import Measured, Score, human_mos, load, rank, rank_clips, score_table
+from urgentmos.predictor import human_mos, load, rank, rank_clips, score_table
+from urgentmos.results import Score
 
 RATE = 16_000
 
@@ -239,7 +241,7 @@ def test_a_value_at_hand_is_not_measured() -> None:
 
 def test_without_any_value_there_is_no_ranking_but_the_first_reason() -> None:
     clips = [replace(clip, reference_path="clean.wav") for clip in clips_of({"A": [None], "B": [None]})]
-    with pytest.raises(UsageError, match=r"none of the 2 clips has a value of lsd\. The first: A/u0.wav does not exist"):
+    with pytest.raises(UsageError, match=r"none of the 2 clips could be judged by lsd\. The first: A/u0.wav does not exist"):
         rank(clips, "lsd")
 
 

@@ -13,13 +13,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-_HOMES = {"load": "predictor", "rank": "predictor", "score": "predictor", "Clip": "clips", "METRICS": "metrics"}
-__all__ = ["METRICS", "Clip", "__version__", "load", "rank", "score"]
+_HOMES = {
+    "load": "predictor",
+    "rank": "predictor",
+    "score": "predictor",
+    "compare": "predictor",
+    "Clip": "clips",
+    "METRICS": "metrics",
+}
+__all__ = ["METRICS", "Clip", "__version__", "compare", "load", "rank", "score"]
 
 if TYPE_CHECKING:
     from urgentmos.clips import Clip
     from urgentmos.metrics import METRICS
-    from urgentmos.predictor import load, rank, score
+    from urgentmos.predictor import compare, load, rank, score
 
 
 def __getattr__(name: str) -> Any:

@@ -13,11 +13,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from importlib import import_module
-from math import isfinite
+from math import isfinite, isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from urgentmos.errors import UsageError, need
+from urgentmos.releases import RELEASES, Release
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -45,92 +46,6 @@ class Loaded:
     @property
     def architecture(self) -> str:
         return str(self.info["architecture"])
-
-
-@dataclass(frozen=True)
-class Release:
-    """One released model. Facts are from the authors' pages; None or an empty text where those do not say."""
-
-    name: str
-    format: str  # of urgentmos.official.FORMATS
-    repo: str  # on the hub, or on GitHub
-    file: str
-    licence: str
-    metrics: tuple[str, ...]
-    trained_on: str
-    parameters: int  # millions, of all weights in the file
-    needs: tuple[str, ...] = ()  # further files of the repo
-    revision: str | None = None  # commit; None where no commit has been checked: the newest is fetched
-
-    @property
-    def size(self) -> str:
-        """Roughly, as float32 without the state of the optimiser."""
-        return f"about {self.parameters * 4} MB"
-
-
-_NATURAL = ("mos_overall", "scoreq", "utmos", "nisqa_mos", "distill_mos")
-_SIGMOS = tuple(f"sigmos_{name}" for name in ("ovrl", "col", "disc", "loud", "reverb", "sig", "noise"))
-_INTRUSIVE = ("lps", "spksim", "sbert", "mcd", "sdr", "pesq", "pesqc2", "lsd", "estoi")
-_MOS_CORPORA = "corpora of Table 2 of the UrgentMOS paper"
-_UNIVERSA = "URGENT 2026 Track 2 training data"
-
-
-def _urgentmos(scope: str, pairs: str) -> Release:
-    return Release(
-        name=f"urgent-mos-f1c1m5d{scope}",
-        format="urgentmos",
-        repo=f"urgent-challenge/urgent-mos-f1c1m5d{scope}",
-        file="model.pt",
-        licence="MIT",
-        metrics=_NATURAL,
-        trained_on=f"{_MOS_CORPORA}; pairs {pairs}",
-        parameters=130,
-    )
-
-
-def _urgentpk(front: str, file: str, parameters: int, needs: tuple[str, ...] = ()) -> Release:
-    return Release(
-        name=f"urgent-pk-{front}",
-        format="urgentpk",
-        repo="Twinkzzzzz/URGENT-PK",
-        file=file,
-        licence="Apache-2.0 (code)",
-        metrics=(),
-        trained_on="URGENT 2024 listening test",
-        parameters=parameters,
-        needs=needs,
-    )
-
-
-_ROWS = (
-    _urgentmos("corpus", "within a corpus"),
-    _urgentmos("ref", "of the same content"),
-    Release(
-        name="universa-ext_wavlm-base_5metric",
-        format="universa",
-        repo="vvwangvv/universa-ext_wavlm-base_5metric",
-        file="model.pt",
-        licence="",
-        metrics=_NATURAL,
-        trained_on=_UNIVERSA,
-        parameters=128,
-        needs=("config.yaml",),
-    ),
-    _urgentpk("mel", "mel_resnet34_urgent24.ckpt", 6),
-    _urgentpk("utmos-fixed", "utmos_fix_resnet34_urgent24.ckpt", 110),
-    _urgentpk("utmos-tuned", "utmos_ft_resnet34_urgent24.ckpt", 110),
-    Release(
-        name="utmos22-strong",
-        format="utmos",
-        repo="tarepan/SpeechMOS (GitHub release v1.2.0)",
-        file="utmos22_strong_step7459_v1.pt",
-        licence="MIT",
-        metrics=("utmos",),
-        trained_on="BVCC (VoiceMOS Challenge 2022, main track)",
-        parameters=103,
-    ),
-)
-RELEASES: dict[str, Release] = {row.name: row for row in _ROWS}
 
 
 # --- ours ------------------------------------------------------------------------------------------------------------
@@ -178,9 +93,7 @@ def load(folder: str | Path) -> Loaded:
     folder = Path(folder)
     about = read_info(folder)
     source = folder / WEIGHTS
-    shapes, state = _read_weights(source)
-    _compare_with_meta(about["architecture"], about["config"], shapes, source)
-    net = assemble(about["architecture"], about["config"], state(), source)
+    net = assemble(about["architecture"], about["config"], _read_weights(source), source)
     _check_metrics(about, net, folder)
     return Loaded(net, about)
 
@@ -224,19 +137,16 @@ def _check_metrics(about: dict[str, Any], net: nn.Module, folder: Path) -> None:
             raise UsageError(f"{folder} offers metrics that its net does not have. It has: {', '.join(can)}.")
 
 
-def _read_weights(path: Path) -> tuple[dict[str, Any], Any]:
-    """({name: its shape}, a function that reads the tensors): shapes are compared before anything is read."""
-    safetensors = need("safetensors", "models")
-    from safetensors.torch import load_file
-
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    """The file's tensors, mapped and not yet read."""
+    safetensors = need("safetensors.torch", "models")
     if not path.is_file():
         raise UsageError(f"{path} does not exist. Get the model again.")
     try:
-        with safetensors.safe_open(path, "pt") as file:
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        state: dict[str, Tensor] = safetensors.load_file(path)
     except Exception as e:  # safetensors has one exception class for all, outside the hierarchy
         raise UsageError(f"{path} cannot be read as safetensors ({e}). Get the model again.") from e
-    return shapes, lambda: load_file(path)
+    return state
 
 
 def _plain_config(config: Any) -> dict[str, Any]:
@@ -351,37 +261,33 @@ def _shapes(architecture: str, config: Mapping[str, Any], source: str | Path) ->
         return build(architecture, config, source=source).state_dict()
 
 
-def _compare_with_meta(architecture: str, config: Mapping[str, Any], shapes: Mapping[str, Any], source: Path) -> None:
-    _report(_differences(_shapes(architecture, config, source), shapes), source)
-
-
 def compare_shapes(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], source: str | Path) -> None:
     """UsageError that names `source` and the first differences, unless names and shapes agree and all numbers are finite."""
-    _report(_differences(wanted, {name: tuple(tensor.shape) for name, tensor in found.items()}), source)
+    wrong = _differences(wanted, found)
+    if wrong:
+        more = f" and {len(wrong) - 3} more differences" if len(wrong) > 3 else ""
+        raise UsageError(f"{source} does not hold the weights of the net that it describes: {'; '.join(wrong[:3])}{more}.")
     other = [name for name in wanted if wanted[name].is_floating_point() != found[name].is_floating_point()]
     if other:
         raise UsageError(f"{source}: {other[0]} holds {found[other[0]].dtype}, another kind of numbers. Get the model again.")
     _check_finite(found, source)
 
 
-def _differences(wanted: Mapping[str, Tensor], found: Mapping[str, Any]) -> list[str]:
+def _differences(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
     wrong = [f"{k} is missing" for k in wanted if k not in found]
     wrong += [f"{k} is unknown" for k in found if k not in wanted]
-    both = ((k, found[k], tuple(wanted[k].shape)) for k in wanted if k in found)
+    both = ((k, tuple(found[k].shape), tuple(wanted[k].shape)) for k in wanted if k in found)
     return wrong + [f"{k} is {has} and should be {should}" for k, has, should in both if has != should]
-
-
-def _report(wrong: list[str], source: str | Path) -> None:
-    if wrong:
-        more = f" and {len(wrong) - 3} more differences" if len(wrong) > 3 else ""
-        raise UsageError(f"{source} does not hold the weights of the net that it describes: {'; '.join(wrong[:3])}{more}.")
 
 
 def _check_finite(state: Mapping[str, Tensor], source: str | Path) -> None:
     for name, tensor in state.items():
-        broken = tensor.isnan() if name.endswith(RANGE_BUFFERS) else ~tensor.isfinite()
-        if bool(broken.any()):
-            raise UsageError(f"{source}: {name} holds numbers that are not finite. Get the model again.")
+        if tensor.is_floating_point() and tensor.numel():
+            # Both ends at once: a NaN anywhere makes both NaN, and no mask as large as the weights is made.
+            ends = [end.item() for end in tensor.aminmax()]
+            allowed = (lambda x: not isnan(x)) if name.endswith(RANGE_BUFFERS) else isfinite
+            if not all(map(allowed, ends)):
+                raise UsageError(f"{source}: {name} holds numbers that are not finite. Get the model again.")
 
 
 # --- whatever follows -m ---------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from urgentmos.errors import UrgentmosError, UsageError
 if TYPE_CHECKING:
     from urgentmos.clips import Clip
     from urgentmos.labellers import Settings
-    from urgentmos.predictor import Run
+    from urgentmos.results import Run
 
 F = TypeVar("F", bound=Callable[..., Any])
 SCORINGS = ("binary", "soft", "bradley-terry", "mos")
@@ -320,7 +320,7 @@ def _journal(output: Path) -> Path:
 def _run(jobs: int | None, output: Path | None, show: Any) -> Run:
     import os
 
-    from urgentmos.predictor import Run
+    from urgentmos.results import Run
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return Run(jobs or cores, None if output is None else _journal(output), show)

@@ -13,7 +13,10 @@ Verdict = Literal["a", "tie", "b"]
 
 @dataclass(frozen=True)
 class Comparison:
-    """Which of two clips sounds better: p_a + p_tie + p_b = 1, `cmos` > 0 where a is better."""
+    """Which of two clips sounds better: p_a + p_tie + p_b = 1, `cmos` > 0 where a is better.
+
+    Where a clip could not be heard, `error` says why, the numbers are NaN and the verdict is None.
+    """
 
     a: str
     b: str
@@ -21,11 +24,12 @@ class Comparison:
     p_tie: float
     p_b: float
     cmos: float
-    verdict: Verdict
+    verdict: Verdict | None
+    error: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The row of the file formats."""
-        return asdict(self)
+        """The row of the file formats; what is not known is None."""
+        return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in asdict(self).items()}
 
 
 def comparison(a: str, b: str, judged: np.ndarray) -> Comparison:
@@ -35,6 +39,11 @@ def comparison(a: str, b: str, judged: np.ndarray) -> Comparison:
     if p_a != p_b and max(p_a, p_b) > p_tie:
         verdict = "a" if p_a > p_b else "b"
     return Comparison(a, b, p_a, p_tie, p_b, cmos, verdict)
+
+
+def failed_comparison(a: str, b: str, error: str) -> Comparison:
+    """A pair that could not be judged."""
+    return Comparison(a, b, np.nan, np.nan, np.nan, np.nan, None, error)
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,7 @@ def summarise(a: str, b: str, rows: Sequence[Comparison], *, confidence: float =
 
     The interval is Student's t over contents; the test is the two-sided binomial one.
     """
+    rows = [row for row in rows if row.error is None]
     cmos = np.array([row.cmos for row in rows])
     counts = {verdict: sum(row.verdict == verdict for row in rows) for verdict in ("a", "tie", "b")}
     mean, low, high = float(cmos.mean()) if len(rows) else np.nan, -np.inf, np.inf

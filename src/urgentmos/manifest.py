@@ -102,8 +102,23 @@ def _walk(folder: str, parts: tuple[str, ...], above: frozenset[str]) -> Iterato
 
 def _folder_group(folder: Path) -> _Group:
     found = audio_below(folder)
-    clips = [Clip(without_suffix(rel), os.path.join(folder, *rel.split("/"))) for rel in found]
+    contents = _homologous(found)
+    clips = []
+    for rel in found:
+        system, content = (rel.split("/", 1)[0], without_suffix(rel).split("/", 1)[1]) if contents else (None, None)
+        clips.append(Clip(without_suffix(rel), os.path.join(folder, *rel.split("/")), system, content))
     return _Group(folder.resolve().name, clips, [True] * len(clips))
+
+
+def _homologous(found: Sequence[str]) -> bool:
+    """Whether the paths are those of systems: two folders or more, all with the same contents in them."""
+    by_folder: dict[str, set[str]] = {}
+    for rel in found:
+        folder, slash, rest = rel.partition("/")
+        if not slash:
+            return False
+        by_folder.setdefault(folder, set()).add(without_suffix(rest))
+    return len(by_folder) > 1 and len({frozenset(contents) for contents in by_folder.values()}) == 1
 
 
 # ---- manifests and scp files

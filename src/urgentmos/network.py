@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import combinations
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -20,9 +21,12 @@ import numpy as np
 from urgentmos.audio import Audio, duration_batches
 from urgentmos.audio import load as load_audio
 from urgentmos.clips import Clip
-from urgentmos.errors import AudioError, UsageError
+from urgentmos.comparing import Comparison, comparison
+from urgentmos.errors import AudioError, UsageError, need
 from urgentmos.journal import Journal, Outcome, Task
-from urgentmos.predictor import Comparison, PairTable, Predictor, Run, Score, Source, comparison
+from urgentmos.predictor import Predictor, score_table
+from urgentmos.ranking import Scoring
+from urgentmos.results import Evidence, Run, Score, Source
 from urgentmos.windows import merge, split, windows
 
 T = TypeVar("T")
@@ -40,6 +44,7 @@ class Judge(Protocol):
     batch_seconds: float
     metrics: tuple[str, ...]
     compares: bool  # whether it judges pairs
+    cheap_metrics: bool  # whether `absolute` costs next to nothing once a clip is encoded
 
     def encode(self, waves: Sequence[np.ndarray]) -> list[Any]:
         """(T_i,) float32 each -> features; no clip's features depend on the others."""
@@ -63,9 +68,12 @@ class Heard:
 class Network(Predictor):
     """A trained network. `symmetric` averages both orders of a pair; without it the raw network answers."""
 
-    def __init__(self, judge: Judge, name: str, version: str, *, ranks_by: str = "mos_overall", symmetric: bool = True) -> None:
+    def __init__(
+        self, judge: Judge, name: str, version: str, metrics: tuple[str, ...], *, ranks_by: str, symmetric: bool = True
+    ) -> None:
+        """metrics: those of the judge that its training taught; others are not offered. ranks_by: one of them."""
         self.name, self.version, self.judge = name, version, ranks_by
-        self.metrics = judge.metrics
+        self.metrics = metrics
         self.compares = judge.compares
         self.symmetric = symmetric
         self._net = judge
@@ -81,7 +89,7 @@ class Network(Predictor):
             return self._answer(clip, Outcome(error=str(e)))
         return self._answer(clip, self._outcome(pieces))
 
-    def score_clips(self, clips: Sequence[Clip], run: Run = Run()) -> Iterator[Score]:  # noqa: B008, frozen
+    def score_clips(self, clips: Sequence[Clip], run: Run = Run()) -> Iterator[Score]:
         tasks = list(dict.fromkeys(Task(clip.audio_path, None) for clip in clips))
         key = f"{self.name} {self.version}"
         with Journal.open(run.journal) as log:
@@ -217,15 +225,21 @@ class Network(Predictor):
     def _both_orders(self, features: Sequence[Any], pairs: Sequence[tuple[int, int]]) -> np.ndarray:
         """(P, 4) for unordered pairs: the mean of both orders, or the given order of the raw network."""
         if not self.symmetric:
-            return self._net.judge(features, pairs)
+            return np.asarray(self._net.judge(features, pairs))
         both = self._net.judge(features, [order for i, j in pairs for order in ((i, j), (j, i))])
-        return (both[0::2] + _mirrored(both[1::2])) / 2
+        return np.asarray((both[0::2] + _mirrored(both[1::2])) / 2)
 
     def _must_compare(self) -> None:
         if not self.compares:
             raise UsageError(f"{self.name} does not judge pairs. Compare its scores, or choose another model with -m.")
 
-    def judge_contents(self, clips: Sequence[Clip], run: Run = Run()) -> PairTable:  # noqa: B008, frozen
+    def evidence(self, clips: Sequence[Clip], scoring: Scoring, run: Run = Run()) -> Evidence:
+        """Pairs where the network judges them; scores alone under "mos", or where it does not."""
+        if self.compares and scoring != "mos":
+            return self.judge_contents(clips, run)
+        return super().evidence(clips, scoring, run)
+
+    def judge_contents(self, clips: Sequence[Clip], run: Run = Run()) -> Evidence:
         """All pairs of systems on each content. Each clip is encoded once; one content is in memory at a time."""
         self._must_compare()
         systems = list(dict.fromkeys(str(clip.system_id) for clip in clips))
@@ -249,7 +263,7 @@ class Network(Predictor):
                 pairs[i, j, u], pairs[j, i, u] = win, 1 - win
             if run.progress:
                 run.progress(self.name, u + 1, len(by_content))
-        return PairTable(systems, list(by_content), pairs, scores)
+        return Evidence(systems, list(by_content), score_table(scores, self.judge)[2], pairs, scores)
 
     def _content(self, group: Sequence[Heard]) -> tuple[list[Outcome], list[list[Any] | None]]:
         """Outcomes and features (a list of windows each) of one content's clips."""
@@ -272,7 +286,9 @@ class Network(Predictor):
         for k, pieces in enumerate(decoded):
             own = [f for (owner, _), f in zip(flat, encoded, strict=True) if owner == k]
             features.append(own if pieces else None)
-            if pieces:
+            if pieces and not self._net.cheap_metrics:
+                outcomes[k] = _outcome_of(pieces, {}, None)
+            elif pieces:
                 values = self._net.absolute(own)
                 weights = [len(p.wave) for p in pieces]
                 mean = {name: float(np.average([v[name] for v in values], weights=weights)) for name in values[0]}
@@ -290,6 +306,19 @@ class Network(Predictor):
             assert left is not None and right is not None
             judged.append(self._judge_windows(left, right, [1] * len(left)))
         return np.array(judged).reshape(-1, 4)
+
+
+def load_network(model: str | Path, *, device: str = "auto", symmetric: bool = True, allow_download: bool = True) -> Network:
+    """The predictor of a release, a model folder or a released checkpoint file. UsageError if it cannot be loaded."""
+    need("torch", "models")
+    from urgentmos.checkpoints import load_any
+    from urgentmos.judges import judge_of
+
+    found = load_any(model, allow_download=allow_download)
+    judge = judge_of(found.net, device)
+    offered = tuple(name for name in judge.metrics if name in found.info.get("metrics", judge.metrics))
+    ranks_by = "mos_overall" if "mos_overall" in offered else offered[0]
+    return Network(judge, str(found.info["name"]), str(found.info["version"]), offered, ranks_by=ranks_by, symmetric=symmetric)
 
 
 def halving(work: Callable[[Sequence[np.ndarray]], list[Any]], waves: Sequence[np.ndarray]) -> list[Any]:
@@ -342,6 +371,4 @@ def _digest(wave: np.ndarray) -> bytes:
 
 def _names(source: Source) -> tuple[str, str]:
     """(uid, path) of a source for its row."""
-    from pathlib import Path
-
     return (Path(source).stem, str(source)) if isinstance(source, str | Path) else ("array", "array")

@@ -1,57 +1,29 @@
-"""One class for every judge of speech: score a clip, rank systems. Paths or arrays in, named results out; writes no files.
+"""One class for every judge of speech: score a clip, compare two, rank systems. Paths or arrays in, named results out.
 
-A measured metric (`dnsmos_ovrl`, `distill_mos`, `pesq` with reference signals, ...) is such a judge too: ranking by it is
-the "MOS predictor + ECS" baseline of the URGENT-PK paper.
+Writes no files. A measured metric (`dnsmos_ovrl`, `distill_mos`, `pesq` with reference signals, ...) is such a judge, too:
+ranking by it is the "MOS predictor + ECS" baseline of the URGENT-PK paper.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from urgentmos.audio import load as load_audio
 from urgentmos.clips import Clip
+from urgentmos.comparing import Comparison, failed_comparison
 from urgentmos.errors import AudioError, UsageError
-from urgentmos.labellers import MEASURABLE, Labeller, Measure, Settings, labeller_of
-from urgentmos.labellers import loop as labelling
+from urgentmos.labellers import MEASURABLE
 from urgentmos.manifest import attach_references, read_clips, read_systems
 from urgentmos.metrics import HUMAN, METRICS, canonical
 from urgentmos.ranking import Ranking, Scoring
 from urgentmos.ranking import rank as rank_scores
+from urgentmos.releases import RELEASES
+from urgentmos.results import Evidence, Run, Score, Source
 
 DEFAULT_MODEL = "dnsmos_ovrl"  # until the project's own small model is shipped
-Source = str | Path | np.ndarray | Sequence[float]
-
-
-@dataclass(frozen=True)
-class Score:
-    """What a model says of one clip. `metrics` holds None, and `error` a sentence, where it could say nothing."""
-
-    clip: Clip
-    model: str
-    error: str | None = None
-    warnings: list[str] = field(default_factory=list)
-
-    @property
-    def uid(self) -> str:
-        return self.clip.uid
-
-    @property
-    def metrics(self) -> dict[str, float | None]:
-        return self.clip.metrics
-
-
-@dataclass(frozen=True)
-class Run:
-    """How a long run is carried out; never what comes out of it."""
-
-    jobs: int = 1  # processes
-    journal: Path | None = None  # finished clips, so that a killed run can go on
-    progress: labelling.Progress | None = None
 
 
 class Predictor(ABC):
@@ -74,91 +46,73 @@ class Predictor(ABC):
         Score with an error.
         """
 
+    @abstractmethod
+    def compare(self, a: Source, b: Source, *, sample_rate: int | None = None) -> Comparison:
+        """Which of two recordings sounds better. Mirrors `compare(b, a)` exactly; a recording against itself is a tie.
+
+        Raises AudioError if one cannot be heard, UsageError if this judge does not compare.
+        """
+
     def score_all(self, inputs: str | Path | Sequence[str | Path], run: Run = Run()) -> list[Score]:
         """Score files, folders, `wav.scp` or manifests: as many scores as clips, in their order."""
         return list(self.score_clips(read_clips(inputs), run))
 
+    def compare_clips(self, pairs: Sequence[tuple[Clip, Clip]], run: Run = Run()) -> Iterator[Comparison]:
+        """As many comparisons as pairs, in their order; a pair that cannot be judged has an error."""
+        for done, (a, b) in enumerate(pairs, start=1):
+            try:
+                yield self.compare(a.audio_path, b.audio_path)
+            except AudioError as e:
+                yield failed_comparison(a.audio_path, b.audio_path, str(e))
+            if run.progress:
+                run.progress(self.name, done, len(pairs))
 
-class Measured(Predictor):
-    """A metric of the table as a judge: measured by its labeller, or, for human MOS, read from the manifest."""
-
-    def __init__(self, metric: str, settings: Settings | None = None) -> None:
-        """UsageError if the metric is not in the table, or its labeller lacks a package or weights."""
-        if metric not in MEASURABLE and metric not in HUMAN:
-            labeller_of(metric)
-        self.name = self.judge = metric
-        self.metrics = (metric,)
-        self._settings = settings or Settings()
-        self.version = "human labels of the manifest"
-        if metric in MEASURABLE:
-            labeller_of(metric).load(self._settings)
-            self.version = labelling.versions(labelling.stages(self.metrics), self._settings)[labeller_of(metric).name]
-
-    def score_clips(self, clips: Sequence[Clip], run: Run = Run(), *, reuse: bool = False) -> Iterator[Score]:
-        """With `reuse`, a value that the manifest holds is taken instead of measured."""
-        known = [self.name in HUMAN or (reuse and clip.metrics.get(self.name) is not None) for clip in clips]
-        todo = [clip for clip, has in zip(clips, known, strict=True) if not has]
-        labelled: Iterator[labelling.Labelled] = iter(())
-        if todo:
-            labelled = labelling.label(
-                todo, self.metrics, self._settings, jobs=run.jobs, journal=run.journal, progress=run.progress
-            )
-        for clip, has in zip(clips, known, strict=True):
-            if has:
-                yield self._from_manifest(clip)
-            else:
-                found = next(labelled)
-                own = replace(found.clip, metrics={self.name: found.clip.metrics[self.name]})
-                yield Score(own, self.name, found.error, found.warnings)
-
-    def score(self, source: Source, *, sample_rate: int | None = None, reference: Source | None = None) -> Score:
-        uid = str(source) if isinstance(source, str | Path) else "array"
-        clip = Clip(Path(uid).stem, uid)
-        try:
-            heard = load_audio(source, sample_rate=sample_rate)
-            clean = None if reference is None else load_audio(reference, sample_rate=sample_rate)
-        except AudioError as e:
-            return Score(replace(clip, metrics={self.name: None}), self.name, str(e))
-        outcome = labelling.measure_audio(heard, clean, self._measures)
-        said = labelling.versions(labelling.stages(self.metrics), self._settings)
-        found = labelling.merge(clip, self.metrics, [outcome], said)
-        return Score(found.clip, self.name, found.error, found.warnings)
-
-    def check_references(self, clips: Sequence[Clip]) -> None:
-        """UsageError if the metric needs reference signals, and no clip has one, nor a value already."""
-        if METRICS[self.name].needs_reference and not any(
-            clip.reference_path or clip.metrics.get(self.name) is not None for clip in clips
-        ):
-            cure = "Give --reference-dir, or a reference_path in the manifest."
-            raise UsageError(f"{self.name} needs reference signals and no clip has one. {cure}")
-
-    @cached_property
-    def _measures(self) -> list[tuple[Labeller, Measure]]:
-        """What `score` runs; kept, so that a second recording does not load the model again."""
-        row = labeller_of(self.name)
-        return [(row, row.load(self._settings))]
-
-    def _from_manifest(self, clip: Clip) -> Score:
-        value = clip.metrics.get(self.name)
-        error = None if value is not None else f"the manifest holds no {self.name} for {clip.uid}. Add it, or rank by a model"
-        return Score(replace(clip, metrics={self.name: value}), self.name, error)
+    def evidence(self, clips: Sequence[Clip], scoring: Scoring, run: Run = Run()) -> Evidence:
+        """What a ranking of these clips' systems rests on. UsageError if the clips do not suit the judge."""
+        scores = list(self.score_clips(clips, run))
+        return Evidence(*score_table(scores, self.judge), None, scores)
 
 
-def load(model: str | Path = DEFAULT_MODEL, *, weights: Mapping[str, str] | None = None, device: str = "cpu") -> Predictor:
-    """A model by name. `weights` maps labellers to local paths or hub ids (see `urgentmos label --help`).
+def load(
+    model: str | Path = DEFAULT_MODEL,
+    *,
+    weights: Mapping[str, str] | None = None,
+    device: str = "auto",
+    symmetric: bool = True,
+    allow_download: bool = True,
+) -> Predictor:
+    """A model: the name of a release or of a measured metric, a model folder, or a released checkpoint file.
 
-    UsageError, with the names that exist, if there is no such model.
+    weights: labeller -> local path or hub id (see `urgentmos label --help`). device: "auto", "cpu", "cuda", ... symmetric:
+    whether both orders of a pair are averaged; False gives the raw network. allow_download: whether a release that is named
+    may be fetched from its hub. UsageError, with the names that exist, if there is no such model or it cannot be loaded.
     """
     name = canonical(str(model))
     if name in METRICS:
-        return Measured(name, Settings(weights or {}, device))
-    raise UsageError(f"unknown model {name!r}. Measured metrics that can judge: {', '.join((*HUMAN, *MEASURABLE))}.")
+        from urgentmos.labellers import Settings
+        from urgentmos.measured import Measured
+
+        return Measured(name, Settings(weights or {}, "cpu" if device == "auto" else device))
+    if name not in RELEASES and not Path(model).exists():
+        known = f"Releases: {', '.join(RELEASES)}. Measured metrics that can judge: {', '.join((*HUMAN, *MEASURABLE))}"
+        raise UsageError(f"unknown model {name!r}. Give a model folder, a checkpoint file, or a name. {known}.")
+    from urgentmos.network import load_network
+
+    return load_network(model, device=device, symmetric=symmetric, allow_download=allow_download)
 
 
 def score(source: Source, model: str | Path | Predictor = DEFAULT_MODEL, *, sample_rate: int | None = None) -> Score:
     """Score one recording, a file or samples with their rate. To score many, `load` a model once."""
     judge = model if isinstance(model, Predictor) else load(model)
     return judge.score(source, sample_rate=sample_rate)
+
+
+def compare(
+    a: Source, b: Source, model: str | Path | Predictor = DEFAULT_MODEL, *, sample_rate: int | None = None
+) -> Comparison:
+    """Which of two recordings sounds better, files or samples with their rate. To compare many, `load` a model once."""
+    judge = model if isinstance(model, Predictor) else load(model)
+    return judge.compare(a, b, sample_rate=sample_rate)
 
 
 def rank(
@@ -191,32 +145,21 @@ def rank_clips(
 ) -> tuple[Ranking, list[Score]]:
     """The ranking and the scores it is made of. `how`: confidence, samples, seed."""
     check_cells(clips)
-    if isinstance(judge, Measured):
-        judge.check_references(clips)
-    scores = list(judge.score_clips(clips, run, reuse=True) if isinstance(judge, Measured) else judge.score_clips(clips, run))
-    failed = [score for score in scores if score.metrics.get(judge.judge) is None]
-    if scores and len(failed) == len(scores):
-        raise UsageError(f"none of the {len(scores)} clips has a value of {judge.judge}. The first: {failed[0].error}.")
-    systems, contents, table = score_table(scores, judge.judge)
-    human = None if judge.judge in HUMAN else human_mos(clips, systems)
+    found = judge.evidence(clips, scoring, run)
+    failed = [score for score in found.rows if score.error]
+    if found.rows and len(failed) == len(found.rows):
+        raise UsageError(f"none of the {len(failed)} clips could be judged by {judge.name}. The first: {failed[0].error}.")
+    human = None if judge.judge in HUMAN and judge.name in HUMAN else human_mos(clips, found.systems)
     better = METRICS[judge.judge].better
+    asked: dict[str, Any] = {"scores": found.scores, "better": better, "pairs": found.pairs, "scoring": scoring, "human": human}
     try:
-        ranking = rank_scores(
-            systems,
-            contents,
-            scores=table,
-            better=better,
-            scoring=scoring,
-            model=judge.name,
-            human=human,
-            **how,
-        )
+        ranking = rank_scores(found.systems, found.contents, model=judge.name, **asked, **how)
     except UsageError as e:
         if not failed:
             raise
-        why = f"{len(failed)} of {len(scores)} clips have no value of {judge.judge}. The first: {failed[0].error}."
+        why = f"{len(failed)} of {len(found.rows)} clips could not be judged. The first: {failed[0].error}."
         raise UsageError(f"{e} {why}") from e
-    return replace(ranking, version=judge.version), scores
+    return replace(ranking, version=judge.version), found.rows
 
 
 def check_cells(clips: Iterable[Clip]) -> None:

@@ -63,6 +63,15 @@ CASES = {
 KNOWN: dict[tuple[str, str], Encoder] = {}
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """These nets are too small to share: waking a second thread costs more than it does."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def build(case: str, **more) -> Encoder:
     """A new tiny encoder whose weights, layer weights and norms all differ from their initial values."""
     kind, model = CASES[case]

@@ -279,7 +279,9 @@ def _statistics(x: Tensor, n: Tensor | None) -> tuple[Tensor, Tensor]:
 def fused_for_inference(net: UrgentPk) -> UrgentPk:
     """A copy of `net` in eval mode, without gradients, batch norms folded into convolutions, channels last in memory.
 
-    The same numbers within rounding; `net` is left as it is.
+    `net` is left as it is. The same numbers within the rounding of float32, which the depth of the net amplifies: the
+    reference vectors of the released model are up to 2e-5 from exact numbers (7e-5 for silence), and so are these, but not
+    in the same direction. Where released numbers are to be met within 2e-5, judge with the net itself.
     """
     fused = copy.deepcopy(net).eval().requires_grad_(False)
     _fold(fused.resnet, "conv1", "bn1")
@@ -305,14 +307,14 @@ def _fold(parent: nn.Module, conv: str, norm: str) -> None:
 def judge_pairs(net: UrgentPk, features: Features, pairs: Sequence[tuple[int, int]], threads: int = 1) -> Tensor:
     """Judge ordered pairs of clips, given by their places in `features`: (P, 3), as `UrgentPk.compare` gives them.
 
-    threads: CPU cores to use. On a CPU the pairs go one at a time, each on one core: the activations of a pair are reused
-        while they are in the caches and in the allocator's hands, those of a batch are not, and cores that share one
-        convolution wait for each other (benchmarks/urgentpk.py). So the numbers depend neither on a pair's company nor on
-        `threads`. On another device pairs of equal length go in batches.
+    threads: CPU cores to use. On a CPU the pairs go one at a time, each on one core: the activations of a batch are so large
+        that the allocator fetches them anew from the system in every layer, and cores that share one convolution wait for
+        each other (benchmarks/urgentpk.py). So the numbers depend neither on a pair's company nor on `threads`. On another
+        device pairs of equal length go in batches.
 
-    `net` is best one of `fused_for_inference`. Pairs longer than `net.window_seconds` are cut into windows of equal length,
-    and their numbers are means over the windows. Nothing of the caller's torch state is changed. Raises ValueError if the
-    net is in training mode.
+    `net` as it is reproduces released numbers; one of `fused_for_inference` is faster. Pairs longer than
+    `net.window_seconds` are cut into windows of equal length, and their numbers are means over the windows. Nothing of the
+    caller's torch state is changed. Raises ValueError if the net is in training mode.
     """
     if net.resnet.training:
         raise ValueError("judge_pairs needs a net in eval mode: pass fused_for_inference(net).")

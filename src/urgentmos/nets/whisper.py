@@ -110,7 +110,8 @@ class WhisperEncoder(Encoder):
     def n_frames(self, n_samples: Tensor) -> Tensor:
         """Full windows have all frames; the last has (mel - 1) // 2 + 1 of them, with mel = ceil(samples / 160)."""
         full = self.frames_of_window(torch.full_like(n_samples, self.window_samples))
-        return n_samples // self.window_samples * full + self.frames_of_window(n_samples % self.window_samples)
+        windows = torch.div(n_samples, self.window_samples, rounding_mode="floor")
+        return windows * full + self.frames_of_window(n_samples % self.window_samples)
 
     def frames_of_window(self, n: Tensor) -> Tensor:
         """(B,) real samples in one window, 0 included -> (B,) frames."""

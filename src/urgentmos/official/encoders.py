@@ -148,16 +148,15 @@ def _fitting_folders(folder: Path, wanted: Wanted, seen: set[Path]) -> Iterator[
 
 def _from_hub(name: str) -> EncoderConfig:
     hub = need("huggingface_hub", "models")
-    files = {"config.json": None, "preprocessor_config.json": None}
-    for file in files:
-        try:
-            files[file] = hub.hf_hub_download(name, file)
-        except Exception as e:
-            if file == "config.json":
-                raise UsageError(
-                    f"the configuration of {name} could not be fetched from the hub ({type(e).__name__}: {e})."
-                ) from e
-    plain, extractor = (_read_json(Path(place)) if place else {} for place in files.values())
+    try:
+        plain = _read_json(Path(hub.hf_hub_download(name, "config.json")))
+    except Exception as e:  # one class for each way in which a network fails
+        why = f"{type(e).__name__}: {str(e).strip().partition(chr(10))[0]}"
+        raise UsageError(f"the configuration of {name} could not be fetched from the hub ({why}).") from e
+    try:
+        extractor = _read_json(Path(hub.hf_hub_download(name, "preprocessor_config.json")))
+    except Exception:  # most encoders have one, but they need not
+        extractor = {}
     return _config(plain, extractor, name)
 
 
@@ -208,8 +207,8 @@ def _normalises(model: Mapping[str, Any], extractor: Mapping[str, Any]) -> bool:
     """Whether the clip is brought to zero mean and unit variance first: as the extractor says, whose default is yes; without
     an extractor, as the published models have it: WavLM with group norm (base) does not, all others do."""
     if extractor:
-        return bool(extractor.get("do_normalize", True) is not False)
-    return model["model_type"] != "wavlm" or model.get("feat_extract_norm", "group") != "group"
+        return extractor.get("do_normalize", True) is not False
+    return bool(model["model_type"] != "wavlm" or model.get("feat_extract_norm", "group") != "group")
 
 
 def _misfit(config: EncoderConfig, wanted: Wanted) -> str | None:

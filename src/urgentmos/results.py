@@ -1,0 +1,50 @@
+"""What judges answer: a score of one clip, the evidence for a ranking; and how a long run is carried out."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from urgentmos.clips import Clip
+
+Progress = Callable[[str, int, int], None]  # what is being done, how much of it is done, how much there is
+Source = str | Path | np.ndarray | Sequence[float]
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a model says of one clip. `metrics` holds None, and `error` a sentence, where it could say nothing."""
+
+    clip: Clip
+    model: str
+    error: str | None = None
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def uid(self) -> str:
+        return self.clip.uid
+
+    @property
+    def metrics(self) -> dict[str, float | None]:
+        return self.clip.metrics
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a long run is carried out; never what comes out of it."""
+
+    jobs: int = 1  # processes
+    journal: Path | None = None  # finished clips, so that a killed run can go on
+    progress: Progress | None = None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a ranking is made of: S systems, U contents, the scores of their clips, and pairs where the judge compares."""
+
+    systems: list[str]
+    contents: list[str]
+    scores: np.ndarray  # (S, U) of the metric that the judge ranks by, NaN where missing
+    pairs: np.ndarray | None  # (S, S, U): P(row system sounds better than column system), NaN where missing
+    rows: list[Score]  # one per clip
