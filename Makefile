@@ -36,6 +36,6 @@ clean:
 # not need it), the third holds packages whose own pins do not fit together.
 .venv/.dev: pyproject.toml constraints.txt Makefile | .venv/bin/python
 	$(PIP) -e '.[dev]' cython 'setuptools<81' wheel
-	$(PIP) --no-deps --no-build-isolation --use-pep517 pesqc2==0.0.4
+	$(PIP) --no-cache-dir --no-deps --no-build-isolation --use-pep517 pesqc2==0.0.4
 	$(PIP) --no-deps distillmos==0.9.1 xls-r-sqa==0.1.0 resemblyzer==0.1.4
 	touch $@

@@ -7,50 +7,30 @@ not exist, or its model cannot be loaded.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from urgentmos import __version__
-from urgentmos.console import number, progress, say, table
-from urgentmos.errors import UrgentmosError, UsageError
+from urgentmos import __version__, cli_models
+from urgentmos.cli_shared import (
+    Commands,
+    check_output,
+    clean_up,
+    finish,
+    labeller_options,
+    leave,
+    model_option,
+    output_option,
+    possible_metrics,
+    run_of,
+    settings_of,
+    write_comparisons,
+    write_ranking,
+)
+from urgentmos.console import progress, say
+from urgentmos.errors import UsageError
 
-if TYPE_CHECKING:
-    from urgentmos.clips import Clip
-    from urgentmos.labellers import Settings
-    from urgentmos.results import Run
-
-F = TypeVar("F", bound=Callable[..., Any])
 SCORINGS = ("binary", "soft", "bradley-terry", "mos")
-
-
-class Command(click.Command):
-    """Ends with one sentence on stderr: exit status 2 for our errors, 130 after Ctrl-C. Anything else is a bug and shows."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except UrgentmosError as e:
-            say(f"Error: {e}")
-            sys.exit(2)
-        except KeyboardInterrupt:
-            output = ctx.params.get("output")
-            keeping = (
-                "Nothing is kept without -o FILE."
-                if output is None
-                else "Finished work is kept: run the same command again to go on."
-            )
-            say(f"Interrupted. {keeping}")
-            sys.exit(130)
-
-
-class Commands(click.Group):
-    command_class = Command
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)  # in the order of the work, not of the alphabet
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -59,54 +39,17 @@ def main() -> None:
     """Tell which speech system sounds better, by how much and how sure, without a listening test."""
 
 
-def output_option(command: F) -> F:
-    return click.option(
-        "-o",
-        "--output",
-        type=click.Path(path_type=Path),
-        help="Write here; the format follows the ending (.jsonl .csv .parquet .json .scp). Without it: a table on a "
-        "terminal, JSON lines into a pipe.",
-    )(command)
-
-
-def labeller_options(command: F) -> F:
-    """What every command that may measure needs."""
-    for option in (
-        click.option(
-            "--weights",
-            metavar="NAME=PATH",
-            multiple=True,
-            help="Weights that no package carries: a local path or a hub id, as in nisqa=nisqa.tar or "
-            "sbert=utter-project/mHuBERT-147. Repeat for several.",
-        ),
-        click.option("--jobs", type=click.IntRange(min=1), help="Processes.  [default: one per core]"),
-        click.option(
-            "--reference-dir",
-            type=click.Path(path_type=Path),
-            help="Folder of the clean reference signals, matched by content or file name.",
-        ),
-    ):
-        command = option(command)
-    return command
-
-
-def model_option(command: F) -> F:
-    return click.option(
-        "-m",
-        "--model",
-        default=None,
-        help="What judges: a measured metric such as dnsmos_ovrl, distill_mos or pesq.  [default: dnsmos_ovrl]",
-    )(command)
-
-
 @main.command()
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @model_option
+@click.option("--metrics", default="all", show_default=True, help="Names joined by commas, or all that the model offers.")
 @labeller_options
 @output_option
 def score(
     inputs: tuple[Path, ...],
+    metrics: str,
     model: str | None,
+    device: str,
     reference_dir: Path | None,
     jobs: int | None,
     weights: tuple[str, ...],
@@ -117,17 +60,72 @@ def score(
     One row per clip, in the order they came; a clip that cannot be scored has the reason in its row.
     """
     from urgentmos.manifest import attach_references, read_clips
+    from urgentmos.metrics import parse_metrics
     from urgentmos.predictor import DEFAULT_MODEL, load
 
-    _check_output(output)
+    check_output(output)
     clips = read_clips(inputs)
-    judge = load(model or DEFAULT_MODEL, weights=_settings(weights).weights)
+    judge = load(model or DEFAULT_MODEL, weights=settings_of(weights).weights, device=device)
     if reference_dir is not None:
         clips = attach_references(clips, reference_dir)
+    names = parse_metrics(metrics, judge.metrics)
     with progress() as show:
-        run = _run(jobs, output, show)
-        rows = [(s.clip, {"model": s.model, "error": s.error, "warnings": s.warnings}) for s in judge.score_clips(clips, run)]
-    _finish(rows, output, run, judge.metrics)
+        run = run_of(jobs, output, show)
+        scores = [s.only(names) for s in judge.score_clips(clips, run)]
+    rows = [(s.clip, {"model": s.model, "error": s.error, "warnings": s.warnings}) for s in scores]
+    finish(rows, output, run, names)
+
+
+@main.command()
+@click.argument("a", type=click.Path(path_type=Path))
+@click.argument("b", type=click.Path(path_type=Path))
+@model_option
+@labeller_options
+@click.option(
+    "--confidence",
+    type=click.FloatRange(0, 1, True, True),
+    default=0.95,
+    show_default=True,
+    help="Of the summary of folders.",
+)
+@output_option
+def compare(
+    a: Path,
+    b: Path,
+    model: str | None,
+    device: str,
+    confidence: float,
+    reference_dir: Path | None,
+    jobs: int | None,
+    weights: tuple[str, ...],
+    output: Path | None,
+) -> None:
+    """Compare two files, or two folders matched by file name.
+
+    The answer is a verdict (a, tie or b) with its probabilities, and CMOS: how much better A is. For folders there is one
+    answer per name that both have, and a summary: mean CMOS with an interval over contents, wins, ties, losses and a sign
+    test. Both orders are judged and averaged.
+    """
+    from urgentmos.comparing import summarise
+    from urgentmos.manifest import attach_references, pair_folders
+    from urgentmos.predictor import DEFAULT_MODEL, load
+
+    check_output(output, rows="a comparison")
+    folders = a.is_dir() and b.is_dir()
+    pairs, alone = pair_folders(a, b)
+    judge = load(model or DEFAULT_MODEL, weights=settings_of(weights).weights, device=device)
+    if reference_dir is not None:
+        flat = attach_references([clip for pair in pairs for clip in pair], reference_dir)
+        pairs = list(zip(flat[::2], flat[1::2], strict=True))
+    with progress() as show:
+        run = run_of(jobs, output, show)
+        rows = list(judge.compare_clips(pairs, run))
+    summary = summarise(str(a), str(b), rows, confidence=confidence) if folders else None
+    if alone:
+        say(f"{len(alone)} files have no counterpart and are left out, the first: {alone[0]}")
+    write_comparisons(rows, summary, judge.name, output)
+    clean_up(run)
+    leave([(row.a, row.error) for row in rows if row.error], len(rows), "pairs could not be judged")
 
 
 @main.command()
@@ -152,6 +150,12 @@ def score(
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the resampling.")
 @click.option(
+    "--mos-strategy",
+    type=click.Choice(("replication", "noisy")),
+    help="How an URGENT-PK model tells a clip's MOS under --scoring mos: beside itself, or beside the unprocessed input.",
+)
+@click.option("--noisy-system", metavar="NAME", help="The system of unprocessed inputs, for --mos-strategy noisy.")
+@click.option(
     "--subset", default="tt", show_default=True, help="Contents of an URGENT-PK data set that are ranked: tr, cv or tt."
 )
 @labeller_options
@@ -159,10 +163,13 @@ def score(
 def rank(
     source: Path,
     model: str | None,
+    device: str,
     scoring: str,
     confidence: float,
     samples: int,
     seed: int,
+    mos_strategy: str | None,
+    noisy_system: str | None,
     subset: str,
     reference_dir: Path | None,
     jobs: int | None,
@@ -176,21 +183,25 @@ def rank(
     contents; systems that share a letter in the column "ties" cannot be told apart.
     """
     from urgentmos.cells import safe_text
-    from urgentmos.checking import check, report
+    from urgentmos.checking import HINDERS_RANKING, check, report
     from urgentmos.manifest import attach_references, read_systems
     from urgentmos.predictor import DEFAULT_MODEL, load, rank_clips
 
-    _check_output(output, ranking=True)
+    check_output(output, rows="a ranking")
+    if mos_strategy and scoring != "mos":
+        raise UsageError(f"--mos-strategy {mos_strategy} is about MOS. Add --scoring mos.")
+    if (mos_strategy == "noisy") != (noisy_system is not None):
+        raise UsageError("--mos-strategy noisy and --noisy-system NAME go together. Give both, or neither.")
     clips = read_systems(source, subset)
     if reference_dir is not None:
         clips = attach_references(clips, reference_dir)
-    judge = load(model or DEFAULT_MODEL, weights=_settings(weights).weights)
-    problems = check(clips, systems=True)
+    judge = load(model or DEFAULT_MODEL, weights=settings_of(weights).weights, device=device)
+    problems = [p for p in check(clips, systems=True) if p.kind in HINDERS_RANKING]
     if problems:
         say(report(problems))
     with progress() as show:
-        run = _run(jobs, output, show)
-        how = {"confidence": confidence, "samples": samples, "seed": seed}
+        run = run_of(jobs, output, show)
+        how = {"confidence": confidence, "samples": samples, "seed": seed, "noisy_system": noisy_system}
         ranking, scores = rank_clips(clips, judge, scoring, run=run, **how)  # type: ignore[arg-type]
     failed = [(s.clip.audio_path, s.error) for s in scores if s.error]
     for warning in ranking.warnings:
@@ -198,9 +209,9 @@ def rank(
     if output is None and sys.stdout.isatty():
         click.echo(safe_text(ranking.table()))
     else:
-        _write_ranking(ranking.to_dict(), output)
-    _clean_up(run)
-    _exit(failed, len(scores), "clips have no score")
+        write_ranking(ranking.to_dict(), output)
+    clean_up(run)
+    leave(failed, len(scores), "clips have no score")
 
 
 @main.command()
@@ -233,150 +244,18 @@ def label(
     from urgentmos.manifest import attach_references, read_clips
     from urgentmos.metrics import parse_metrics
 
-    _check_output(output)
-    settings = _settings(weights)
+    check_output(output)
+    settings = settings_of(weights)
     clips = read_clips(inputs)
     if reference_dir is not None:
         clips = attach_references(clips, reference_dir)
-    names = _possible(clips, settings) if metrics.strip() == "all" else parse_metrics(metrics, MEASURABLE)
+    names = possible_metrics(clips, settings) if metrics.strip() == "all" else parse_metrics(metrics, MEASURABLE)
     with progress() as show:
-        run = _run(jobs, output, show)
+        run = run_of(jobs, output, show)
         found = measure(clips, names, settings, jobs=run.jobs, journal=run.journal, progress=run.progress)
         rows = [(item.clip, {"error": item.error, "warnings": item.warnings}) for item in found]
-    _finish(rows, output, run, names)
+    finish(rows, output, run, names)
 
 
-# ---- shared by the commands
-
-
-def _settings(weights: Iterable[str]) -> Settings:
-    """NAME=PATH, ... -> Settings; UsageError for a name that takes no weights."""
-    from urgentmos.labellers import LABELLERS, Settings
-
-    takers = {row.name for row in LABELLERS if row.weights} | {m for row in LABELLERS if row.weights for m in row.metrics}
-    names = {m: row.name for row in LABELLERS if row.weights for m in (row.name, *row.metrics)}
-    given = {}
-    for item in weights:
-        name, equals, path = item.partition("=")
-        if not equals or not path or name not in takers:
-            known = ", ".join(row.name for row in LABELLERS if row.weights)
-            raise UsageError(f"--weights {item} is not understood. Write NAME=PATH, where NAME is one of: {known}.")
-        given[names[name]] = path
-    return Settings(given)
-
-
-def _possible(clips: Sequence[Clip], settings: Settings) -> list[str]:
-    """The metrics that can be measured here; stderr says which others cannot, and why."""
-    from urgentmos.labellers import LABELLERS
-    from urgentmos.metrics import METRICS
-
-    with_reference = any(clip.reference_path for clip in clips)
-    names: list[str] = []
-    left_out: dict[str, list[str]] = {}
-    for row in LABELLERS:
-        absent = [package for package, version in row.versions().items() if version == "not installed"]
-        if absent:
-            left_out.setdefault(f"{', '.join(absent)} not installed", []).extend(row.metrics)
-        elif row.weights and row.name not in settings.weights:
-            left_out.setdefault("weights not given, see --weights", []).extend(row.metrics)
-        elif METRICS[row.metrics[0]].needs_reference and not with_reference:
-            left_out.setdefault("no reference signals, see --reference-dir", []).extend(row.metrics)
-        else:
-            names += row.metrics
-    for reason, metrics in left_out.items():
-        say(f"Not measured ({reason}): {', '.join(metrics)}")
-    if not names:
-        raise UsageError("nothing can be measured here. Install the labellers with: pip install 'urgentmos[label]'")
-    return names
-
-
-def _check_output(output: Path | None, *, ranking: bool = False) -> None:
-    """UsageError if the results could not be written: said before the work, not after it."""
-    from urgentmos.tables import SUFFIXES, check_output
-
-    if output is None:
-        return
-    check_output(output)
-    if ranking and output.suffix.lower() == ".scp":
-        others = " ".join(suffix for suffix in SUFFIXES if suffix != ".scp")
-        raise UsageError(f"{output}: a ranking does not fit into a .scp file. Choose one of: {others}.")
-    journal = _journal(output)
-    existed = journal.exists()
-    try:
-        journal.open("a").close()
-    except OSError as e:
-        raise UsageError(
-            f"{output}: the folder {output.parent} cannot be written to ({e.strerror}). Choose another place."
-        ) from None
-    if not existed:
-        journal.unlink()
-
-
-def _journal(output: Path) -> Path:
-    """Where finished measurements wait until the results are written: beside them, hidden."""
-    return output.with_name(f".{output.name}.partial")
-
-
-def _run(jobs: int | None, output: Path | None, show: Any) -> Run:
-    import os
-
-    from urgentmos.results import Run
-
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return Run(jobs or cores, None if output is None else _journal(output), show)
-
-
-def _finish(rows: list[tuple[Clip, dict[str, Any]]], output: Path | None, run: Run, metrics: Sequence[str]) -> None:
-    """Write or show the rows of clips, say what failed, and leave with the right exit status."""
-    from urgentmos.clips import to_record
-    from urgentmos.tables import write_jsonl_lines, write_records
-
-    if output is not None:
-        write_records((to_record(clip, output.parent, extra) for clip, extra in rows), output)
-    elif sys.stdout.isatty():
-        shown = [[clip.uid, *(number(clip.metrics.get(m)) for m in metrics)] for clip, _ in rows]
-        table(["clip", *metrics], shown, numbers=range(1, len(metrics) + 1))
-    else:
-        write_jsonl_lines((to_record(clip, None, extra) for clip, extra in rows), sys.stdout)
-    for clip, extra in rows if output is None and sys.stdout.isatty() else ():
-        for warning in extra["warnings"]:
-            say(f"Warning: {clip.audio_path}: {warning}")
-    _clean_up(run)
-    _exit([(clip.audio_path, extra["error"]) for clip, extra in rows if extra["error"]], len(rows))
-
-
-def _write_ranking(result: dict[str, Any], output: Path | None) -> None:
-    """JSON holds all; CSV, Parquet and JSONL a row per system."""
-    import json
-
-    from urgentmos.tables import write_records
-
-    if output is None or output.suffix.lower() == ".json":
-        text = json.dumps(result, ensure_ascii=False, indent=None if output is None else 1, allow_nan=False)
-        data = text.encode("utf-8", "backslashreplace") + b"\n"  # a name that is not UTF-8 becomes a JSON escape
-        if output is None:
-            click.echo(data, nl=False)
-        else:
-            output.write_bytes(data)
-    else:
-        write_records(result["systems"], output)
-
-
-def _clean_up(run: Run) -> None:
-    """The results are safe: what was kept for a resume can go."""
-    if run.journal is not None:
-        run.journal.unlink(missing_ok=True)
-
-
-def _exit(
-    failed: Sequence[tuple[str, str | None]], n_clips: int, what: str = "clips lack a metric (their rows say why)"
-) -> None:
-    """Exit status 1, with the first reasons on stderr, if a clip failed."""
-    if not failed:
-        return
-    say(f"{len(failed)} of {n_clips} {what}:")
-    for path, error in failed[:10]:
-        say(f"  {error}" if str(error).startswith(path) else f"  {path}: {error}")
-    if len(failed) > 10:
-        say(f"  and {len(failed) - 10} more")
-    sys.exit(1)
+for command in (cli_models.import_, cli_models.export, cli_models.models):
+    main.add_command(command)

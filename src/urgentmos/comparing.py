@@ -62,9 +62,20 @@ class Summary:
     losses: int
     p_value: float  # sign test of "a and b win equally often", ties left out
 
+    def sentence(self) -> str:
+        """For a reader."""
+        known = np.isfinite(self.cmos_low)
+        interval = f" [{_signed(self.cmos_low)}, {_signed(self.cmos_high)}]" if known else ""
+        counts = f"A wins {self.wins}, ties {self.ties}, B wins {self.losses} of {self.n_contents} contents"
+        return f"CMOS A - B {_signed(self.cmos)}{interval} at {self.confidence:.0%}; {counts}; sign test p = {self.p_value:.3g}"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; what is not known is None."""
         return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in asdict(self).items()}
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3f}"
 
 
 def summarise(a: str, b: str, rows: Sequence[Comparison], *, confidence: float = 0.95) -> Summary:

@@ -357,6 +357,31 @@ def _systems_of_manifest(path: Path) -> list[Clip]:
     return clips
 
 
+# ---- pairs of folders
+
+
+def pair_folders(a: str | Path, b: str | Path) -> tuple[list[tuple[Clip, Clip]], list[str]]:
+    """Two files, or two folders matched by path without suffix -> (pairs, paths that have no counterpart).
+
+    UsageError if one does not exist, if a file meets a folder, or if the folders share no name.
+    """
+    paths = [Path(a), Path(b)]
+    for path in paths:
+        if not os.path.lexists(path):
+            raise UsageError(f"{path}: no such file or folder. Give two audio files, or two folders of them.")
+    if paths[0].is_dir() != paths[1].is_dir():
+        raise UsageError(f"{paths[0]} and {paths[1]} are a file and a folder. Give two audio files, or two folders of them.")
+    if not paths[0].is_dir():
+        first, second = (Clip(without_suffix(path.name), str(path)) for path in paths)
+        return [(first, second)], []
+    sides = [{clip.reference_id: clip for clip in _system(path)} for path in paths]
+    shared = [name for name in sides[0] if name in sides[1]]
+    alone = [clip.audio_path for k in (0, 1) for name, clip in sides[k].items() if name not in sides[1 - k]]
+    if not shared:
+        raise UsageError(f"{paths[0]} and {paths[1]} share no file name. Clips of one content need the same name in both.")
+    return [(sides[0][name], sides[1][name]) for name in shared], alone
+
+
 # ---- reference signals
 
 

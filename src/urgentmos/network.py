@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -54,6 +54,14 @@ class Judge(Protocol):
 
     def judge(self, features: Sequence[Any], pairs: Sequence[tuple[int, int]]) -> np.ndarray:
         """Ordered pairs of indices -> (P, 4): p_a, p_tie, p_b, CMOS, in the order given only."""
+
+
+@runtime_checkable
+class OpinionJudge(Protocol):
+    """A judge that tells the opinion scores of both clips of a pair, as URGENT-PK does."""
+
+    def opinions(self, features: Sequence[Any], pairs: Sequence[tuple[int, int]]) -> np.ndarray:
+        """Ordered pairs of indices -> (P, 2)."""
 
 
 @dataclass(frozen=True)
@@ -239,31 +247,54 @@ class Network(Predictor):
             return self.judge_contents(clips, run)
         return super().evidence(clips, scoring, run)
 
+    def noisy_evidence(self, clips: Sequence[Clip], noisy_system: str, run: Run = Run()) -> Evidence:
+        """A clip s beside the unprocessed input n: the mean of s's opinion scores in (s, n) and in (n, s)."""
+        if not isinstance(self._net, OpinionJudge):
+            return super().noisy_evidence(clips, noisy_system, run)
+        if noisy_system not in {clip.system_id for clip in clips}:
+            named = ", ".join(sorted({str(clip.system_id) for clip in clips}))
+            raise UsageError(f"there is no system {noisy_system!r}. Name the unprocessed one with --noisy-system: {named}.")
+        scores: list[Score] = []
+        for group, outcomes, features in self._contents(clips, run):
+            noisy = next((f for clip, f in zip(group, features, strict=True) if clip.system_id == noisy_system), None)
+            for clip, outcome, own in zip(group, outcomes, features, strict=True):
+                if own is not None and noisy is not None:
+                    told = self._net.opinions([own[0], noisy[0]], [(0, 1), (1, 0)])
+                    outcome = replace(outcome, values={self.judge: float((told[0, 0] + told[1, 1]) / 2)})
+                elif noisy is None and outcome.error is None:
+                    outcome = replace(outcome, error=f"{noisy_system} has no usable clip of {clip.reference_id}")
+                scores.append(self._answer(clip, outcome))
+        return Evidence(*score_table(scores, self.judge), None, scores)
+
     def judge_contents(self, clips: Sequence[Clip], run: Run = Run()) -> Evidence:
         """All pairs of systems on each content. Each clip is encoded once; one content is in memory at a time."""
         self._must_compare()
         systems = list(dict.fromkeys(str(clip.system_id) for clip in clips))
-        by_content: dict[str, list[Clip]] = {}
-        for clip in clips:
-            by_content.setdefault(str(clip.reference_id), []).append(clip)
-        ordered = [clip for group in by_content.values() for clip in group]
-        decoded = self._heard([clip.audio_path for clip in ordered], ordered)
+        contents = list(dict.fromkeys(str(clip.reference_id) for clip in clips))
         row = {name: i for i, name in enumerate(systems)}
-        pairs = np.full((len(systems), len(systems), len(by_content)), np.nan)
+        pairs = np.full((len(systems), len(systems), len(contents)), np.nan)
         scores: list[Score] = []
-        for u, group in enumerate(by_content.values()):
-            outcomes, features = self._content([next(decoded)[1] for _ in group])
-            for clip, outcome in zip(group, outcomes, strict=True):
-                scores.append(self._answer(clip, outcome))
+        for u, (group, outcomes, features) in enumerate(self._contents(clips, run)):
+            scores += [self._answer(clip, outcome) for clip, outcome in zip(group, outcomes, strict=True)]
             usable = [k for k, f in enumerate(features) if f is not None]
             index = list(combinations(usable, 2))
             for (k, m), judged in zip(index, self._judge_content(features, index), strict=True):
                 i, j = row[str(group[k].system_id)], row[str(group[m].system_id)]
                 win = judged[0] + judged[1] / 2
                 pairs[i, j, u], pairs[j, i, u] = win, 1 - win
+        return Evidence(systems, contents, score_table(scores, self.judge)[2], pairs, scores)
+
+    def _contents(self, clips: Sequence[Clip], run: Run) -> Iterator[tuple[list[Clip], list[Outcome], list[list[Any] | None]]]:
+        """Content by content: its clips, their outcomes, and their features (a list of windows each, None if unusable)."""
+        by_content: dict[str, list[Clip]] = {}
+        for clip in clips:
+            by_content.setdefault(str(clip.reference_id), []).append(clip)
+        ordered = [clip for group in by_content.values() for clip in group]
+        decoded = self._heard([clip.audio_path for clip in ordered], ordered)
+        for done, group in enumerate(by_content.values(), start=1):
+            yield group, *self._content([next(decoded)[1] for _ in group])
             if run.progress:
-                run.progress(self.name, u + 1, len(by_content))
-        return Evidence(systems, list(by_content), score_table(scores, self.judge)[2], pairs, scores)
+                run.progress(self.name, done, len(by_content))
 
     def _content(self, group: Sequence[Heard]) -> tuple[list[Outcome], list[list[Any] | None]]:
         """Outcomes and features (a list of windows each) of one content's clips."""
@@ -316,7 +347,7 @@ def load_network(model: str | Path, *, device: str = "auto", symmetric: bool = T
 
     found = load_any(model, allow_download=allow_download)
     judge = judge_of(found.net, device)
-    offered = tuple(name for name in judge.metrics if name in found.info.get("metrics", judge.metrics))
+    offered = tuple(name for name in judge.metrics if name in (found.info.get("metrics") or judge.metrics))
     ranks_by = "mos_overall" if "mos_overall" in offered else offered[0]
     return Network(judge, str(found.info["name"]), str(found.info["version"]), offered, ranks_by=ranks_by, symmetric=symmetric)
 

@@ -72,6 +72,10 @@ class Predictor(ABC):
         scores = list(self.score_clips(clips, run))
         return Evidence(*score_table(scores, self.judge), None, scores)
 
+    def noisy_evidence(self, clips: Sequence[Clip], noisy_system: str, run: Run = Run()) -> Evidence:
+        """Scores by the Noisy-Speech Strategy of the URGENT-PK paper (section III-F3). UsageError for other judges."""
+        raise UsageError(f"{self.name} tells a clip's MOS from the clip alone. --mos-strategy is for URGENT-PK models.")
+
 
 def load(
     model: str | Path = DEFAULT_MODEL,
@@ -141,16 +145,25 @@ def rank(
 
 
 def rank_clips(
-    clips: Sequence[Clip], judge: Predictor, scoring: Scoring, *, run: Run = Run(), **how: Any
+    clips: Sequence[Clip],
+    judge: Predictor,
+    scoring: Scoring,
+    *,
+    noisy_system: str | None = None,
+    run: Run = Run(),
+    **how: Any,
 ) -> tuple[Ranking, list[Score]]:
-    """The ranking and the scores it is made of. `how`: confidence, samples, seed."""
+    """The ranking and the scores it is made of. `how`: confidence, samples, seed.
+
+    noisy_system: the unprocessed input among the systems, for URGENT-PK's Noisy-Speech Strategy; only under "mos".
+    """
     check_cells(clips)
-    found = judge.evidence(clips, scoring, run)
+    found = judge.noisy_evidence(clips, noisy_system, run) if noisy_system else judge.evidence(clips, scoring, run)
     failed = [score for score in found.rows if score.error]
     if found.rows and len(failed) == len(found.rows):
         raise UsageError(f"none of the {len(failed)} clips could be judged by {judge.name}. The first: {failed[0].error}.")
     human = None if judge.judge in HUMAN and judge.name in HUMAN else human_mos(clips, found.systems)
-    better = METRICS[judge.judge].better
+    better = METRICS[judge.judge].better if judge.judge in METRICS else "higher"  # a foreign model may have its own
     asked: dict[str, Any] = {"scores": found.scores, "better": better, "pairs": found.pairs, "scoring": scoring, "human": human}
     try:
         ranking = rank_scores(found.systems, found.contents, model=judge.name, **asked, **how)

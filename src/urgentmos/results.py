@@ -1,7 +1,9 @@
 """What judges answer: a score of one clip, the evidence for a ranking; and how a long run is carried out."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +30,10 @@ class Score:
     @property
     def metrics(self) -> dict[str, float | None]:
         return self.clip.metrics
+
+    def only(self, names: Sequence[str]) -> Score:
+        """The same with these metrics alone."""
+        return replace(self, clip=replace(self.clip, metrics={name: self.metrics.get(name) for name in names}))
 
 
 @dataclass(frozen=True)

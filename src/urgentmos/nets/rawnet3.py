@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import pi
+from math import log10, pi
 from typing import Any
 
 import torch
@@ -144,8 +144,8 @@ class SincFilterbank(nn.Module):
         super().__init__()
         bands, half = config.sinc_filters // 2, config.sinc_kernel_size // 2
         self.nyquist = config.sample_rate / 2
-        top = 2595 * torch.log10(torch.tensor(1 + (self.nyquist - 2 * LOWEST_HZ) / 700))
-        bottom = 2595 * torch.log10(torch.tensor(1 + 30 / 700))
+        top = 2595 * log10(1 + (self.nyquist - 2 * LOWEST_HZ) / 700)
+        bottom = 2595 * log10(1 + 30 / 700)
         steps = torch.linspace(0, 1, bands + 1, dtype=torch.float64)
         hz = 700 * (10 ** ((bottom + (top - bottom) * steps) / 2595) - 1)
         self.low_hz_ = nn.Parameter(hz[:-1, None].float())  # (bands, 1)

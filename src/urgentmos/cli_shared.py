@@ -1,0 +1,254 @@
+"""What the commands share: options, the run they describe, how results leave, and with which exit status."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from urgentmos.console import number, say, table
+from urgentmos.errors import UrgentmosError, UsageError
+
+if TYPE_CHECKING:
+    from urgentmos.clips import Clip
+    from urgentmos.comparing import Comparison, Summary
+    from urgentmos.labellers import Settings
+    from urgentmos.results import Run
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Command(click.Command):
+    """Ends with one sentence on stderr: exit status 2 for our errors, 130 after Ctrl-C. Anything else is a bug and shows."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UrgentmosError as e:
+            say(f"Error: {e}")
+            sys.exit(2)
+        except KeyboardInterrupt:
+            output = ctx.params.get("output")
+            keeping = (
+                "Nothing is kept without -o FILE."
+                if output is None
+                else "Finished work is kept: run the same command again to go on."
+            )
+            say(f"Interrupted. {keeping}")
+            sys.exit(130)
+
+
+class Commands(click.Group):
+    command_class = Command
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)  # in the order of the work, not of the alphabet
+
+
+# ---- options
+
+
+def output_option(command: F) -> F:
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Path(path_type=Path),
+        help="Write here; the format follows the ending (.jsonl .csv .parquet .json .scp). Without it: a table on a "
+        "terminal, JSON lines into a pipe.",
+    )(command)
+
+
+def labeller_options(command: F) -> F:
+    """What every command that may measure needs."""
+    for option in (
+        click.option(
+            "--weights",
+            metavar="NAME=PATH",
+            multiple=True,
+            help="Weights that no package carries: a local path or a hub id, as in nisqa=nisqa.tar or "
+            "sbert=utter-project/mHuBERT-147. Repeat for several.",
+        ),
+        click.option("--jobs", type=click.IntRange(min=1), help="Processes.  [default: one per core]"),
+        click.option(
+            "--reference-dir",
+            type=click.Path(path_type=Path),
+            help="Folder of the clean reference signals, matched by content or file name.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def model_option(command: F) -> F:
+    command = click.option(
+        "--device", default="auto", show_default=True, help="Where networks compute: auto, cpu, cuda, cuda:1, mps."
+    )(command)
+    return click.option(
+        "-m",
+        "--model",
+        default=None,
+        help="What judges: a measured metric such as dnsmos_ovrl, distill_mos or pesq.  [default: dnsmos_ovrl]",
+    )(command)
+
+
+# ---- runs and results
+
+
+def settings_of(weights: Iterable[str]) -> Settings:
+    """NAME=PATH, ... -> Settings; UsageError for a name that takes no weights."""
+    from urgentmos.labellers import LABELLERS, Settings
+
+    takers = {row.name for row in LABELLERS if row.weights} | {m for row in LABELLERS if row.weights for m in row.metrics}
+    names = {m: row.name for row in LABELLERS if row.weights for m in (row.name, *row.metrics)}
+    given = {}
+    for item in weights:
+        name, equals, path = item.partition("=")
+        if not equals or not path or name not in takers:
+            known = ", ".join(row.name for row in LABELLERS if row.weights)
+            raise UsageError(f"--weights {item} is not understood. Write NAME=PATH, where NAME is one of: {known}.")
+        given[names[name]] = path
+    return Settings(given)
+
+
+def possible_metrics(clips: Sequence[Clip], settings: Settings) -> list[str]:
+    """The metrics that can be measured here; stderr says which others cannot, and why."""
+    from urgentmos.labellers import LABELLERS
+    from urgentmos.metrics import METRICS
+
+    with_reference = any(clip.reference_path for clip in clips)
+    names: list[str] = []
+    left_out: dict[str, list[str]] = {}
+    for row in LABELLERS:
+        absent = [package for package, version in row.versions().items() if version == "not installed"]
+        if absent:
+            left_out.setdefault(f"{', '.join(absent)} not installed", []).extend(row.metrics)
+        elif row.weights and row.name not in settings.weights:
+            left_out.setdefault("weights not given, see --weights", []).extend(row.metrics)
+        elif METRICS[row.metrics[0]].needs_reference and not with_reference:
+            left_out.setdefault("no reference signals, see --reference-dir", []).extend(row.metrics)
+        else:
+            names += row.metrics
+    for reason, metrics in left_out.items():
+        say(f"Not measured ({reason}): {', '.join(metrics)}")
+    if not names:
+        raise UsageError("nothing can be measured here. Install the labellers with: pip install 'urgentmos[label]'")
+    return names
+
+
+def check_output(output: Path | None, *, rows: str = "") -> None:
+    """UsageError if the results could not be written: said before the work, not after it. `rows`: what no .scp can hold."""
+    from urgentmos import tables
+
+    if output is None:
+        return
+    tables.check_output(output)
+    if rows and output.suffix.lower() == ".scp":
+        others = " ".join(suffix for suffix in tables.SUFFIXES if suffix != ".scp")
+        raise UsageError(f"{output}: {rows} does not fit into a .scp file. Choose one of: {others}.")
+    journal = journal_of(output)
+    existed = journal.exists()
+    try:
+        journal.open("a").close()
+    except OSError as e:
+        raise UsageError(
+            f"{output}: the folder {output.parent} cannot be written to ({e.strerror}). Choose another place."
+        ) from None
+    if not existed:
+        journal.unlink()
+
+
+def journal_of(output: Path) -> Path:
+    """Where finished measurements wait until the results are written: beside them, hidden."""
+    return output.with_name(f".{output.name}.partial")
+
+
+def run_of(jobs: int | None, output: Path | None, show: Any) -> Run:
+    import os
+
+    from urgentmos.results import Run
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Run(jobs or cores, None if output is None else journal_of(output), show)
+
+
+def finish(rows: list[tuple[Clip, dict[str, Any]]], output: Path | None, run: Run, metrics: Sequence[str]) -> None:
+    """Write or show the rows of clips, say what failed, and leave with the right exit status."""
+    from urgentmos.clips import to_record
+    from urgentmos.tables import write_jsonl_lines, write_records
+
+    if output is not None:
+        write_records((to_record(clip, output.parent, extra) for clip, extra in rows), output)
+    elif sys.stdout.isatty():
+        shown = [[clip.uid, *(number(clip.metrics.get(m)) for m in metrics)] for clip, _ in rows]
+        table(["clip", *metrics], shown, numbers=range(1, len(metrics) + 1))
+    else:
+        write_jsonl_lines((to_record(clip, None, extra) for clip, extra in rows), sys.stdout)
+    for clip, extra in rows if output is None and sys.stdout.isatty() else ():
+        for warning in extra["warnings"]:
+            say(f"Warning: {clip.audio_path}: {warning}")
+    clean_up(run)
+    leave([(clip.audio_path, extra["error"]) for clip, extra in rows if extra["error"]], len(rows))
+
+
+def write_ranking(result: dict[str, Any], output: Path | None) -> None:
+    """JSON holds all; CSV, Parquet and JSONL a row per system."""
+    from urgentmos.tables import write_records
+
+    if output is None:
+        click.echo(_json_bytes(result), nl=False)
+    elif output.suffix.lower() == ".json":
+        output.write_bytes(_json_bytes(result, indent=1))
+    else:
+        write_records(result["systems"], output)
+
+
+def _json_bytes(result: dict[str, Any], indent: int | None = None) -> bytes:
+    """One JSON object and a line end; a name that is not UTF-8 becomes a JSON escape."""
+    import json
+
+    text = json.dumps(result, ensure_ascii=False, indent=indent, allow_nan=False)
+    return text.encode("utf-8", "backslashreplace") + b"\n"
+
+
+def write_comparisons(rows: Sequence[Comparison], summary: Summary | None, model: str, output: Path | None) -> None:
+    """One pair as one object; folders as {"model", "summary", "rows"} in JSON, rows elsewhere with the summary on stderr."""
+    from urgentmos.tables import write_jsonl_lines, write_records
+
+    records = [{"model": model, **row.to_dict()} for row in rows]
+    on_terminal = output is None and sys.stdout.isatty()
+    if on_terminal:
+        columns = ("a", "b", "verdict", "p_a", "p_tie", "p_b", "cmos")
+        shown = [[str(r[k]) if k in ("a", "b", "verdict") else number(r[k]) for k in columns] for r in records]
+        table(columns, shown, numbers=range(3, 7))
+    elif output is not None and output.suffix.lower() == ".json":
+        result = records[0] if summary is None else {"model": model, "summary": summary.to_dict(), "rows": records}
+        output.write_bytes(_json_bytes(result, indent=1))
+    elif output is not None:
+        write_records(records, output)
+    else:
+        write_jsonl_lines(records, sys.stdout)
+    if summary is not None:
+        say(summary.sentence())
+
+
+def clean_up(run: Run) -> None:
+    """The results are safe: what was kept for a resume can go."""
+    if run.journal is not None:
+        run.journal.unlink(missing_ok=True)
+
+
+def leave(
+    failed: Sequence[tuple[str, str | None]], n_clips: int, what: str = "clips lack a metric (their rows say why)"
+) -> None:
+    """Exit status 1, with the first reasons on stderr, if a clip failed."""
+    if not failed:
+        return
+    say(f"{len(failed)} of {n_clips} {what}:")
+    for path, error in failed[:10]:
+        say(f"  {error}" if str(error).startswith(path) else f"  {path}: {error}")
+    if len(failed) > 10:
+        say(f"  and {len(failed) - 10} more")
+    sys.exit(1)

@@ -1,0 +1,56 @@
+"""What can follow -m, as rows for `urgentmos models`."""
+
+from typing import Any
+
+from urgentmos.labellers import LABELLERS
+from urgentmos.metrics import METRICS
+from urgentmos.releases import RELEASES
+
+
+def known_models() -> list[dict[str, Any]]:
+    """A row per release and per measured metric: model, kind, ready, repo, revision, licence, size, metrics, trained_on.
+
+    `ready` says what is missing before the model can be used here: "yes", "download", or what to install or to give.
+    """
+    return [*_releases(), *_measured()]
+
+
+def _releases() -> list[dict[str, Any]]:
+    return [
+        {
+            "model": row.name,
+            "kind": row.format,
+            "ready": "download",
+            "repo": row.repo,
+            "file": row.file,
+            "revision": row.revision,
+            "licence": row.licence or "not stated",
+            "size": row.size,
+            "metrics": ", ".join(row.metrics) or "pairs, mos_overall",
+            "trained_on": row.trained_on,
+        }
+        for row in RELEASES.values()
+    ]
+
+
+def _measured() -> list[dict[str, Any]]:
+    rows = []
+    for labeller in LABELLERS:
+        absent = [package for package, version in labeller.versions().items() if version == "not installed"]
+        ready = f"install {', '.join(absent)}" if absent else f"--weights {labeller.name}=..." if labeller.weights else "yes"
+        for name in labeller.metrics:
+            rows.append(
+                {
+                    "model": name,
+                    "kind": "measured, with reference signals" if METRICS[name].needs_reference else "measured",
+                    "ready": ready,
+                    "repo": labeller.hub,
+                    "file": None,
+                    "revision": None,
+                    "licence": None,
+                    "size": None,
+                    "metrics": name,
+                    "trained_on": METRICS[name].source,
+                }
+            )
+    return rows
