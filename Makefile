@@ -5,7 +5,7 @@ PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check -c con
 .PHONY: demo test setup lint bench clean
 
 demo: .venv/.demo
-	.venv/bin/urgentmos rank examples/systems -m dnsmos_ovrl
+	.venv/bin/urgentmos rank examples/systems -m dnsmos_ovrl --table
 
 test: lint
 	.venv/bin/python -m pytest -n 2

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from urgentmos.errors import UsageError, need
+from urgentmos.hub import is_hub_id, pull, release_of
 from urgentmos.releases import RELEASES, Release
 
 if TYPE_CHECKING:
@@ -294,7 +295,7 @@ def _check_finite(state: Mapping[str, Tensor], source: str | Path) -> None:
 
 
 def load_any(model: str | Path, *, allow_download: bool = False) -> Loaded:
-    """A model folder, a released checkpoint file, or the name of a release.
+    """A model folder, a released checkpoint file, the name of a release, or a hub id with a model folder of ours.
 
     allow_download: whether a release, or the configuration of an encoder, may be fetched from the hub.
     Raises UsageError, with the names that exist, if there is no such model or it cannot be loaded.
@@ -304,7 +305,9 @@ def load_any(model: str | Path, *, allow_download: bool = False) -> Loaded:
         return load(path)
     if path.is_file():
         return _load_released(path, allow_download)
-    release = RELEASES.get(str(model))
+    release = release_of(str(model))
+    if release is None and is_hub_id(str(model)) and allow_download:
+        return load(pull(str(model)))
     if release is None:
         raise UsageError(f"there is no model {str(model)!r:.200}. Give a folder, a file, or a release: {', '.join(RELEASES)}.")
     if not allow_download:

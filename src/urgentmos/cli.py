@@ -158,6 +158,7 @@ def compare(
 @click.option(
     "--subset", default="tt", show_default=True, help="Contents of an URGENT-PK data set that are ranked: tr, cv or tt."
 )
+@click.option("--table", "as_table", is_flag=True, help="Print the table into a pipe, too, instead of JSON.")
 @labeller_options
 @output_option
 def rank(
@@ -171,6 +172,7 @@ def rank(
     mos_strategy: str | None,
     noisy_system: str | None,
     subset: str,
+    as_table: bool,
     reference_dir: Path | None,
     jobs: int | None,
     weights: tuple[str, ...],
@@ -206,7 +208,7 @@ def rank(
     failed = [(s.clip.audio_path, s.error) for s in scores if s.error]
     for warning in ranking.warnings:
         say(f"Warning: {warning}")
-    if output is None and sys.stdout.isatty():
+    if output is None and (as_table or sys.stdout.isatty()):
         click.echo(safe_text(ranking.table()))
     else:
         write_ranking(ranking.to_dict(), output)

@@ -15,6 +15,7 @@ import numpy as np
 from urgentmos.clips import Clip
 from urgentmos.comparing import Comparison, failed_comparison
 from urgentmos.errors import AudioError, UsageError
+from urgentmos.hub import is_hub_id
 from urgentmos.labellers import MEASURABLE
 from urgentmos.manifest import attach_references, read_clips, read_systems
 from urgentmos.metrics import HUMAN, METRICS, canonical
@@ -97,7 +98,7 @@ def load(
         from urgentmos.measured import Measured
 
         return Measured(name, Settings(weights or {}, "cpu" if device == "auto" else device))
-    if name not in RELEASES and not Path(model).exists():
+    if name not in RELEASES and not Path(model).exists() and not is_hub_id(name):
         known = f"Releases: {', '.join(RELEASES)}. Measured metrics that can judge: {', '.join((*HUMAN, *MEASURABLE))}"
         raise UsageError(f"unknown model {name!r}. Give a model folder, a checkpoint file, or a name. {known}.")
     from urgentmos.network import load_network
