@@ -16,6 +16,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from itertools import permutations
 
 import torch
 from torch import Tensor
@@ -62,16 +63,22 @@ def forwards(net: UrgentPk, repeats: int) -> None:
         print(f"{name:24}" + "".join(f"{seconds:9.3f} ({base / seconds:4.2f})" for seconds in per_pair))
 
 
+def algorithm_1(net: UrgentPk, clips: Tensor) -> list[Tensor]:
+    """Clips of one content (S, T) -> (1, 3) for each ordered pair, one at a time, features of both for every pair."""
+    n_samples = torch.tensor([clips.shape[1]])
+    return [net(clips[list(pair)][None], n_samples) for pair in permutations(range(len(clips)), 2)]
+
+
 def ranking(net: UrgentPk, repeats: int, cores: int, systems: int) -> None:
     """Algorithm 1 one pair at a time against features once and judge_pairs, on `cores` cores each."""
     clips = 0.1 * torch.randn(systems, SAMPLES)
     n_samples = torch.full((systems,), SAMPLES)
-    pairs = [(a, b) for a in range(systems) for b in range(systems) if a != b]
+    pairs = list(permutations(range(systems), 2))
     fused = fused_for_inference(net)
 
     def one_by_one() -> list[Tensor]:
         torch.set_num_threads(cores)
-        return [net(clips[[a, b]][None], n_samples[:1]) for a, b in pairs]
+        return algorithm_1(net, clips)
 
     def one_batch() -> Tensor:
         torch.set_num_threads(cores)

@@ -35,6 +35,33 @@ def add_noise():
 
 
 @pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an UrgentMOS model with the encoder conv and random weights: two metrics, and it judges pairs."""
+    torch = pytest.importorskip("torch")
+    from urgentmos.checkpoints import save
+    from urgentmos.nets.encoders import EncoderConfig
+    from urgentmos.nets.urgentmos import UrgentMos, UrgentMosConfig
+
+    sizes = {"bands": 16, "channels": 4, "width": 16, "layers": 1, "heads": 2, "feedforward": 16, "kernel": 5}
+    config = UrgentMosConfig(
+        (EncoderConfig("conv", frozen=False, model=sizes),),
+        {"naturalness": {"mos_overall": (1.0, 5.0), "utmos": (-np.inf, np.inf)}},
+        preference="naturalness",
+        dim=16,
+        heads=2,
+        feedforward=16,
+        layers=1,
+        preference_heads=2,
+    )
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        net = UrgentMos(config)
+        for weight in net.parameters():  # fresh heads are all alike: clips and orders would hardly differ
+            weight.add_(0.2 * torch.randn_like(weight))
+    return save(tmp_path_factory.mktemp("models") / "tiny", net, {"name": "tiny", "licence": "MIT", "trained_on": "nothing"})
+
+
+@pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder `shared` beside the checkout; tests that need its audio or reference vectors skip without it."""
     folder = Path(__file__).resolve().parents[2] / "shared"

@@ -137,6 +137,32 @@ MISTAKES = {
     ): "nowhere: no such folder. --reference-dir names the folder of the clean signals.",
     ("score", "systems", "-m", "utmos"): "utmos needs weights that no package carries. Pass --weights utmos=FILE "
     "(utmos22_strong_step7459_v1.pt from the releases of tarepan/SpeechMOS, v1.2.0).",
+    ("compare", "clean/a.wav", "nothing.wav"): "nothing.wav: no such file or folder. Give two audio files, or two folders of "
+    "them.",
+    ("compare", "clean/a.wav", "clean"): "clean/a.wav and clean are a file and a folder. Give two audio files, or two folders "
+    "of them.",
+    (
+        "compare",
+        "systems/good",
+        "systems/bad",
+        "-o",
+        "x.scp",
+    ): "x.scp: a comparison does not fit into a .scp file. Choose one of: .jsonl .csv .parquet .json.",
+    ("rank", "systems", "--mos-strategy", "replication"): "--mos-strategy replication is about MOS. Add --scoring mos.",
+    (
+        "rank",
+        "systems",
+        "--scoring",
+        "mos",
+        "--mos-strategy",
+        "noisy",
+    ): "--mos-strategy noisy and --noisy-system NAME go together. Give both, or neither.",
+    (
+        "rank",
+        "systems",
+        "--noisy-system",
+        "bad",
+    ): "--mos-strategy noisy and --noisy-system NAME go together. Give both, or neither.",
     ("rank", "clean"): "clean: has no folders. Ranking needs one folder per system, each with the same file names in it.",
     ("rank", "clean/a.wav"): "clean/a.wav: a single file. Ranking needs one folder per system, an URGENT-PK data set, or a "
     "manifest with system_id and reference_id.",
@@ -616,6 +642,206 @@ def test_a_ranking_that_fails_for_want_of_scores_says_why_there_are_none(place: 
     result = urgentmos("rank", "systems", *LSD)
     assert result.exit_code == 2 and "Use --scoring bradley-terry" in result.stderr
     assert "2 of 6 clips could not be judged. The first: systems/bad/b.wav is empty (0 bytes)." in result.stderr
+
+
+# ---- compare
+
+
+MIRROR = {"a": "b", "b": "a", "tie": "tie", None: None}
+PAIR_KEYS = ["model", "a", "b", "p_a", "p_tie", "p_b", "cmos", "verdict", "error"]
+
+
+def mirrored(row: dict) -> dict:
+    cmos = None if row["cmos"] is None else -row["cmos"]
+    sides = {"a": row["b"], "b": row["a"], "p_a": row["p_b"], "p_b": row["p_a"]}
+    return {**row, **sides, "cmos": cmos, "verdict": MIRROR[row["verdict"]]}
+
+
+def compared(*args: object) -> list[dict]:
+    return rows_of(urgentmos("compare", *args).stdout)
+
+
+def test_two_files_give_one_row(place: Path, tiny_model: Path) -> None:
+    result = urgentmos("compare", "systems/good/a.wav", "systems/bad/a.wav", "-m", tiny_model)
+    (row,) = rows_of(result.stdout)
+    assert result.exit_code == 0 and result.stderr == "" and list(row) == PAIR_KEYS
+    assert (row["model"], row["a"], row["b"]) == ("tiny", "systems/good/a.wav", "systems/bad/a.wav")
+    assert row["p_a"] + row["p_tie"] + row["p_b"] == pytest.approx(1) and row["error"] is None
+
+
+def test_a_comparison_mirrors_to_the_last_bit(place: Path, tiny_model: Path) -> None:
+    good, bad = Path("systems/good"), Path("systems/bad")
+    write(good / "long.wav", np.tile(np.sin(np.arange(RATE) / 9), 40) / 9)  # more than one window on this side only
+    write(bad / "long.wav", np.random.default_rng(0).standard_normal(RATE) / 9)
+    there, back = compared(good, bad, "-m", tiny_model), compared(bad, good, "-m", tiny_model)
+    assert len(there) == 3 and back == [mirrored(row) for row in there]
+    assert len({row["cmos"] for row in there}) == 3 and all(row["cmos"] for row in there), "the clips do differ"
+    one_by_one = [compared(good / name, bad / name, "-m", tiny_model)[0] for name in ("a.wav", "b.wav", "long.wav")]
+    assert one_by_one == there
+
+
+def test_a_file_against_itself_is_a_tie(place: Path, tiny_model: Path) -> None:
+    shutil.copy("clean/a.wav", "same.wav")
+    (row,) = compared("clean/a.wav", "same.wav", "-m", tiny_model)
+    assert row["verdict"] == "tie" and row["cmos"] == 0 and row["p_a"] == row["p_b"]
+
+
+def test_folders_are_matched_by_name_and_summed_up(place: Path, tiny_model: Path) -> None:
+    shutil.move("systems/bad/a.wav", "systems/bad/A extra.wav")
+    write(Path("systems/bad/a.flac"), np.random.default_rng(0).standard_normal(RATE) / 20)  # another ending: the same name
+    write(Path("systems/good/more/c.wav"), np.full(RATE, 0.1, np.float32))
+    result = urgentmos("compare", "systems/good", "systems/bad", "-m", tiny_model)
+    rows = rows_of(result.stdout)
+    assert result.exit_code == 0
+    assert [(row["a"], row["b"]) for row in rows] == [
+        ("systems/good/a.wav", "systems/bad/a.flac"),
+        ("systems/good/b.wav", "systems/bad/b.wav"),
+    ]
+    left_out, summary = result.stderr.splitlines()
+    assert left_out == "2 files have no counterpart of the same name. Left out, the first: systems/good/more/c.wav"
+    mean = np.mean([row["cmos"] for row in rows])
+    assert summary.startswith(f"CMOS A - B {mean:+.3f} [") and "of 2 contents; sign test p = " in summary
+
+
+def test_json_holds_the_summary_of_folders(place: Path, tiny_model: Path) -> None:
+    command = ("systems/good", "systems/bad", "-m", tiny_model)
+    result = urgentmos("compare", *command, "--confidence", "0.8", "-o", "c.json")
+    written = json.loads(Path("c.json").read_text())
+    assert (result.exit_code, result.stdout, list(written)) == (0, "", ["model", "summary", "rows"])
+    assert written["rows"] == compared(*command) and written["model"] == "tiny"
+    summary = written["summary"]
+    assert (summary["a"], summary["b"], summary["confidence"]) == ("systems/good", "systems/bad", 0.8)
+    assert summary["wins"] + summary["ties"] + summary["losses"] == summary["n_contents"] == 2
+    assert summary["cmos_low"] < summary["cmos"] < summary["cmos_high"]
+    urgentmos("compare", "clean/a.wav", "clean/b.wav", "-m", tiny_model, "-o", "one.json")
+    assert [json.loads(Path("one.json").read_text())] == compared("clean/a.wav", "clean/b.wav", "-m", tiny_model)
+    assert sorted(path.name for path in place.iterdir() if path.is_file()) == ["c.json", "one.json"], "something was left"
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "parquet"])
+def test_rows_of_a_comparison_are_the_same_in_every_ending(ending: str, place: Path, tiny_model: Path) -> None:
+    if ending == "parquet":
+        pytest.importorskip("pyarrow")
+    command = ("systems/good", "systems/bad", "-m", tiny_model)
+    assert urgentmos("compare", *command, "-o", f"c.{ending}").exit_code == 0
+    assert read_records(f"c.{ending}") == compared(*command)
+
+
+def test_a_pair_with_a_bad_file_has_the_reason_in_its_row(place: Path, tiny_model: Path) -> None:
+    Path("systems/bad/a.wav").write_bytes(b"")
+    result = urgentmos("compare", "systems/good", "systems/bad", "-m", tiny_model)
+    bad, fine = rows_of(result.stdout)
+    assert result.exit_code == 1 and fine["error"] is None and fine["verdict"]
+    assert bad["error"] == "systems/bad/a.wav is empty (0 bytes). Record or copy it again"
+    assert all(bad[key] is None for key in ("p_a", "p_tie", "p_b", "cmos", "verdict"))
+    assert "of 1 content;" in result.stderr and "1 of 2 pairs could not be judged:\n  systems/bad/a.wav" in result.stderr
+    Path("systems/bad/b.wav").write_text("no sound")
+    result = urgentmos("compare", "systems/good", "systems/bad", "-m", tiny_model, "-o", "c.json")
+    assert result.exit_code == 1 and result.stderr.startswith("No content could be judged.\n2 of 2 pairs")
+    assert json.loads(Path("c.json").read_text())["summary"]["cmos"] is None
+
+
+def test_folders_without_a_common_name_are_refused(place: Path) -> None:
+    for path in Path("systems/bad").iterdir():
+        path.rename(path.with_stem(f"x{path.stem}"))
+    result = urgentmos("compare", "systems/good", "systems/bad")
+    assert (result.exit_code, result.stdout) == (2, "") and "share no file name" in result.stderr
+
+
+def test_a_measured_metric_compares_too(place: Path) -> None:
+    pytest.importorskip("speechmos")
+    scores = [row["metrics"]["dnsmos_ovrl"] for row in rows_of(urgentmos("score", "systems/good", "systems/bad").stdout)]
+    rows = compared("systems/good", "systems/bad", "-m", "dnsmos_ovrl")
+    for row, good, bad in zip(rows, scores[:2], scores[2:], strict=True):
+        assert row["cmos"] == pytest.approx(good - bad) and row["verdict"] == ("a" if good > bad else "b")
+
+
+def test_a_distance_compares_the_right_way_round(place: Path) -> None:
+    rows = compared("systems/good", "systems/bad", *LSD)
+    assert all(row["verdict"] == "a" and row["cmos"] > 0 and row["p_a"] == 1 for row in rows)
+    assert compared("systems/bad", "systems/good", *LSD) == [mirrored(row) for row in rows]
+
+
+def test_a_terminal_gets_a_table_of_pairs(place: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("systems/bad/b.wav").write_bytes(b"")
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setenv("COLUMNS", "200")
+    status, out, err = on_a_terminal(monkeypatch, "compare", "systems/good", "systems/bad", "-m", str(tiny_model))
+    lines = [line.split() for line in out.splitlines()]
+    assert status == 1 and lines[0] == ["a", "b", "verdict", "p_a", "p_tie", "p_b", "cmos"] and len(lines) == 3
+    assert lines[1][2] in MIRROR and lines[2][2:] == ["-"] * 5 and "CMOS A - B" in err
+
+
+# ---- networks in score and rank
+
+
+def test_a_network_tells_the_metrics_that_are_asked_for(place: Path, tiny_model: Path) -> None:
+    every = rows_of(urgentmos("score", "systems/bad", "-m", tiny_model).stdout)
+    assert all(row["model"] == "tiny" and row["metrics"].keys() == {"mos_overall", "utmos"} for row in every)
+    some = rows_of(urgentmos("score", "systems/bad", "-m", tiny_model, "--metrics", "utmos").stdout)
+    assert [row["metrics"] for row in some] == [{"utmos": row["metrics"]["utmos"]} for row in every]
+    assert rows_of(urgentmos("score", "systems/bad", "-m", tiny_model, "--metrics", "mos").stdout)[0]["metrics"].keys() == {
+        "mos_overall"
+    }
+    result = urgentmos("score", "systems/bad", "-m", tiny_model, "--metrics", "pesq")
+    assert result.exit_code == 2
+    assert result.stderr == "Error: pesq is not offered here. Choose from: all, mos_overall, utmos.\n"
+
+
+def test_a_device_that_is_not_there_is_refused(place: Path, tiny_model: Path) -> None:
+    for command in (("score", "clean"), ("rank", "systems"), ("compare", "clean/a.wav", "clean/b.wav")):
+        result = urgentmos(*command, "-m", tiny_model, "--device", "cuda:99")
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert result.stderr == "Error: device 'cuda:99' is not available here. Use --device auto or cpu\n"
+
+
+def test_a_network_ranks_by_its_pairs_and_by_its_scores(place: Path, tiny_model: Path) -> None:
+    pairs = json.loads(urgentmos("rank", "systems", "-m", tiny_model, "--scoring", "soft").stdout)
+    assert pairs["model"] == "tiny" and sum(row["score"] for row in pairs["systems"]) == pytest.approx(2 * 3 * 2 / 2)
+    rows = rows_of(urgentmos("score", "systems", "-m", tiny_model, "--metrics", "mos_overall").stdout)
+    mean = {name: np.mean([r["metrics"]["mos_overall"] for r in rows if f"/{name}/" in r["audio_path"]]) for name in SYSTEMS}
+    ranked = json.loads(urgentmos("rank", "systems", "-m", tiny_model, "--scoring", "mos").stdout)["systems"]
+    assert {row["system_id"]: row["score"] for row in ranked} == pytest.approx(mean, abs=1e-4)
+
+
+SYSTEMS = ("good", "middling", "bad")
+
+
+@pytest.fixture(scope="session")
+def tiny_pk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an URGENT-PK model with two filters and random weights."""
+    torch = pytest.importorskip("torch")
+    from urgentmos.checkpoints import save
+    from urgentmos.nets.urgentpk import UrgentPk, UrgentPkConfig
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = UrgentPk(UrgentPkConfig(backbone="resnet18", filters=2)).eval()
+    return save(tmp_path_factory.mktemp("models") / "pk", net, {"name": "pk"})
+
+
+def test_both_mos_strategies_of_urgent_pk_rank(place: Path, tiny_pk: Path) -> None:
+    mos = ("rank", "systems", "-m", tiny_pk, "--scoring", "mos")
+    plain, replication = (json.loads(urgentmos(*mos, *more).stdout) for more in ((), ("--mos-strategy", "replication")))
+    assert plain == replication, "replication is what an URGENT-PK model does with a clip alone"
+    noisy = json.loads(urgentmos(*mos, "--mos-strategy", "noisy", "--noisy-system", "bad").stdout)
+    assert {row["system_id"] for row in noisy["systems"]} == set(SYSTEMS)
+    assert [row["score"] for row in noisy["systems"]] != [row["score"] for row in plain["systems"]]
+
+
+def test_a_noisy_system_that_is_not_there_is_answered_with_those_that_are(place: Path, tiny_pk: Path) -> None:
+    mos = ("rank", "systems", "-m", tiny_pk, "--scoring", "mos", "--mos-strategy", "noisy")
+    result = urgentmos(*mos, "--noisy-system", "worst")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "there is no system 'worst'" in result.stderr and "bad, good, middling" in result.stderr
+
+
+def test_a_mos_strategy_is_refused_where_the_model_has_none(place: Path, tiny_model: Path) -> None:
+    mos = ("rank", "systems", "-m", tiny_model, "--scoring", "mos", "--mos-strategy")
+    for more in (("replication",), ("noisy", "--noisy-system", "bad")):
+        result = urgentmos(*mos, *more)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert result.stderr.endswith("--mos-strategy is for URGENT-PK models.\n")
 
 
 # ---- URGENT-PK data sets

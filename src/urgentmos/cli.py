@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from urgentmos import __version__, cli_models
+from urgentmos import __version__, cli_evaluate, cli_models, cli_prepare, cli_train
 from urgentmos.cli_shared import (
     Commands,
     check_output,
@@ -86,7 +86,7 @@ def score(
     type=click.FloatRange(0, 1, True, True),
     default=0.95,
     show_default=True,
-    help="Of the summary of folders.",
+    help="Of the interval in the summary of folders.",
 )
 @output_option
 def compare(
@@ -102,9 +102,9 @@ def compare(
 ) -> None:
     """Compare two files, or two folders matched by file name.
 
-    The answer is a verdict (a, tie or b) with its probabilities, and CMOS: how much better A is. For folders there is one
-    answer per name that both have, and a summary: mean CMOS with an interval over contents, wins, ties, losses and a sign
-    test. Both orders are judged and averaged.
+    The answer is a verdict (a, tie or b) with its probabilities, and CMOS: how much better A is. Both orders are judged and
+    averaged. For folders there is one answer per name that both have, and a summary: mean CMOS with an interval over
+    contents, wins, ties, losses and a sign test.
     """
     from urgentmos.comparing import summarise
     from urgentmos.manifest import attach_references, pair_folders
@@ -113,6 +113,9 @@ def compare(
     check_output(output, rows="a comparison")
     folders = a.is_dir() and b.is_dir()
     pairs, alone = pair_folders(a, b)
+    if alone:
+        verb = "file has" if len(alone) == 1 else "files have"
+        say(f"{len(alone)} {verb} no counterpart of the same name. Left out, the first: {alone[0]}")
     judge = load(model or DEFAULT_MODEL, weights=settings_of(weights).weights, device=device)
     if reference_dir is not None:
         flat = attach_references([clip for pair in pairs for clip in pair], reference_dir)
@@ -121,11 +124,10 @@ def compare(
         run = run_of(jobs, output, show)
         rows = list(judge.compare_clips(pairs, run))
     summary = summarise(str(a), str(b), rows, confidence=confidence) if folders else None
-    if alone:
-        say(f"{len(alone)} files have no counterpart and are left out, the first: {alone[0]}")
     write_comparisons(rows, summary, judge.name, output)
     clean_up(run)
-    leave([(row.a, row.error) for row in rows if row.error], len(rows), "pairs could not be judged")
+    failed = [(row.b if row.error.startswith(row.b) else row.a, row.error) for row in rows if row.error]
+    leave(failed, len(rows), "pairs could not be judged")
 
 
 @main.command()
@@ -198,6 +200,8 @@ def rank(
     if reference_dir is not None:
         clips = attach_references(clips, reference_dir)
     judge = load(model or DEFAULT_MODEL, weights=settings_of(weights).weights, device=device)
+    if mos_strategy and not judge.tells_opinions:
+        raise UsageError(f"{judge.name} tells a clip's MOS from the clip alone. --mos-strategy is for URGENT-PK models.")
     problems = [p for p in check(clips, systems=True) if p.kind in HINDERS_RANKING]
     if problems:
         say(report(problems))
@@ -259,5 +263,13 @@ def label(
     finish(rows, output, run, names)
 
 
-for command in (cli_models.import_, cli_models.export, cli_models.models):
+for command in (
+    cli_prepare.prepare,
+    cli_evaluate.pairs,
+    cli_train.train,
+    cli_evaluate.evaluate,
+    cli_models.import_,
+    cli_models.export,
+    cli_models.models,
+):
     main.add_command(command)

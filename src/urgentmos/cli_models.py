@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
 from urgentmos.cli_shared import Command, check_output, output_option
 from urgentmos.console import say, table
+from urgentmos.errors import UsageError
+
+FACTS = ("ready", "repo", "file", "licence", "size", "metrics", "trained_on")
 
 
 @click.command("import", cls=Command)
@@ -22,7 +27,14 @@ def import_(checkpoint: str, output: Path, download: bool) -> None:
     executed. The folder holds config.json, model.safetensors and MODEL_CARD.md, and can follow -m.
     """
     from urgentmos.errors import need
+    from urgentmos.releases import RELEASES
 
+    if output.exists() and not output.is_dir():
+        raise UsageError(f"{output} is a file, and a model is a folder. Choose another name for -o.")
+    if checkpoint in RELEASES and not Path(checkpoint).exists() and not download:
+        row = RELEASES[checkpoint]
+        cure = "Add --download, or get" if row.on_hub else "Get"
+        raise UsageError(f"{checkpoint} is a release. {cure} {row.file} from {row.repo} and give the file.")
     need("torch", "models")
     from urgentmos.checkpoints import convert
 
@@ -36,8 +48,8 @@ def import_(checkpoint: str, output: Path, download: bool) -> None:
 def export(model: str, output: Path) -> None:
     """Write a model for onnxruntime.
 
-    MODEL is an UrgentMOS model with the small trainable encoder. The file takes waves (B, T) at the model's rate and their
-    lengths (B,), and gives the metrics (B, M); it is checked against the original before the command ends.
+    MODEL is the folder of an UrgentMOS model with the small trainable encoder. The file takes waves (B, T) at the model's
+    rate and their lengths (B,), and gives the metrics (B, M). It is checked against the original before the command ends.
     """
     from urgentmos.errors import need
 
@@ -46,24 +58,38 @@ def export(model: str, output: Path) -> None:
     from urgentmos.exporting import to_onnx
 
     error = to_onnx(load_any(model), output)
-    say(f"{output}: largest difference from the original {error:.1e}")
+    say(f"{output}: differs from the original by {error:.1e} at most")
 
 
 @click.command(cls=Command)
 @output_option
 def models(output: Path | None) -> None:
-    """List what can follow -m: released models, and metrics that are measured here."""
+    """List what can follow -m.
+
+    Released models come first, then the metrics that are measured here. "ready" says what is still missing: a download, a
+    package, or --weights. Model folders and released checkpoint files can follow -m as well, and mos_overall, which is the
+    human labels of a manifest.
+    """
     from urgentmos.model_list import known_models
     from urgentmos.tables import write_jsonl_lines, write_records
 
-    check_output(output)
+    check_output(output, rows="a list of models")
     rows = known_models()
     if output is not None:
         write_records(rows, output)
     elif sys.stdout.isatty():
-        shown = [
-            [str(row[k] or "-") for k in ("model", "kind", "ready", "size", "licence", "metrics", "trained_on")] for row in rows
-        ]
-        table(["model", "kind", "ready", "size", "licence", "metrics", "trained on"], shown)
+        _show(rows)
     else:
         write_jsonl_lines(rows, sys.stdout)
+
+
+def _show(rows: Sequence[dict[str, Any]]) -> None:
+    """A paragraph per release, and a line per measured metric: one wide table fits no terminal."""
+    measured = [row for row in rows if str(row["kind"]).startswith("measured")]
+    for row in (row for row in rows if row not in measured):
+        click.echo(row["model"])
+        for key in FACTS:
+            click.echo(f"  {key.replace('_', ' '):<10}  {row[key]}")
+        click.echo()
+    shown = [[row["model"], row["ready"], "reference signals" if "reference" in row["kind"] else "-"] for row in measured]
+    table(["measured here", "ready", "needs"], shown)

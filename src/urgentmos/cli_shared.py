@@ -31,14 +31,16 @@ class Command(click.Command):
             say(f"Error: {e}")
             sys.exit(2)
         except KeyboardInterrupt:
-            output = ctx.params.get("output")
-            keeping = (
-                "Nothing is kept without -o FILE."
-                if output is None
-                else "Finished work is kept: run the same command again to go on."
-            )
-            say(f"Interrupted. {keeping}")
+            say(f"Interrupted. {_what_is_kept(ctx.params.get('output'))}")
             sys.exit(130)
+
+
+def _what_is_kept(output: Path | None) -> str:
+    if output is None:
+        return "Nothing is kept without -o FILE."
+    if journal_of(output).exists():
+        return "Finished work is kept: run the same command again to go on."
+    return f"{output} was not written. Run the same command again."
 
 
 class Commands(click.Group):
@@ -71,7 +73,9 @@ def labeller_options(command: F) -> F:
             help="Weights that no package carries: a local path or a hub id, as in nisqa=nisqa.tar or "
             "sbert=utter-project/mHuBERT-147. Repeat for several.",
         ),
-        click.option("--jobs", type=click.IntRange(min=1), help="Processes.  [default: one per core]"),
+        click.option(
+            "--jobs", type=click.IntRange(min=1), help="Processes that measure; networks need none.  [default: one per core]"
+        ),
         click.option(
             "--reference-dir",
             type=click.Path(path_type=Path),
@@ -84,13 +88,17 @@ def labeller_options(command: F) -> F:
 
 def model_option(command: F) -> F:
     command = click.option(
-        "--device", default="auto", show_default=True, help="Where networks compute: auto, cpu, cuda, cuda:1, mps."
+        "--device",
+        default="auto",
+        show_default=True,
+        help="Where networks compute: cpu, cuda, cuda:1, mps, or auto: a GPU if there is one.",
     )(command)
     return click.option(
         "-m",
         "--model",
         default=None,
-        help="What judges: a measured metric such as dnsmos_ovrl, distill_mos or pesq.  [default: dnsmos_ovrl]",
+        help="What judges: a measured metric such as distill_mos or pesq, a model folder, a released checkpoint file, or the "
+        "name of a release, which is fetched once. See urgentmos models.  [default: dnsmos_ovrl]",
     )(command)
 
 
@@ -221,7 +229,7 @@ def write_comparisons(rows: Sequence[Comparison], summary: Summary | None, model
     on_terminal = output is None and sys.stdout.isatty()
     if on_terminal:
         columns = ("a", "b", "verdict", "p_a", "p_tie", "p_b", "cmos")
-        shown = [[str(r[k]) if k in ("a", "b", "verdict") else number(r[k]) for k in columns] for r in records]
+        shown = [[str(r[k] or "-") if k in ("a", "b", "verdict") else number(r[k]) for k in columns] for r in records]
         table(columns, shown, numbers=range(3, 7))
     elif output is not None and output.suffix.lower() == ".json":
         result = records[0] if summary is None else {"model": model, "summary": summary.to_dict(), "rows": records}

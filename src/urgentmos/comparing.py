@@ -64,9 +64,12 @@ class Summary:
 
     def sentence(self) -> str:
         """For a reader."""
+        if not self.n_contents:
+            return "No content could be judged."
         known = np.isfinite(self.cmos_low)
         interval = f" [{_signed(self.cmos_low)}, {_signed(self.cmos_high)}]" if known else ""
-        counts = f"A wins {self.wins}, ties {self.ties}, B wins {self.losses} of {self.n_contents} contents"
+        contents = "content" if self.n_contents == 1 else "contents"
+        counts = f"A wins {self.wins}, ties {self.ties}, B wins {self.losses} of {self.n_contents} {contents}"
         return f"CMOS A - B {_signed(self.cmos)}{interval} at {self.confidence:.0%}; {counts}; sign test p = {self.p_value:.3g}"
 
     def to_dict(self) -> dict[str, Any]:

@@ -40,8 +40,10 @@ def to_onnx(model: Loaded, path: Path) -> float:
         raise UsageError(f"{model.info['name']} cannot be exported: only UrgentMOS models with the encoder conv can.")
     if path.suffix.lower() != ".onnx":
         raise UsageError(f"{path}: name the file with .onnx at its end.")
+    if not path.parent.is_dir():
+        raise UsageError(f"{path}: the folder {path.parent} does not exist. Create it first.")
     onnx = need("onnx", "models")
-    wrapped = _Metrics(net.eval())
+    wrapped = _Metrics(net).eval()  # the whole of it: the exporter puts the mode of the outermost module back everywhere
     example = (torch.randn(2, 32_000), torch.tensor([32_000, 20_000]))
     axes = {"wave": {0: "batch", 1: "samples"}, "n_samples": {0: "batch"}, "metrics": {0: "batch"}}
     scratch = path.with_name(f".{path.name}.new")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -64,16 +64,17 @@ class Journal:
                     continue
         return known
 
-    def get(self, stage: str, task: Task) -> Outcome | None:
+    def get(self, stage: str, task: Sequence[str | None]) -> Outcome | None:
         return self._known.get(_entry_key(stage, task)) if self._known else None
 
-    def append(self, stage: str, task: Task, outcome: Outcome) -> None:
+    def append(self, stage: str, task: Sequence[str | None], outcome: Outcome) -> None:
+        """`task`: a Task, or whatever files the outcome rests on, in their order."""
         if self._out is not None:
             self._out.write(json.dumps({"key": _entry_key(stage, task), "outcome": asdict(outcome)}) + "\n")
             self._out.flush()
 
 
-def _entry_key(stage: str, task: Task) -> str:
+def _entry_key(stage: str, task: Sequence[str | None]) -> str:
     """Names the measurement: the stage, and the files with their sizes and times."""
     return json.dumps([stage, *(_fingerprint(path) for path in task)])
 

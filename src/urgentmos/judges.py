@@ -16,11 +16,12 @@ from urgentmos.audio import collate
 from urgentmos.errors import UsageError
 from urgentmos.nets.ncpm import Sides
 from urgentmos.nets.urgentmos import Encoded, UrgentMos
-from urgentmos.nets.urgentpk import Features, UrgentPk, fused_for_inference, judge_pairs
+from urgentmos.nets.urgentpk import LENGTH_GAP, Features, UrgentPk, fused_for_inference, judge_pairs
 from urgentmos.nets.utmos import Utmos
 
+ANY_GAP = float("inf")
 WINDOW_SECONDS = 30.0  # where a net has no limit of its own: attention over more costs memory and was never trained
-PAIRS_AT_ONCE = 64
+PAIR_FRAMES = 32_000  # of the first clips of the pairs judged at once: their queries and values are copied for each pair
 
 
 def choose_device(name: str) -> str:
@@ -58,6 +59,8 @@ class UrgentMosJudge:
     """UrgentMOS and Uni-VERSA-Ext: one pass through the encoders tells all metrics of a clip."""
 
     cheap_metrics = True
+    alike_in_company = False  # matrices of other sizes are multiplied in another order
+    length_gap = ANY_GAP  # frames of both clips attend to each other, wherever they are
 
     def __init__(self, net: UrgentMos, device: str, batch_seconds: float = 60.0) -> None:
         self._net = net.to(device).eval()
@@ -84,7 +87,9 @@ class UrgentMosJudge:
         return [clip.metrics for clip in features]
 
     def judge(self, features: Sequence[Spoken], pairs: Sequence[tuple[int, int]]) -> np.ndarray:
-        judged = [self._judge(features, pairs[k : k + PAIRS_AT_ONCE]) for k in range(0, len(pairs), PAIRS_AT_ONCE)]
+        longest = max((features[i].n_frames for pair in pairs for i in pair), default=1)
+        at_once = max(1, PAIR_FRAMES // max(1, longest))
+        judged = [self._judge(features, pairs[k : k + at_once]) for k in range(0, len(pairs), at_once)]
         return np.concatenate(judged) if judged else np.zeros((0, 4))
 
     def _judge(self, features: Sequence[Spoken], pairs: Sequence[tuple[int, int]]) -> np.ndarray:
@@ -97,8 +102,13 @@ class UrgentMosJudge:
             return np.asarray(torch.stack([p_a, p_tie, p_b, said.cmos.double()], dim=1).cpu().numpy())
 
     def _precision(self) -> Any:
-        """float32 on a CPU; bfloat16 where a GPU computes in it."""
-        return torch.autocast("cuda", torch.bfloat16, enabled=self._device.startswith("cuda"))
+        return _precision(self._device, torch.bfloat16)
+
+
+def _precision(device: str, dtype: torch.dtype = torch.float32) -> Any:
+    """float32 on a CPU, whatever the caller's autocast says; `dtype` where a GPU computes in it."""
+    kind = torch.device(device).type
+    return torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda" and dtype == torch.bfloat16)
 
 
 def _side_by_side(clips: Sequence[Spoken]) -> Encoded:
@@ -124,12 +134,14 @@ class UrgentPkJudge:
         self._threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.rate, self.min_samples, self.window_seconds = net.rate, net.min_samples, net.window_seconds
         self.batch_seconds = 60.0
+        self.alike_in_company = torch.device(device).type == "cpu"  # there each pair is computed alone
+        self.length_gap = LENGTH_GAP
         self.metrics = ("mos_overall",)
         self.compares = True
 
     def encode(self, waves: Sequence[np.ndarray]) -> list[Tensor]:
         batch = collate(waves, [""] * len(waves))
-        with torch.inference_mode():
+        with torch.inference_mode(), _precision(self._device):
             wave = torch.from_numpy(batch.wave).to(self._device)
             rows, n_frames = self._net.features(wave, torch.from_numpy(batch.n_samples).to(self._device))
         return [row[:, :n].clone() for row, n in zip(rows, n_frames.tolist(), strict=True)]
@@ -155,7 +167,8 @@ class UrgentPkJudge:
         rows = torch.stack([nn.functional.pad(x, (0, longest - x.shape[1])) for x in clips])
         n_frames = torch.tensor([x.shape[1] for x in clips], device=rows.device)
         chosen = [(place[a], place[b]) for a, b in pairs]
-        return judge_pairs(self._net, Features(rows, n_frames), chosen, self._threads).double().cpu().numpy()
+        with _precision(self._device):
+            return judge_pairs(self._net, Features(rows, n_frames), chosen, self._threads).double().cpu().numpy()
 
 
 class UtmosJudge:
@@ -163,6 +176,8 @@ class UtmosJudge:
 
     cheap_metrics = True
     compares = False
+    alike_in_company = True
+    length_gap = ANY_GAP
     metrics = ("utmos",)
     rate = 16_000
     window_seconds = WINDOW_SECONDS
@@ -175,7 +190,7 @@ class UtmosJudge:
 
     def encode(self, waves: Sequence[np.ndarray]) -> list[float]:
         scores = []
-        with torch.inference_mode():
+        with torch.inference_mode(), _precision(self._device):
             for wave in waves:
                 scores.append(float(self._net(torch.from_numpy(wave).to(self._device)[None])))
         return scores

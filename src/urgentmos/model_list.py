@@ -10,7 +10,8 @@ from urgentmos.releases import RELEASES
 def known_models() -> list[dict[str, Any]]:
     """A row per release and per measured metric: model, kind, ready, repo, revision, licence, size, metrics, trained_on.
 
-    `ready` says what is missing before the model can be used here: "yes", "download", or what to install or to give.
+    `ready` says what is missing before the model can be used here: "yes", "download" (its name is enough), "get the file",
+    or what to install or to give.
     """
     return [*_releases(), *_measured()]
 
@@ -20,7 +21,7 @@ def _releases() -> list[dict[str, Any]]:
         {
             "model": row.name,
             "kind": row.format,
-            "ready": "download",
+            "ready": "download" if row.on_hub else "get the file",
             "repo": row.repo,
             "file": row.file,
             "revision": row.revision,

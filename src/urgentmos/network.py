@@ -6,11 +6,9 @@ concerns files, windows, batches, memory and symmetry is here, once.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -18,21 +16,19 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
-from urgentmos.audio import Audio, duration_batches
-from urgentmos.audio import load as load_audio
+from urgentmos.audio import Audio, AudioInfo, duration_batches
 from urgentmos.clips import Clip
-from urgentmos.comparing import Comparison, comparison
-from urgentmos.errors import AudioError, UsageError, need
+from urgentmos.comparing import Comparison, comparison, failed_comparison
+from urgentmos.errors import AudioError, MeasureError, UsageError, need
 from urgentmos.journal import Journal, Outcome, Task
-from urgentmos.predictor import Predictor, score_table
+from urgentmos.predictor import Predictor, check_cells, score_table
 from urgentmos.ranking import Scoring
 from urgentmos.results import Evidence, Run, Score, Source
-from urgentmos.windows import merge, split, windows
+from urgentmos.windows import Heard, Reader, matched, merge, names_of, stretched
 
 T = TypeVar("T")
-READ_AHEAD = 8  # clips decoded while the network computes
 CHUNK_SECONDS = 240.0  # of audio among which similar lengths are sought
-NOTHING = np.full(4, np.nan)
+BOTH = ((0, 1), (1, 0))  # orders of a pair
 
 
 class Judge(Protocol):
@@ -45,6 +41,8 @@ class Judge(Protocol):
     metrics: tuple[str, ...]
     compares: bool  # whether it judges pairs
     cheap_metrics: bool  # whether `absolute` costs next to nothing once a clip is encoded
+    alike_in_company: bool  # whether `judge` gives a pair the same bits whatever other pairs it is asked with
+    length_gap: float  # seconds by which clips of one content may differ before part of them goes unjudged
 
     def encode(self, waves: Sequence[np.ndarray]) -> list[Any]:
         """(T_i,) float32 each -> features; no clip's features depend on the others."""
@@ -65,12 +63,11 @@ class OpinionJudge(Protocol):
 
 
 @dataclass(frozen=True)
-class Heard:
-    """One decoded clip: its windows at the judge's rate, or why there are none."""
+class Content:
+    """One content, judged: what is known of its clips, and for pairs of their places P(the first sounds better)."""
 
-    pieces: Iterable[Audio] = ()
-    n_windows: int = 0
-    error: str | None = None
+    outcomes: list[Outcome]
+    wins: dict[tuple[int, int], float]
 
 
 class Network(Predictor):
@@ -83,30 +80,33 @@ class Network(Predictor):
         self.name, self.version, self.judge = name, version, ranks_by
         self.metrics = metrics
         self.compares = judge.compares
+        self.tells_opinions = isinstance(judge, OpinionJudge)
         self.symmetric = symmetric
         self._net = judge
+        self._reader = Reader(name, judge.rate, judge.window_seconds, judge.min_samples)
 
     # ---- clips
 
     def score(self, source: Source, *, sample_rate: int | None = None, reference: Source | None = None) -> Score:
-        clip = Clip(*_names(source))
+        clip = Clip(*names_of(source))
+        if isinstance(source, str | Path):
+            return self._answer(clip, self._outcome(self._reader.try_open(str(source))))
         try:
-            audio = load_audio(source, self._net.rate, sample_rate=sample_rate)
-            pieces = list(split(audio, self._net.window_seconds))
+            heard = self._reader.open(source, sample_rate)
         except AudioError as e:
-            return self._answer(clip, Outcome(error=str(e)))
-        return self._answer(clip, self._outcome(pieces))
+            heard = Heard(clip.audio_path, error=str(e))
+        return self._answer(clip, self._outcome(heard))
 
     def score_clips(self, clips: Sequence[Clip], run: Run = Run()) -> Iterator[Score]:
         tasks = list(dict.fromkeys(Task(clip.audio_path, None) for clip in clips))
-        key = f"{self.name} {self.version}"
+        stage = f"{self.name} {self.version}"
         with Journal.open(run.journal) as log:
-            known = {task: found for task in tasks if (found := log.get(key, task)) is not None}
+            known = {task: found for task in tasks if (found := log.get(stage, task)) is not None}
             todo = [task for task in tasks if task not in known]
             waiting = deque(clips)
             for task, outcome in self._outcomes(todo):
                 known[task] = outcome
-                log.append(key, task, outcome)
+                log.append(stage, task, outcome)
                 if run.progress:
                     run.progress(self.name, len(known), len(tasks))
                 while waiting and Task(waiting[0].audio_path, None) in known:
@@ -123,123 +123,128 @@ class Network(Predictor):
 
     def _outcomes(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Outcome]]:
         """Outcomes chunk by chunk, in the order of the tasks; similar lengths share a batch."""
-        chunk: list[tuple[Task, list[Audio]]] = []
+        chunk: list[tuple[Task, Heard]] = []
         seconds = 0.0
-        for task, heard in self._heard([task.audio_path for task in tasks], tasks):
-            if heard.error is not None or heard.n_windows > 1:
+        for task, heard in self._reader.ahead([task.audio_path for task in tasks], tasks):
+            long = heard.error is None and heard.n_windows > 1
+            if not long:
+                chunk.append((task, heard))
+                seconds += heard.seconds or 0.0
+            if long or seconds > CHUNK_SECONDS:
                 yield from self._chunk(chunk)
                 chunk, seconds = [], 0.0
-                yield task, self._long(heard) if heard.error is None else Outcome(error=heard.error)
-                continue
-            pieces = list(heard.pieces)
-            chunk.append((task, pieces))
-            seconds += _seconds(pieces)
-            if seconds > CHUNK_SECONDS:
-                yield from self._chunk(chunk)
-                chunk, seconds = [], 0.0
+            if long:
+                yield task, self._outcome(heard)
         yield from self._chunk(chunk)
 
-    def _chunk(self, chunk: Sequence[tuple[Task, list[Audio]]]) -> Iterator[tuple[Task, Outcome]]:
+    def _chunk(self, chunk: Sequence[tuple[Task, Heard]]) -> Iterator[tuple[Task, Outcome]]:
+        """Outcomes of recordings of one window each."""
+        fit = [(i, heard.whole) for i, (_, heard) in enumerate(chunk) if heard.error is None and heard.whole is not None]
         values: dict[int, dict[str, float]] = {}
-        fit = [i for i, (_, pieces) in enumerate(chunk) if self._too_short(pieces[0]) is None]
-        lengths = [_seconds(chunk[i][1]) for i in fit]
-        for batch in duration_batches(lengths, self._net.batch_seconds):
-            indices = [fit[k] for k in batch]
-            found = self._absolute([chunk[i][1][0].wave for i in indices])
-            values |= dict(zip(indices, found, strict=True))
-        for i, (task, pieces) in enumerate(chunk):
-            yield task, _outcome_of(pieces, values.get(i), self._too_short(pieces[0]))
+        for batch in duration_batches([len(audio.wave) / audio.rate for _, audio in fit], self._net.batch_seconds):
+            told = self._absolute([fit[k][1].wave for k in batch])
+            values |= {fit[k][0]: own for k, own in zip(batch, told, strict=True)}
+        for i, (task, heard) in enumerate(chunk):
+            yield task, _failed(heard) if heard.error or heard.whole is None else _told(heard, [heard.whole.info], values[i])
 
-    def _long(self, heard: Heard) -> Outcome:
-        """A recording of many windows: weighted means, and one window in memory at a time."""
+    def _outcome(self, heard: Heard) -> Outcome:
+        """Weighted means over the windows, one of which is in memory at a time."""
+        if heard.error:
+            return _failed(heard)
         infos, lengths, values = [], [], []
         try:
-            for piece in heard.pieces:
+            for piece in self._reader.pieces(heard):
                 infos.append(piece.info)
                 lengths.append(len(piece.wave))
                 values += self._absolute([piece.wave])
         except AudioError as e:
             return Outcome(error=str(e))
-        mean = {name: float(np.average([v[name] for v in values], weights=lengths)) for name in values[0]}
-        whole = Audio(np.zeros(0, np.float32), self._net.rate, merge(infos))
-        return _checked(mean, whole, sum(lengths) / self._net.rate)
-
-    def _outcome(self, pieces: Sequence[Audio]) -> Outcome:
-        short = self._too_short(pieces[0])
-        if short:
-            return _outcome_of(pieces, None, short)
-        if len(pieces) > 1:
-            return self._long(Heard(pieces, len(pieces)))
-        return _outcome_of(pieces, self._absolute([pieces[0].wave])[0], None)
+        return _told(heard, infos, _mean(values, lengths))
 
     def _absolute(self, waves: Sequence[np.ndarray]) -> list[dict[str, float]]:
-        return self._net.absolute(halving(self._net.encode, waves))
-
-    def _too_short(self, piece: Audio) -> str | None:
-        if len(piece.wave) >= self._net.min_samples:
-            return None
-        needed = self._net.min_samples / self._net.rate
-        return f"{len(piece.wave) / piece.rate:.3g} s is shorter than the {needed:.3g} s that {self.name} needs"
-
-    def _heard(self, paths: Iterable[str], keys: Iterable[T]) -> Iterator[tuple[T, Heard]]:
-        """Decoded clips in order, READ_AHEAD of them ahead of the network."""
-        with ThreadPoolExecutor(2) as pool:
-            ahead: deque[tuple[T, Future[Heard]]] = deque()
-            for path, key in zip(paths, keys, strict=True):
-                ahead.append((key, pool.submit(self._decode, path)))
-                if len(ahead) > READ_AHEAD:
-                    first, future = ahead.popleft()
-                    yield first, future.result()
-            while ahead:
-                first, future = ahead.popleft()
-                yield first, future.result()
-
-    def _decode(self, path: str) -> Heard:
-        from urgentmos.audio import probe
-
-        try:
-            n_samples, rate, _ = probe(path)
-            count = math.ceil(n_samples / rate / self._net.window_seconds)
-            pieces = windows(path, self._net.rate, self._net.window_seconds)
-            return Heard(pieces if count > 1 else list(pieces), max(count, 1))
-        except AudioError as e:
-            return Heard(error=str(e))
-        except Exception as e:  # a decoder's bug must not end the other clips
-            return Heard(error=f"{path} cannot be decoded: {type(e).__name__}: {e}. Export it again")
+        """What training taught; what the other heads say is not even looked at."""
+        told = self._net.absolute(halving(self._net.encode, waves))
+        return [{name: values[name] for name in self.metrics} for values in told]
 
     # ---- pairs
 
     def compare(self, a: Source, b: Source, *, sample_rate: int | None = None) -> Comparison:
         self._must_compare()
-        first, second = (load_audio(x, self._net.rate, sample_rate=sample_rate) for x in (a, b))
-        pieces = [list(split(x, self._net.window_seconds)) for x in (first, second)]
-        for piece in (pieces[0][0], pieces[1][0]):
-            short = self._too_short(piece)
-            if short:
-                raise AudioError(short)
-        features = [[self._net.encode([p.wave])[0] for p in side] for side in pieces]
-        # always computed in the same arrangement, so that compare(b, a) mirrors compare(a, b) to the last bit
-        swap = self.symmetric and _digest(first.wave) > _digest(second.wave)
-        left, right = (features[1], features[0]) if swap else (features[0], features[1])
-        judged = self._judge_windows(left, right, [len(p.wave) for p in pieces[1 if swap else 0]])
-        return comparison(_names(a)[1], _names(b)[1], _mirrored(judged) if swap else judged)
+        return comparison(
+            names_of(a)[1],
+            names_of(b)[1],
+            self._judge_two(self._reader.open(a, sample_rate), self._reader.open(b, sample_rate)),
+        )
 
-    def _judge_windows(self, left: Sequence[Any], right: Sequence[Any], lengths: Sequence[int]) -> np.ndarray:
-        """Windows at the same relative place are judged; the answers are averaged by length."""
-        n = len(left)
-        judged = [self._both_orders([left[i], right[i * len(right) // n]], [(0, 1)])[0] for i in range(n)]
-        return np.asarray(np.average(judged, axis=0, weights=lengths))
+    def compare_clips(self, pairs: Sequence[tuple[Clip, Clip]], run: Run = Run()) -> Iterator[Comparison]:
+        self._must_compare()
+        stage = f"{self._pair_stage} compared"
+        files = [(a.audio_path, b.audio_path) for a, b in pairs]
+        with Journal.open(run.journal) as log:
+            known = [log.get(stage, both) for both in files]
+            todo = [path for both, found in zip(files, known, strict=True) if found is None for path in both]
+            decoded = self._reader.ahead(todo, todo)
+            for done, (both, found) in enumerate(zip(files, known, strict=True), start=1):
+                if found is None:
+                    found = self._compared(next(decoded)[1], next(decoded)[1])
+                    log.append(stage, both, found)
+                if run.progress:
+                    run.progress(self.name, done, len(pairs))
+                judged = np.array([found.values.get(name, np.nan) for name in ("p_a", "p_tie", "p_b", "cmos")])
+                yield comparison(*both, judged) if found.error is None else failed_comparison(*both, found.error)
+
+    def _compared(self, left: Heard, right: Heard) -> Outcome:
+        try:
+            judged = self._judge_two(left, right)
+        except (AudioError, MeasureError) as e:
+            return Outcome(error=str(e))
+        return Outcome(dict(zip(("p_a", "p_tie", "p_b", "cmos"), map(float, judged), strict=True)))
+
+    def _judge_two(self, left: Heard, right: Heard) -> np.ndarray:
+        """(4,) the mean over windows at the same relative place; two windows are in memory at a time."""
+        for heard in (left, right):
+            if heard.error:
+                raise AudioError(heard.error)
+        most = max(left.n_windows, right.n_windows)
+        sides = [stretched(self._features(heard, n), n, most) for heard in (left, right) for n in [matched(heard, most)]]
+        judged = np.mean([self._judge_features(x, y) for x, y in zip(*sides, strict=False)], axis=0)
+        if not np.isfinite(judged).all():
+            raise MeasureError(f"{self.name}'s answer to this pair is not a finite number. Use another model")
+        return np.asarray(judged)
+
+    def _features(self, heard: Heard, count: int) -> Iterator[Any]:
+        for piece in self._reader.pieces(heard, count):
+            yield halving(self._net.encode, [piece.wave])[0]
+
+    def _judge_features(self, x: Any, y: Any) -> np.ndarray:
+        """(4,) of which the other order is the mirror to the last bit: each order is computed as if alone."""
+        if not self.symmetric:
+            return np.asarray(self._judge([x, y], [(0, 1)])[0])
+        if self._net.alike_in_company:
+            there, back = self._judge([x, y], [(0, 1), (1, 0)])
+        else:
+            there, back = self._judge([x, y], [(0, 1)])[0], self._judge([y, x], [(0, 1)])[0]
+        return np.asarray((there + _mirrored(back)) / 2)
 
     def _both_orders(self, features: Sequence[Any], pairs: Sequence[tuple[int, int]]) -> np.ndarray:
         """(P, 4) for unordered pairs: the mean of both orders, or the given order of the raw network."""
         if not self.symmetric:
-            return np.asarray(self._net.judge(features, pairs))
-        both = self._net.judge(features, [order for i, j in pairs for order in ((i, j), (j, i))])
+            return self._judge(features, pairs)
+        both = self._judge(features, [order for i, j in pairs for order in ((i, j), (j, i))])
         return np.asarray((both[0::2] + _mirrored(both[1::2])) / 2)
+
+    def _judge(self, features: Sequence[Any], pairs: Sequence[tuple[int, int]]) -> np.ndarray:
+        return np.array(halving(lambda some: list(self._net.judge(features, some)), pairs)).reshape(-1, 4)
 
     def _must_compare(self) -> None:
         if not self.compares:
             raise UsageError(f"{self.name} does not judge pairs. Compare its scores, or choose another model with -m.")
+
+    @property
+    def _pair_stage(self) -> str:
+        return f"{self.name} {self.version} {'both orders' if self.symmetric else 'one order'}"
+
+    # ---- contents
 
     def evidence(self, clips: Sequence[Clip], scoring: Scoring, run: Run = Run()) -> Evidence:
         """Pairs where the network judges them; scores alone under "mos", or where it does not."""
@@ -247,96 +252,150 @@ class Network(Predictor):
             return self.judge_contents(clips, run)
         return super().evidence(clips, scoring, run)
 
+    def judge_contents(self, clips: Sequence[Clip], run: Run = Run()) -> Evidence:
+        """All pairs of systems on each content. Each clip is encoded once; one content is in memory at a time."""
+        self._must_compare()
+        check_cells(clips)
+        groups = _by_content(clips)
+        found = dict(self._contents(groups, run, self._pair_stage, self._judge_content))
+        rows = self._rows(clips, groups, found)
+        systems, contents, table = score_table(rows, self.judge)
+        place = {name: i for i, name in enumerate(systems)}
+        pairs = np.full((len(systems), len(systems), len(contents)), np.nan)
+        for u, content in enumerate(contents):
+            row = [place[str(clip.system_id)] for clip in groups[content]]
+            for (k, m), win in found[content].wins.items():
+                pairs[row[k], row[m], u], pairs[row[m], row[k], u] = win, 1 - win
+        return Evidence(systems, contents, table, pairs, rows, self._warnings(found))
+
     def noisy_evidence(self, clips: Sequence[Clip], noisy_system: str, run: Run = Run()) -> Evidence:
         """A clip s beside the unprocessed input n: the mean of s's opinion scores in (s, n) and in (n, s)."""
         if not isinstance(self._net, OpinionJudge):
             return super().noisy_evidence(clips, noisy_system, run)
+        check_cells(clips)
         if noisy_system not in {clip.system_id for clip in clips}:
             named = ", ".join(sorted({str(clip.system_id) for clip in clips}))
             raise UsageError(f"there is no system {noisy_system!r}. Name the unprocessed one with --noisy-system: {named}.")
-        scores: list[Score] = []
-        for group, outcomes, features in self._contents(clips, run):
-            noisy = next((f for clip, f in zip(group, features, strict=True) if clip.system_id == noisy_system), None)
-            for clip, outcome, own in zip(group, outcomes, features, strict=True):
-                if own is not None and noisy is not None:
-                    told = self._net.opinions([own[0], noisy[0]], [(0, 1), (1, 0)])
-                    outcome = replace(outcome, values={self.judge: float((told[0, 0] + told[1, 1]) / 2)})
-                elif noisy is None and outcome.error is None:
-                    outcome = replace(outcome, error=f"{noisy_system} has no usable clip of {clip.reference_id}")
-                scores.append(self._answer(clip, outcome))
-        return Evidence(*score_table(scores, self.judge), None, scores)
+        groups = _by_content(clips)
 
-    def judge_contents(self, clips: Sequence[Clip], run: Run = Run()) -> Evidence:
-        """All pairs of systems on each content. Each clip is encoded once; one content is in memory at a time."""
-        self._must_compare()
-        systems = list(dict.fromkeys(str(clip.system_id) for clip in clips))
-        contents = list(dict.fromkeys(str(clip.reference_id) for clip in clips))
-        row = {name: i for i, name in enumerate(systems)}
-        pairs = np.full((len(systems), len(systems), len(contents)), np.nan)
-        scores: list[Score] = []
-        for u, (group, outcomes, features) in enumerate(self._contents(clips, run)):
-            scores += [self._answer(clip, outcome) for clip, outcome in zip(group, outcomes, strict=True)]
-            usable = [k for k, f in enumerate(features) if f is not None]
-            index = list(combinations(usable, 2))
-            for (k, m), judged in zip(index, self._judge_content(features, index), strict=True):
-                i, j = row[str(group[k].system_id)], row[str(group[m].system_id)]
-                win = judged[0] + judged[1] / 2
-                pairs[i, j, u], pairs[j, i, u] = win, 1 - win
-        return Evidence(systems, contents, score_table(scores, self.judge)[2], pairs, scores)
+        def beside_noisy(group: Sequence[Clip], heard: Sequence[Heard]) -> Content:
+            return self._beside(next((k for k, clip in enumerate(group) if clip.system_id == noisy_system), None), group, heard)
 
-    def _contents(self, clips: Sequence[Clip], run: Run) -> Iterator[tuple[list[Clip], list[Outcome], list[list[Any] | None]]]:
-        """Content by content: its clips, their outcomes, and their features (a list of windows each, None if unusable)."""
-        by_content: dict[str, list[Clip]] = {}
-        for clip in clips:
-            by_content.setdefault(str(clip.reference_id), []).append(clip)
-        ordered = [clip for group in by_content.values() for clip in group]
-        decoded = self._heard([clip.audio_path for clip in ordered], ordered)
-        for done, group in enumerate(by_content.values(), start=1):
-            yield group, *self._content([next(decoded)[1] for _ in group])
-            if run.progress:
-                run.progress(self.name, done, len(by_content))
+        stage = f"{self.name} {self.version} beside {noisy_system}"
+        found = dict(self._contents(groups, run, stage, beside_noisy))
+        rows = self._rows(clips, groups, found)
+        return Evidence(*score_table(rows, self.judge), None, rows, self._warnings(found))
 
-    def _content(self, group: Sequence[Heard]) -> tuple[list[Outcome], list[list[Any] | None]]:
-        """Outcomes and features (a list of windows each) of one content's clips."""
-        outcomes: list[Outcome] = []
-        features: list[list[Any] | None] = []
-        decoded: list[list[Audio] | None] = []
-        for heard in group:
-            try:
-                pieces = None if heard.error else list(heard.pieces)
-                error = heard.error or (self._too_short(pieces[0]) if pieces else None)
-            except AudioError as e:
-                pieces, error = None, str(e)
-            decoded.append(None if error else pieces)
-            outcomes.append(Outcome(error=error))
-        flat = [(k, p) for k, pieces in enumerate(decoded) if pieces for p in pieces]
-        encoded: list[Any] = [None] * len(flat)
-        for batch in duration_batches([len(p.wave) / p.rate for _, p in flat], self._net.batch_seconds):
-            for place, feature in zip(batch, halving(self._net.encode, [flat[i][1].wave for i in batch]), strict=True):
-                encoded[place] = feature
-        for k, pieces in enumerate(decoded):
-            own = [f for (owner, _), f in zip(flat, encoded, strict=True) if owner == k]
-            features.append(own if pieces else None)
-            if pieces and not self._net.cheap_metrics:
-                outcomes[k] = _outcome_of(pieces, {}, None)
-            elif pieces:
-                values = self._net.absolute(own)
-                weights = [len(p.wave) for p in pieces]
-                mean = {name: float(np.average([v[name] for v in values], weights=weights)) for name in values[0]}
-                outcomes[k] = _outcome_of(pieces, mean, None)
-        return outcomes, features
+    def _contents(
+        self,
+        groups: Mapping[str, list[Clip]],
+        run: Run,
+        stage: str,
+        work: Callable[[Sequence[Clip], Sequence[Heard]], Content],
+    ) -> Iterator[tuple[str, Content]]:
+        """Content by content, decoded ahead; those that the journal knows are not judged again."""
+        with Journal.open(run.journal) as log:
+            known = {content: _remembered(log, stage, group) for content, group in groups.items()}
+            todo = [clip.audio_path for content, group in groups.items() if known[content] is None for clip in group]
+            decoded = self._reader.ahead(todo, todo)
+            for done, (content, group) in enumerate(groups.items(), start=1):
+                found = known[content]
+                if found is None:
+                    found = work(group, [next(decoded)[1] for _ in group])
+                    _remember(log, stage, group, found)
+                if run.progress:
+                    run.progress(self.name, done, len(groups))
+                yield content, found
 
-    def _judge_content(self, features: Sequence[list[Any] | None], index: Sequence[tuple[int, int]]) -> np.ndarray:
-        """(P, 4) for the unordered pairs of one content."""
-        if all(f is None or len(f) == 1 for f in features):
-            flat = [None if f is None else f[0] for f in features]
-            return self._both_orders(flat, index) if index else np.zeros((0, 4))
-        judged = []
-        for i, j in index:
-            left, right = features[i], features[j]
-            assert left is not None and right is not None
-            judged.append(self._judge_windows(left, right, [1] * len(left)))
-        return np.array(judged).reshape(-1, 4)
+    def _judge_content(self, group: Sequence[Clip], heard: Sequence[Heard]) -> Content:
+        outcomes, features = self._encoded(heard)
+        index = list(combinations([k for k, own in enumerate(features) if own], 2))
+        if not index:
+            return Content(outcomes, {})
+        most = max(len(own) for own in features)
+        at = [[own[w * len(own) // most] if own else None for own in features] for w in range(most)]
+        judged = np.mean([self._both_orders(window, index) for window in at], axis=0)
+        return Content(outcomes, {pair: float(row[0] + row[1] / 2) for pair, row in zip(index, judged, strict=True)})
+
+    def _beside(self, noisy: int | None, group: Sequence[Clip], heard: Sequence[Heard]) -> Content:
+        assert isinstance(self._net, OpinionJudge)
+        outcomes, features = self._encoded(heard)
+        for k, own in enumerate(features):
+            if not own:
+                continue
+            if noisy is None or not features[noisy]:
+                why = f"the unprocessed system has no usable clip of {group[k].reference_id}. Add it, or remove the content"
+                outcomes[k] = replace(outcomes[k], values={}, error=why)
+                continue
+            most = max(len(own), len(features[noisy]))
+            told = [
+                self._net.opinions([own[w * len(own) // most], features[noisy][w * len(features[noisy]) // most]], BOTH)
+                for w in range(most)
+            ]
+            mos = float(np.mean([(orders[0, 0] + orders[1, 1]) / 2 for orders in told]))
+            outcomes[k] = _checked(replace(outcomes[k], values={self.judge: mos}))
+        return Content(outcomes, {})
+
+    def _encoded(self, group: Sequence[Heard]) -> tuple[list[Outcome], list[list[Any]]]:
+        """Outcomes and features of one content's clips: a list of windows each, as many for all; none if unusable."""
+        most = max((heard.n_windows for heard in group if heard.error is None), default=1)
+        cut = [self._cut(heard, most) for heard in group]
+        flat = [(k, piece) for k, pieces in enumerate(cut) if not isinstance(pieces, str) for piece in pieces]
+        features: list[list[Any]] = [[] for _ in group]
+        encoded: dict[int, Any] = {}
+        for batch in duration_batches([len(piece.wave) / piece.rate for _, piece in flat], self._net.batch_seconds):
+            encoded |= dict(zip(batch, halving(self._net.encode, [flat[i][1].wave for i in batch]), strict=True))
+        for i, (k, _) in enumerate(flat):
+            features[k].append(encoded[i])
+        outcomes = [self._known(heard, pieces, own) for heard, pieces, own in zip(group, cut, features, strict=True)]
+        return outcomes, [[] if outcome.error else own for outcome, own in zip(outcomes, features, strict=True)]
+
+    def _cut(self, heard: Heard, most: int) -> list[Audio] | str:
+        """The windows of a clip whose longest homologue has `most`, or why there are none."""
+        try:
+            return heard.error or list(self._reader.pieces(heard, matched(heard, most)))
+        except AudioError as e:
+            return str(e)
+
+    def _known(self, heard: Heard, pieces: list[Audio] | str, features: Sequence[Any]) -> Outcome:
+        if isinstance(pieces, str):
+            return _failed(replace(heard, error=pieces))
+        infos = [piece.info for piece in pieces]
+        if not self._net.cheap_metrics:
+            return _told(heard, infos, {})
+        if len(pieces) != heard.n_windows:  # its scores must not depend on the lengths of other clips
+            return self._outcome(heard)
+        told = [{name: values[name] for name in self.metrics} for values in self._net.absolute(features)]
+        return _told(heard, infos, _mean(told, [len(piece.wave) for piece in pieces]))
+
+    def _rows(self, clips: Sequence[Clip], groups: Mapping[str, list[Clip]], found: Mapping[str, Content]) -> list[Score]:
+        """One per clip, in the order in which they came."""
+        cells = {
+            (clip.system_id, content): outcome
+            for content, group in groups.items()
+            for clip, outcome in zip(group, found[content].outcomes, strict=True)
+        }
+        return [self._answer(clip, cells[clip.system_id, str(clip.reference_id)]) for clip in clips]
+
+    def _warnings(self, found: Mapping[str, Content]) -> tuple[str, ...]:
+        """What the contents' clips and answers give reason to say."""
+        said = []
+        spans = {content: _span([o for o in judged.outcomes if o.error is None]) for content, judged in found.items()}
+        uneven = [content for content, (low, high) in spans.items() if high - low > self._net.length_gap]
+        if uneven:
+            low, high = spans[uneven[0]]
+            said.append(
+                f"the clips of {len(uneven)} of {len(found)} contents differ in length by more than {self._net.length_gap:g} s "
+                f"(the first: {uneven[0]}, {low:.2f} s to {high:.2f} s); what only the longer ones hold is not judged. "
+                "Align and trim them"
+            )
+        lost = [content for content, judged in found.items() if any(math.isnan(win) for win in judged.wins.values())]
+        if lost:
+            said.append(
+                f"{self.name}'s answer to a pair is not a finite number on {len(lost)} contents (the first: {lost[0]}). "
+                "Use another model"
+            )
+        return tuple(said)
 
 
 def load_network(model: str | Path, *, device: str = "auto", symmetric: bool = True, allow_download: bool = True) -> Network:
@@ -348,58 +407,85 @@ def load_network(model: str | Path, *, device: str = "auto", symmetric: bool = T
     found = load_any(model, allow_download=allow_download)
     judge = judge_of(found.net, device)
     offered = tuple(name for name in judge.metrics if name in (found.info.get("metrics") or judge.metrics))
+    if not offered:
+        raise UsageError(f"{model}: the model was taught no metric that its net has. Get the model again.")
     ranks_by = "mos_overall" if "mos_overall" in offered else offered[0]
     return Network(judge, str(found.info["name"]), str(found.info["version"]), offered, ranks_by=ranks_by, symmetric=symmetric)
 
 
-def halving(work: Callable[[Sequence[np.ndarray]], list[Any]], waves: Sequence[np.ndarray]) -> list[Any]:
-    """`work(waves)`; when the device's memory does not suffice, in halves."""
+def halving(work: Callable[[Sequence[T]], list[Any]], items: Sequence[T]) -> list[Any]:
+    """`work(items)`; when the device's memory does not suffice, in halves."""
     import torch
 
     try:
-        return work(waves)
+        return work(items)
     except torch.cuda.OutOfMemoryError:
-        if len(waves) == 1:
-            raise UsageError("one clip alone does not fit into the device's memory. Choose --device cpu") from None
+        if len(items) == 1:
+            raise UsageError("one clip or pair alone does not fit into the device's memory. Choose --device cpu") from None
     torch.cuda.empty_cache()
-    middle = len(waves) // 2
-    return halving(work, waves[:middle]) + halving(work, waves[middle:])
+    middle = len(items) // 2
+    return halving(work, items[:middle]) + halving(work, items[middle:])
 
 
-def _outcome_of(pieces: Sequence[Audio], values: dict[str, float] | None, short: str | None) -> Outcome:
-    seconds = _seconds(pieces)
-    if values is None:
-        return Outcome(error=short, warnings=list(pieces[0].info.warnings), duration=seconds, rate=pieces[0].info.rate)
-    whole = pieces[0] if len(pieces) == 1 else Audio(pieces[0].wave, pieces[0].rate, merge([p.info for p in pieces]))
-    return _checked(values, whole, seconds)
+def _failed(heard: Heard) -> Outcome:
+    if heard.whole is None:
+        return Outcome(error=heard.error)
+    info = heard.whole.info
+    return Outcome(error=heard.error, warnings=list(info.warnings), duration=heard.seconds, rate=info.rate)
 
 
-def _checked(values: dict[str, float], audio: Audio, seconds: float) -> Outcome:
+def _told(heard: Heard, infos: list[AudioInfo], values: dict[str, float]) -> Outcome:
+    info = infos[0] if len(infos) == 1 else merge(infos)
+    return _checked(Outcome(values, {}, None, list(info.warnings), heard.seconds, info.rate))
+
+
+def _checked(outcome: Outcome) -> Outcome:
     """A network may fail, too: what is not a finite number is not a score."""
-    info = audio.info
-    bad = [name for name, value in values.items() if not math.isfinite(value)]
-    if bad:
-        return Outcome(
-            error=f"the model's answer for {', '.join(bad)} is not a finite number", duration=seconds, rate=info.rate
-        )
-    return Outcome(values, {}, None, list(info.warnings), seconds, info.rate)
+    bad = [name for name, value in outcome.values.items() if not math.isfinite(value)]
+    if not bad:
+        return outcome
+    return replace(
+        outcome, values={}, error=f"the model's answer for {', '.join(bad)} is not a finite number. Use another model"
+    )
 
 
-def _seconds(pieces: Sequence[Audio]) -> float:
-    if len(pieces) == 1:
-        return pieces[0].info.duration
-    return sum(len(p.wave) for p in pieces) / pieces[0].rate
+def _mean(values: Sequence[dict[str, float]], weights: Sequence[int]) -> dict[str, float]:
+    if len(values) == 1:
+        return values[0]
+    return {name: float(np.average([own[name] for own in values], weights=weights)) for name in values[0]}
+
+
+def _by_content(clips: Sequence[Clip]) -> dict[str, list[Clip]]:
+    groups: dict[str, list[Clip]] = {}
+    for clip in clips:
+        groups.setdefault(str(clip.reference_id), []).append(clip)
+    return groups
+
+
+def _remembered(log: Journal, stage: str, group: Sequence[Clip]) -> Content | None:
+    files = [clip.audio_path for clip in group]
+    pairs = log.get(stage, files)
+    outcomes = [log.get(stage, [path, *files]) for path in files]
+    if pairs is None or any(outcome is None for outcome in outcomes):
+        return None
+    wins = {(int(k), int(m)): win for (k, m), win in ((pair.split(), win) for pair, win in pairs.values.items())}
+    return Content([outcome for outcome in outcomes if outcome is not None], wins)
+
+
+def _remember(log: Journal, stage: str, group: Sequence[Clip], found: Content) -> None:
+    """The clips first: where the pairs are known, so are they."""
+    files = [clip.audio_path for clip in group]
+    for path, outcome in zip(files, found.outcomes, strict=True):
+        log.append(stage, [path, *files], outcome)
+    log.append(stage, files, Outcome({f"{k} {m}": win for (k, m), win in found.wins.items()}))
+
+
+def _span(outcomes: Sequence[Outcome]) -> tuple[float, float]:
+    """The shortest and the longest, in seconds."""
+    seconds = [outcome.duration for outcome in outcomes if outcome.duration is not None]
+    return min(seconds, default=0.0), max(seconds, default=0.0)
 
 
 def _mirrored(judged: np.ndarray) -> np.ndarray:
     """(..., 4) p_a, p_tie, p_b, CMOS as seen from the other side."""
     return np.asarray(judged[..., [2, 1, 0, 3]] * np.array([1, 1, 1, -1]))
-
-
-def _digest(wave: np.ndarray) -> bytes:
-    return hashlib.blake2b(wave.tobytes(), digest_size=16).digest()
-
-
-def _names(source: Source) -> tuple[str, str]:
-    """(uid, path) of a source for its row."""
-    return (Path(source).stem, str(source)) if isinstance(source, str | Path) else ("array", "array")

@@ -14,7 +14,7 @@ import numpy as np
 
 from urgentmos.clips import Clip
 from urgentmos.comparing import Comparison, failed_comparison
-from urgentmos.errors import AudioError, UsageError
+from urgentmos.errors import AudioError, MeasureError, UsageError
 from urgentmos.hub import is_hub_id
 from urgentmos.labellers import MEASURABLE
 from urgentmos.manifest import attach_references, read_clips, read_systems
@@ -34,6 +34,7 @@ class Predictor(ABC):
     version: str
     metrics: tuple[str, ...]
     judge: str
+    tells_opinions: bool = False  # of both clips of a pair, as URGENT-PK does: then there are MOS strategies to choose from
 
     @abstractmethod
     def score_clips(self, clips: Sequence[Clip], run: Run = Run()) -> Iterator[Score]:
@@ -51,7 +52,7 @@ class Predictor(ABC):
     def compare(self, a: Source, b: Source, *, sample_rate: int | None = None) -> Comparison:
         """Which of two recordings sounds better. Mirrors `compare(b, a)` exactly; a recording against itself is a tie.
 
-        Raises AudioError if one cannot be heard, UsageError if this judge does not compare.
+        Raises AudioError if one cannot be heard, MeasureError if the judge has no answer, UsageError if it does not compare.
         """
 
     def score_all(self, inputs: str | Path | Sequence[str | Path], run: Run = Run()) -> list[Score]:
@@ -63,7 +64,7 @@ class Predictor(ABC):
         for done, (a, b) in enumerate(pairs, start=1):
             try:
                 yield self.compare(a.audio_path, b.audio_path)
-            except AudioError as e:
+            except (AudioError, MeasureError) as e:
                 yield failed_comparison(a.audio_path, b.audio_path, str(e))
             if run.progress:
                 run.progress(self.name, done, len(pairs))
@@ -173,7 +174,7 @@ def rank_clips(
             raise
         why = f"{len(failed)} of {len(found.rows)} clips could not be judged. The first: {failed[0].error}."
         raise UsageError(f"{e} {why}") from e
-    return replace(ranking, version=judge.version), found.rows
+    return replace(ranking, version=judge.version, warnings=(*ranking.warnings, *found.warnings)), found.rows
 
 
 def check_cells(clips: Iterable[Clip]) -> None:

@@ -19,6 +19,11 @@ class Release:
     revision: str | None = None  # commit; None where no commit has been checked: the newest is fetched
 
     @property
+    def on_hub(self) -> bool:
+        """Whether the name alone is enough to fetch it; files on GitHub are fetched by hand."""
+        return "GitHub" not in self.repo
+
+    @property
     def size(self) -> str:
         """Roughly, as float32 without the state of the optimiser."""
         return f"about {self.parameters * 4} MB"

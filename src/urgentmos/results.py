@@ -53,4 +53,5 @@ class Evidence:
     contents: list[str]
     scores: np.ndarray  # (S, U) of the metric that the judge ranks by, NaN where missing
     pairs: np.ndarray | None  # (S, S, U): P(row system sounds better than column system), NaN where missing
-    rows: list[Score]  # one per clip
+    rows: list[Score]  # one per clip, in the order in which they came
+    warnings: tuple[str, ...] = ()  # about what the ranking rests on

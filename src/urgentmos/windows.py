@@ -1,26 +1,134 @@
 """Long recordings in pieces: equal windows no longer than a model takes, decoded and resampled as a stream.
 
-A two-hour file costs the memory of one window. A file that fits into one window is what `audio.load` gives.
+A two-hour file costs the memory of one window. A file that fits into one window is what `audio.load` gives, decoded ahead
+of the network that waits for it.
 """
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from math import ceil
+from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
-from urgentmos.audio import AV_SUFFIXES, Audio, AudioInfo, describe, load, probe
+from urgentmos.audio import AV_SUFFIXES, UNKNOWN_LENGTH, Audio, AudioInfo, describe, load, probe
 from urgentmos.errors import AudioError
+from urgentmos.results import Source
+
+T = TypeVar("T")
 
 BLOCK_SECONDS = 10.0  # decoded at a time
+READ_AHEAD = 16  # clips decoded while the network computes
+SHORTEST_WINDOW = 1.0  # seconds; a clip is not cut finer to match the windows of a longer one
 
 
-def windows(path: str, rate: int, seconds: float) -> Iterator[Audio]:
-    """The recording at `rate` in equal windows of at most `seconds`; each with its own info. AudioError as in `load`."""
+@dataclass(frozen=True)
+class Heard:
+    """One recording, opened: decoded where it fits into one window, or why it cannot be judged."""
+
+    name: str
+    whole: Audio | None = None  # None: it is decoded anew, window by window, whenever it is asked for
+    seconds: float | None = None
+    n_windows: int = 1  # into which its length asks it to be cut
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Opens recordings for one model."""
+
+    model: str
+    rate: int  # Hz
+    window_seconds: float  # longest window
+    min_samples: int  # at `rate`
+
+    def open(self, source: Source, sample_rate: int | None = None) -> Heard:
+        """Raises AudioError if it cannot be heard, UsageError if samples come without a sensible rate."""
+        if isinstance(source, str | Path):
+            n_samples, file_rate, _ = probe(source)
+            count = ceil(n_samples / (self.window_seconds * file_rate))
+            if count > 1:
+                return Heard(str(source), None, n_samples / file_rate, count)
+        audio = load(source, self.rate, sample_rate=sample_rate)
+        count = max(1, ceil(len(audio.wave) / (self.window_seconds * self.rate)))
+        return Heard(names_of(source)[1], audio, audio.info.duration, count, self._too_short(audio))
+
+    def try_open(self, path: str) -> Heard:
+        """What cannot be heard has an error."""
+        try:
+            return self.open(path)
+        except AudioError as e:
+            return Heard(path, error=str(e))
+        except Exception as e:  # a decoder's bug must not end the other clips
+            return Heard(path, error=_undecodable(path, e))
+
+    def ahead(self, paths: Iterable[str], keys: Iterable[T]) -> Iterator[tuple[T, Heard]]:
+        """(key, recording) for each path, in order, READ_AHEAD of them opened before they are asked for."""
+        with ThreadPoolExecutor(2) as pool:
+            waiting: deque[tuple[T, Future[Heard]]] = deque()
+            for path, key in zip(paths, keys, strict=True):
+                waiting.append((key, pool.submit(self.try_open, path)))
+                if len(waiting) > READ_AHEAD:
+                    first, future = waiting.popleft()
+                    yield first, future.result()
+            while waiting:
+                first, future = waiting.popleft()
+                yield first, future.result()
+
+    def pieces(self, heard: Heard, count: int | None = None) -> Iterator[Audio]:
+        """Its windows, `count` or as many as its length asks for; AudioError where decoding fails under way."""
+        count = count or heard.n_windows
+        if heard.whole is not None:
+            yield from split(heard.whole, self.window_seconds, count)
+            return
+        try:
+            yield from windows(heard.name, self.rate, self.window_seconds, count)
+        except AudioError:
+            raise
+        except Exception as e:
+            raise AudioError(_undecodable(heard.name, e)) from e
+
+    def _too_short(self, audio: Audio) -> str | None:
+        if len(audio.wave) >= self.min_samples:
+            return None
+        has, needed = len(audio.wave) / audio.rate, self.min_samples / self.rate
+        return f"{has:.3g} s is shorter than the {needed:.3g} s that {self.model} needs. Use a longer clip"
+
+
+def names_of(source: Source) -> tuple[str, str]:
+    """(uid, path) of a recording for its row."""
+    return (Path(source).stem, str(source)) if isinstance(source, str | Path) else ("array", "array")
+
+
+def matched(heard: Heard, most: int) -> int:
+    """Into how many windows a clip is cut beside one of `most`: as many, so that windows hold the same part of a content."""
+    assert heard.seconds is not None
+    return most if heard.seconds / most >= SHORTEST_WINDOW else heard.n_windows
+
+
+def stretched(items: Iterable[T], n: int, to: int) -> Iterator[T]:
+    """n items as `to` >= n of them, in order: the i-th is item i * n // to."""
+    for k, item in enumerate(items):
+        for _ in range(-(-(k + 1) * to // n) + (-k * to // n)):
+            yield item
+
+
+def _undecodable(name: str, e: Exception) -> str:
+    return f"{name} cannot be decoded: {type(e).__name__}: {e}. Export it again"
+
+
+def windows(path: str, rate: int, seconds: float, count: int | None = None) -> Iterator[Audio]:
+    """The recording at `rate` in equal windows of at most `seconds`, or in `count` of them; each with its own info.
+
+    AudioError as in `load`.
+    """
     n_samples, file_rate, _ = probe(path)
-    count = ceil(n_samples / (seconds * file_rate))
-    if count <= 1 or path.lower().endswith(tuple(AV_SUFFIXES)):
-        yield from split(load(path, rate), seconds)
+    count = count or ceil(n_samples / (seconds * file_rate))
+    if count <= 1 or not _streams(path):
+        yield from split(load(path, rate), seconds, count)
         return
     edges = [n_samples * rate * (k + 1) // (count * file_rate) for k in range(count)]
     held: list[np.ndarray] = []
@@ -39,14 +147,21 @@ def windows(path: str, rate: int, seconds: float) -> Iterator[Audio]:
         yield Audio(np.concatenate(held), rate, merge(infos))
 
 
-def split(audio: Audio, seconds: float) -> Iterator[Audio]:
-    """A recording in memory in equal windows of at most `seconds`."""
-    count = ceil(len(audio.wave) / (seconds * audio.rate))
+def split(audio: Audio, seconds: float, count: int | None = None) -> Iterator[Audio]:
+    """A recording in memory in equal windows of at most `seconds`, or in `count` of them."""
+    count = count or ceil(len(audio.wave) / (seconds * audio.rate))
     if count <= 1:
         yield audio
         return
     for piece in np.array_split(audio.wave, count):
         yield Audio(np.ascontiguousarray(piece), audio.rate, audio.info)
+
+
+def _streams(path: str) -> bool:
+    """Whether libsndfile reads it block by block: not other containers, nor a FLAC from a pipe, which hides its length."""
+    import soundfile
+
+    return not path.lower().endswith(tuple(AV_SUFFIXES)) and soundfile.info(path).frames < UNKNOWN_LENGTH
 
 
 def _blocks(path: str, file_rate: int, rate: int) -> Iterator[tuple[np.ndarray, AudioInfo | None]]:

@@ -1,0 +1,366 @@
+"""The commands before and after training: pairs and evaluate."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from urgentmos.cli_shared import Command, check_output, output_option
+from urgentmos.console import number, say, table
+from urgentmos.errors import UsageError
+
+if TYPE_CHECKING:
+    from urgentmos.pairs import Pair, Pairs
+
+SHOWN = 20  # pairs that a terminal is shown
+
+
+@click.command(cls=Command)
+@click.argument("manifests", metavar="MANIFEST...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--scope",
+    type=click.Choice(("any", "corpus", "reference")),
+    default="reference",
+    show_default=True,
+    help="Which clips meet: any two, two of one corpus, or two systems on one content.",
+)
+@click.option(
+    "--delta",
+    type=click.FloatRange(min=0),
+    default=0.5,
+    show_default=True,
+    help="Clips that differ by no more than this are a tie.",
+)
+@click.option("--metric", default="mos_overall", show_default=True, help="The label whose difference is the CMOS.")
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many derived pairs.  [default: all]")
+@click.option(
+    "--take",
+    type=click.Choice(("sample", "first")),
+    default="sample",
+    show_default=True,
+    help="Under --limit: drawn uniformly from all pairs, or the first in file order, as published sets are.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the draw.")
+@click.option("--symmetric", is_flag=True, help="Put each pair and its mirror image one after the other.")
+@click.option(
+    "--native",
+    type=click.Path(path_type=Path),
+    help="Pairs that listeners judged: rows with two uids and a verdict (a, tie, b). They come first, and --limit spares them.",
+)
+@click.option("--split", type=click.Choice(("train", "valid", "test")), help="Only contents of this split.")
+@click.option(
+    "--shares", default="0.8,0.1,0.1", show_default=True, help="Shares of train, valid and test that --split chooses from."
+)
+@output_option
+def pairs(
+    manifests: tuple[Path, ...],
+    scope: str,
+    delta: float,
+    metric: str,
+    limit: int | None,
+    take: str,
+    seed: int,
+    symmetric: bool,
+    native: Path | None,
+    split: str | None,
+    shares: str,
+    output: Path | None,
+) -> None:
+    """Make labelled pairs from labelled clips.
+
+    One row per ordered pair, so that two clips give (a, b) and (b, a); with --limit, a sample of them. A split is a
+    function of the content's id: all systems of a sentence are on the same side, today and after the next recording.
+    """
+    from urgentmos import pairs as making
+    from urgentmos.manifest import read_clips
+    from urgentmos.metrics import canonical
+    from urgentmos.tables import read_records
+
+    check_output(output, rows="a pair")
+    if symmetric and limit == 1:
+        raise UsageError("--symmetric writes pairs two by two. Choose --limit 2 or more.")
+    clips = read_clips(manifests)
+    parts = _shares(shares)
+    if split is not None:
+        clips = making.in_split(clips, split, parts)
+    judged = [] if native is None else making.native(read_records(native), clips, str(native))
+    found = making.derive(
+        clips,
+        scope,  # type: ignore[arg-type]
+        delta=delta,
+        metric=canonical(metric),
+        limit=limit,
+        take=take,  # type: ignore[arg-type]
+        seed=seed,
+        symmetric=symmetric,
+    )
+    if not len(found) and not judged:
+        raise UsageError(_no_pairs(found, split, len(clips)))
+    _write_pairs(found, judged, output)
+    for reason, count in found.left_out.items():
+        say(f"{count} of {len(clips)} clips {reason} and are left out")
+    more = f", and {len(judged):,} native ones" if judged else ""
+    say(f"{len(found):,} of {found.n_possible:,} possible pairs{more}")
+
+
+def _shares(text: str) -> list[tuple[str, float]]:
+    from urgentmos.cells import number as as_number
+
+    try:
+        values = [as_number(part) or 0.0 for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) != 3 or min(values) < 0 or abs(sum(values) - 1) > 1e-6:
+        raise UsageError(f"--shares {text}: three shares that sum to 1 are needed. Write for example 0.8,0.1,0.1.")
+    return list(zip(("train", "valid", "test"), values, strict=True))
+
+
+def _no_pairs(found: Pairs, split: str | None, n_clips: int) -> str:
+    reasons = "".join(f"; {count} of them {reason}" for reason, count in found.left_out.items())
+    where = f" in the split {split}" if split else ""
+    wanted = {
+        "any": "Two clips with a label are needed.",
+        "corpus": "Two labelled clips of one corpus are needed; --scope any asks for no corpus.",
+        "reference": "Labelled clips of two systems with one reference_id are needed; --scope any asks for neither.",
+    }
+    return f"{n_clips} clips{where} make no pair{reasons}. {wanted[found.scope]}"
+
+
+def _write_pairs(found: Pairs, judged: Sequence[Pair], output: Path | None) -> None:
+    from itertools import chain, islice
+
+    from urgentmos.pairs import RowMaker
+    from urgentmos.tables import write_jsonl_lines, write_records
+
+    row = RowMaker(None if output is None else output.parent)
+    rows: Iterator[dict[str, Any]] = (row(pair) for pair in chain(judged, found))
+    if output is not None:
+        write_records(rows, output)
+    elif sys.stdout.isatty():
+        head = list(islice(rows, SHOWN))
+        cells = [[*r["uids"], number(next(iter(r["metrics"].values()), None)), r["verdict"], r["scope"]] for r in head]
+        table(["a", "b", "CMOS", "verdict", "scope"], cells, numbers=[2])
+        if len(found) + len(judged) > SHOWN:
+            say(f"The first {SHOWN} are shown. Write all with -o pairs.jsonl.")
+    else:
+        write_jsonl_lines(rows, sys.stdout)
+
+
+@click.command(cls=Command)
+@click.argument("predictions", type=click.Path(path_type=Path))
+@click.argument("references", type=click.Path(path_type=Path))
+@click.option(
+    "--delta",
+    type=click.FloatRange(min=0),
+    default=0.5,
+    show_default=True,
+    help="Tie threshold of labels that are derived from clips, and of predicted scores.",
+)
+@click.option(
+    "--label",
+    metavar="NAME",
+    help="The label that each predicted metric is held against.  [default: the one of its name, else mos_overall]",
+)
+@click.option("--versus", type=click.Path(path_type=Path), help="Other predictions: test whether PREDICTIONS are better.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=100_000, show_default=True, help="At most so many pairs made from clips."
+)
+@click.option(
+    "--take",
+    type=click.Choice(("sample", "first")),
+    default="sample",
+    show_default=True,
+    help="Under --limit: drawn uniformly, or the first in file order.",
+)
+@click.option(
+    "--resample",
+    type=click.Choice(("contents", "systems")),
+    default="contents",
+    show_default=True,
+    help="What the intervals are about: other sentences, or other systems.",
+)
+@click.option(
+    "--confidence", type=click.FloatRange(0, 1, True, True), default=0.95, show_default=True, help="Of the intervals."
+)
+@click.option(
+    "--samples", type=click.IntRange(min=0), default=200, show_default=True, help="Bootstrap samples; 0 for no intervals."
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the bootstrap and of draws.")
+@click.option(
+    "--duplicates",
+    type=click.Choice(("first", "all")),
+    default="first",
+    show_default=True,
+    help="Ids that come twice: count the first row, or each of them, as the script of Track 2 does.",
+)
+@click.option("--random", "guess", is_flag=True, help="Add a row of random guesses: what no model should fall below.")
+@click.option("--published", is_flag=True, help="Put the papers' numbers on the same corpora beside ours.")
+@output_option
+def evaluate(
+    predictions: Path,
+    references: Path,
+    delta: float,
+    label: str | None,
+    versus: Path | None,
+    limit: int,
+    take: str,
+    resample: str,
+    confidence: float,
+    samples: int,
+    seed: int,
+    duplicates: str,
+    guess: bool,
+    published: bool,
+    output: Path | None,
+) -> None:
+    """How well do predictions agree with listeners?
+
+    Both files hold rows of clips (uid and values) or of pairs (two uids and a verdict, a CMOS, or both), in any mixture:
+    what score, label, pairs and compare wrote, or a CSV of anyone's. MSE, LCC, SRCC and KTAU per clip and per system, the
+    accuracy of preferences with and without ties, and each corpus on its own.
+    """
+    from urgentmos.evaluating import Options
+    from urgentmos.evaluating import evaluate as run
+    from urgentmos.evaluation import Resampling
+    from urgentmos.judgements import read_source
+    from urgentmos.metrics import canonical
+
+    check_output(output, rows="an evaluation")
+    sources = [read_source(path, duplicates=duplicates) for path in (predictions, references)]
+    other = None if versus is None else read_source(versus, duplicates=duplicates)
+    options = Options(
+        delta=delta,
+        label=None if label is None else canonical(label),
+        resample=resample,  # type: ignore[arg-type]
+        how=Resampling(samples, seed, confidence),
+        limit=limit,
+        take=take,  # type: ignore[arg-type]
+        random=guess,
+        published=published,
+    )
+    report = run(*sources, options, other)
+    _write_report(report, output)
+    for warning in report["warnings"]:
+        say(f"Warning: {warning}")
+    _leave(report)
+
+
+def _leave(report: Mapping[str, Any]) -> None:
+    """Exit status 1 if a prediction could not be counted."""
+    from urgentmos.evaluating import FAILURES
+
+    missing = sum(found["missing"] for found in report["preference"].values())
+    if missing or any(report["ids"][name]["n"] for name in FAILURES):
+        sys.exit(1)
+
+
+def _write_report(report: dict[str, Any], output: Path | None) -> None:
+    """JSON holds all; other formats a row per statistic; a terminal the tables."""
+    import json
+
+    from urgentmos.tables import write_records
+
+    if output is not None and output.suffix.lower() != ".json":
+        write_records(flat_rows(report), output)
+    elif output is not None:
+        text = json.dumps(report, ensure_ascii=False, indent=1, allow_nan=False)
+        output.write_bytes(text.encode("utf-8", "backslashreplace") + b"\n")
+    elif sys.stdout.isatty():
+        _show(report)
+    else:
+        text = json.dumps(report, ensure_ascii=False, allow_nan=False)
+        click.echo(text.encode("utf-8", "backslashreplace"))
+
+
+STATISTICS = {
+    "utterance": ("mse", "lcc", "srcc", "ktau"),
+    "system": ("mse", "lcc", "srcc", "ktau"),
+    "preference": ("acc_delta", "acc_0"),
+}
+
+
+def flat_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The report as rows: corpus (None: all), level, judge, statistic, value, low, high, n, reason."""
+    rows = []
+    for corpus, part in [(None, report), *report["corpora"].items()]:
+        for level, names in STATISTICS.items():
+            for judge, found in part[level].items():
+                for name in names:
+                    low, high = found["interval"].get(name, (None, None))
+                    n = found["n_0"] if name == "acc_0" else found["n"]
+                    value = {"statistic": name, "value": found[name], "low": low, "high": high, "n": n}
+                    rows.append({"corpus": corpus, "level": level, "judge": judge, **value, "reason": found["reason"]})
+    return rows
+
+
+# ---- tables for a terminal
+
+
+def _show(report: Mapping[str, Any]) -> None:
+    rows = []
+    for level in ("utterance", "system"):
+        for judge, found in report[level].items():
+            if found["n"]:
+                cells = [_with_interval(found, name) for name in STATISTICS[level]]
+                rows.append([level, judge, found["label"], str(found["n"]), *cells])
+    if rows:
+        table(["level", "metric", "label", "n", "MSE", "LCC", "SRCC", "KTAU"], rows, numbers=range(3, 8))
+    if report["preference"]:
+        delta = f"{report['delta']:g}"
+        shown = [_preference_row(judge, found) for judge, found in report["preference"].items()]
+        table(["judge", "pairs", f"acc_{delta}", "pairs", "acc_0", "best threshold"], shown, numbers=range(1, 6))
+    _show_corpora(report)
+    for part in report.get("published", ()):
+        _show_published(part)
+    _show_versus(report.get("versus"))
+
+
+def _with_interval(found: Mapping[str, Any], name: str) -> str:
+    limits = found["interval"].get(name)
+    return number(found[name]) + (f" [{limits[0]:.3f}, {limits[1]:.3f}]" if limits else "")
+
+
+def _preference_row(judge: str, found: Mapping[str, Any]) -> list[str]:
+    best = found.get("best")
+    told = "-" if best is None else f"{best['accuracy']:.3f} at {best['threshold']:g}"
+    counts = [str(found["n"]), _with_interval(found, "acc_delta"), str(found["n_0"]), _with_interval(found, "acc_0")]
+    return [judge, *counts, told]
+
+
+def _show_corpora(report: Mapping[str, Any]) -> None:
+    rows = []
+    for corpus, part in report["corpora"].items() if len(report["corpora"]) > 1 else ():
+        for judge in dict.fromkeys([*part["utterance"], *part["preference"]]):
+            clips, pairs = part["utterance"].get(judge, {}), part["preference"].get(judge, {})
+            cells = [number(clips.get(k)) for k in ("lcc", "srcc")] + [number(pairs.get(k)) for k in ("acc_delta", "acc_0")]
+            rows.append([corpus, judge, str(clips.get("n", 0)), *cells[:2], str(pairs.get("n", 0)), *cells[2:]])
+    if rows:
+        head = ["corpus", "judge", "clips", "LCC", "SRCC", "pairs", f"acc_{report['delta']:g}", "acc_0"]
+        table(head, rows, numbers=range(2, 8))
+
+
+def _show_published(part: Mapping[str, Any]) -> None:
+    click.echo(f"{part['source']} ({' / '.join(part['statistics'])})")
+    rows = []
+    for row in part["rows"]:
+        cells = [" / ".join("-" if x is None else f"{x:.2f}" for x in row[column]) for column in part["columns"]]
+        rows.append([f"{row['model']} (here)" if row["ours"] else row["model"], *cells])
+    table(["model", *part["columns"]], rows, numbers=range(1, len(part["columns"]) + 1))
+
+
+def _show_versus(versus: Mapping[str, Any] | None) -> None:
+    if versus is None:
+        return
+    rows = []
+    for level, names in STATISTICS.items():
+        for judge, found in versus[level].items():
+            for name in names:
+                one = found[name]
+                ps = [number(one.get(test, {}).get("p")) for test in ("bootstrap", "williams", "steiger")]
+                rows.append([level, judge, str(found["n"]), name, number(one["difference"]), *ps])
+    click.echo(f"difference from {versus['predictions']}, and p of no difference")
+    table(["level", "judge", "n", "statistic", "difference", "bootstrap", "Williams", "Steiger"], rows, numbers=(2, 4, 5, 6, 7))

@@ -1,0 +1,250 @@
+"""What an evaluation reads: predictions and labels, of clips or of pairs, from any file that holds rows; matched by uid.
+
+A row that names two clips (`uids`, or `a` and `b`, ...) is about a pair, any other about a clip. Audio is never opened: a
+peer's CSV of ids and scores will do.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from urgentmos.cells import Record, number
+from urgentmos.clips import clip_of
+from urgentmos.errors import UsageError
+from urgentmos.pairs import sides_of, verdict_of
+from urgentmos.preferences import NAMES, A, B, Judged
+from urgentmos.tables import complain, read_rows
+
+Array = np.ndarray
+
+_ID_KEYS = ("uid", "sample_id", "id", "utterance_id", "utt_id", "key")
+_SCORE_KEYS = ("pred_score", "score", "value", "prediction", "pred", "cmos")  # of a metric without a name
+UNNAMED = "mos_overall"
+
+
+@dataclass(frozen=True)
+class ClipRow:
+    """One clip: its metrics, None where a value is missing."""
+
+    uid: str
+    system: str | None
+    content: str | None
+    corpus: str | None
+    values: dict[str, float | None]
+    path: str = ""
+
+
+@dataclass(frozen=True)
+class PairRow:
+    """One pair. NaN where nothing is said; verdict is a code of `preferences`."""
+
+    a: str
+    b: str
+    metrics: dict[str, float]
+    verdict: float
+    native: bool  # the verdict is the listeners' own, not derived from a CMOS
+    p_a: float = np.nan
+    p_tie: float = np.nan
+    p_b: float = np.nan
+    content: str | None = None
+    corpus: str | None = None
+    uid: str | None = None  # of the pair itself
+    paths: tuple[str, str] = ("", "")
+
+
+@dataclass(frozen=True)
+class Source:
+    """The rows of one file, and what was noticed about them."""
+
+    path: str
+    clips: list[ClipRow] = field(default_factory=list)
+    pairs: list[PairRow] = field(default_factory=list)
+    duplicates: list[str] = field(default_factory=list)  # uids that came again
+
+
+def read_source(path: str | Path, *, duplicates: str = "first") -> Source:
+    """The clips and pairs of a .jsonl, .csv, .json, .parquet or .scp file.
+
+    Ids that come again are named in `duplicates`; their later rows are dropped ("first") or kept and counted as often as
+    they come ("all", which is what a join in Track 2 of URGENT 2026 does). UsageError names rows without a meaning.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise UsageError(f"{path}: is a folder. Give the file that score, label, pairs or compare wrote, or a CSV.")
+    rows = read_rows(path)
+    source, problems, seen = Source(str(path)), list(rows.problems), set()
+    for count, record in zip(rows.numbers, rows.records, strict=True):
+        try:
+            row = _row(record, path)
+        except ValueError as e:
+            problems.append(f"{rows.unit} {count}: {e}")
+            continue
+        name = row.uid if isinstance(row, ClipRow) else (row.a, row.b)
+        if name in seen:
+            source.duplicates.append(str(name) if isinstance(name, str) else " / ".join(name or ()))
+            if duplicates == "first":
+                continue
+        seen.add(name)
+        (source.clips if isinstance(row, ClipRow) else source.pairs).append(row)  # type: ignore[arg-type]
+    complain(path, problems)
+    if not rows.records:
+        raise UsageError(f"{path}: holds no rows. Give predictions or labels, one row per clip or pair.")
+    return source
+
+
+def _row(record: Record, path: Path) -> ClipRow | PairRow:
+    sides = sides_of(record)
+    return _clip_row(record, path) if sides is None else _pair_row(record, sides, path)
+
+
+def _clip_row(record: Record, path: Path) -> ClipRow:
+    uid = next((record[key] for key in _ID_KEYS if record.get(key) not in (None, "")), None)
+    if uid is None and not record.get("audio_path"):
+        raise ValueError(f"has no uid, but {', '.join(list(record)[:8])}")
+    whole = {**record, "audio_path": record.get("audio_path") or "-", **({} if uid is None else {"uid": uid})}
+    clip = clip_of(whole, "")[0]
+    values = dict(clip.metrics) or next(({UNNAMED: number(record[key])} for key in _SCORE_KEYS if key in record), {})
+    full = _absolute(record.get("audio_path"), path.parent)
+    return ClipRow(clip.uid, clip.system_id, clip.reference_id, clip.corpus, values, full)
+
+
+def _pair_row(record: Record, sides: tuple[str, str], path: Path) -> PairRow:
+    metrics = {name: _float(value) for name, value in _nested(record, "metrics").items()}
+    if "cmos" in record:
+        metrics.setdefault(UNNAMED, _float(record["cmos"]))
+    elif "pred_score" in record:
+        metrics.setdefault(UNNAMED, _float(record["pred_score"]))
+    p_a, p_tie, p_b = (_float(record.get(key)) for key in ("p_a", "p_tie", "p_b"))
+    verdict = verdict_of(record)
+    if np.isnan(verdict) and not np.isnan(p_a) and not np.isnan(p_b):
+        verdict = float(likeliest(np.array([p_a]), np.array([p_tie]), np.array([p_b]))[0])
+    known = any(np.isfinite(x) for x in metrics.values())
+    paths = record.get("audio_paths") or sides
+    here = path.parent if "audio_paths" in record else Path()  # `compare` names files as they open from where it ran
+    return PairRow(
+        *sides,
+        metrics=metrics,
+        verdict=verdict,
+        native=not np.isnan(verdict) and (record.get("scope") == "native" or not known),
+        p_a=p_a,
+        p_tie=p_tie,
+        p_b=p_b,
+        content=None if record.get("reference_id") is None else str(record["reference_id"]),
+        corpus=None if record.get("corpus") is None else str(record["corpus"]),
+        uid=next((str(record[key]) for key in ("uid", "sample_id", "key") if record.get(key) not in (None, "")), None),
+        paths=(_absolute(paths[0], here), _absolute(paths[1], here)),
+    )
+
+
+def likeliest(p_a: Array, p_tie: Array, p_b: Array) -> Array:
+    """(P,) three times -> (P,) verdict codes: a side that is ahead of the other and likelier than a tie, else a tie."""
+    ahead = np.where(p_a > p_b, A, B)
+    told = (p_a != p_b) & (np.maximum(p_a, p_b) > np.nan_to_num(p_tie))
+    return np.where(np.isnan(p_a) | np.isnan(p_b), np.nan, np.where(told, ahead, 0.0))
+
+
+def _nested(record: Mapping[str, Any], key: str) -> dict[str, Any]:
+    found = dict(record.get(key) or {})
+    return found | {name.removeprefix(f"{key}."): v for name, v in record.items() if name.startswith(f"{key}.")}
+
+
+def _float(value: object) -> float:
+    found = number(value)
+    return np.nan if found is None else found
+
+
+def _absolute(path: object, folder: Path) -> str:
+    return os.path.abspath(os.path.join(folder, path)) if isinstance(path, str) and path else ""
+
+
+# ---- matching
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Clips that have a row in both files: (N,) values, NaN where a row has none."""
+
+    uids: list[str]
+    systems: list[str | None]
+    contents: list[str | None]
+    corpora: list[str | None]
+    predicted: dict[str, Array]
+    labels: dict[str, Array]
+    without_label: list[str]  # predicted, but the references do not know them
+    without_prediction: list[str]  # known to the references only
+
+    def __len__(self) -> int:
+        return len(self.uids)
+
+
+def match_clips(predictions: Source, references: Source) -> Matched:
+    """Rows of clips, joined on uid in the order of the predictions. System, content and corpus come from either file."""
+    known: dict[str, list[ClipRow]] = {}
+    for row in references.clips:
+        known.setdefault(row.uid, []).append(row)
+    both = [(p, r) for p in predictions.clips for r in known.get(p.uid, ())]
+    said = {row.uid for row in predictions.clips}
+    return Matched(
+        [p.uid for p, _ in both],
+        [r.system or p.system for p, r in both],
+        [r.content or p.content for p, r in both],
+        [r.corpus or p.corpus for p, r in both],
+        _columns([p for p, _ in both]),
+        _columns([r for _, r in both]),
+        [p.uid for p in predictions.clips if p.uid not in known],
+        [uid for uid in known if uid not in said],
+    )
+
+
+def _columns(rows: Sequence[ClipRow]) -> dict[str, Array]:
+    names = dict.fromkeys(name for row in rows for name in row.values)
+    return {name: values_of(rows, name) for name in names}
+
+
+def values_of(rows: Sequence[ClipRow], name: str) -> Array:
+    """(N,) a metric of clips, NaN where missing."""
+    return np.array([np.nan if (x := row.values.get(name)) is None else x for row in rows], dtype=float)
+
+
+def judged_pairs(predictions: Source, pairs: Sequence[PairRow], metric: str) -> dict[str, tuple[Judged, list[bool]]]:
+    """What the rows of pairs in `predictions` say of `pairs`: {"verdict": ..., "cmos": ...}, and whether each was found.
+
+    A pair is found by its two uids, else by its two audio files, in this order or mirrored, else by its own uid.
+    """
+    index: dict[object, tuple[PairRow, float]] = {}
+    for row in predictions.pairs:
+        for a, b in ((row.a, row.b), row.paths):
+            if a:
+                index.setdefault((b, a), (row, -1.0))
+    for row in predictions.pairs:  # a row in the right order goes before a mirrored one
+        for a, b in (row.paths, (row.a, row.b)):
+            if a:
+                index[(a, b)] = (row, 1.0)
+    scores = {row.uid: row for row in predictions.clips}
+    found = [index.get((p.a, p.b)) or index.get(p.paths) for p in pairs]
+    cmos = [sign * row.metrics.get(metric, np.nan) for row, sign in (f or (_NOTHING, 1.0) for f in found)]
+    for k, pair in enumerate(pairs):
+        if found[k] is None and pair.uid in scores:
+            value = scores[pair.uid].values.get(UNNAMED)
+            cmos[k] = np.nan if value is None else value
+    verdict = np.array([sign * row.verdict for row, sign in (f or (_NOTHING, 1.0) for f in found)])
+    lead = np.array([sign * (row.p_a - row.p_b) for row, sign in (f or (_NOTHING, 1.0) for f in found)])
+    judges: dict[str, tuple[Judged, list[bool]]] = {}
+    if np.isfinite(verdict).any():
+        leaning = np.where(np.isnan(lead), verdict, np.sign(lead))
+        judges["verdict"] = (Judged(verdict=verdict, leaning=leaning), list(np.isfinite(verdict)))
+    if np.isfinite(cmos).any():
+        judges["cmos"] = (Judged(gap=np.array(cmos)), list(np.isfinite(cmos)))
+    return judges
+
+
+_NOTHING = PairRow("", "", {}, np.nan, False)
+
+
+def verdict_name(code: float) -> str | None:
+    """The word for a code, None for NaN."""
+    return NAMES.get(code)

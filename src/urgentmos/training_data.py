@@ -1,0 +1,515 @@
+"""Batches for training: clips with labels and pairs among them, planned by duration and by content.
+
+A plan is a pure function of the seed and the epoch, so a run that was killed goes on with the very batch that came next,
+and every process of a distributed run knows the whole plan and takes its share. Within a batch each clip stands once,
+however many pairs it is in.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from urgentmos.audio import load as load_audio
+from urgentmos.audio import probe, resample
+from urgentmos.cells import brief, number
+from urgentmos.clips import Clip
+from urgentmos.errors import AudioError, UsageError
+from urgentmos.metrics import METRICS
+
+VERDICTS = {"a": 0, "b": 1, "tie": 2}  # as nets.losses
+NO_VERDICT = -100
+Deal = Literal["contents", "clips", "pairs"]
+POOL = 50  # batches' worth of groups that are sorted by duration together: little padding, and still another order each epoch
+
+
+class Pair(NamedTuple):
+    """Two clips by their places in the data, and what is known of them."""
+
+    a: int
+    b: int
+    cmos: float  # NaN: not known
+    verdict: int  # as VERDICTS; NO_VERDICT: to be made of the CMOS, or not known
+    native: bool = False  # judged by listeners, not derived from two scores
+
+
+@dataclass(frozen=True)
+class Data:
+    """All clips and native pairs of one side of a run."""
+
+    clips: Sequence[Clip]  # each with a duration in seconds
+    pairs: Sequence[Pair] = field(default_factory=list)  # that listeners judged directly
+
+    def label(self, metric: str) -> np.ndarray:
+        """(B,) float64 of all clips, NaN where missing."""
+        found = (clip.metrics.get(metric) for clip in self.clips)
+        return np.array([np.nan if value is None else value for value in found], dtype=np.float64)
+
+    def labelled(self) -> dict[str, int]:
+        """metric -> how many clips have it, for those that any has."""
+        counts: dict[str, int] = {}
+        for clip in self.clips:
+            for metric, value in clip.metrics.items():
+                if value is not None and math.isfinite(value):
+                    counts[metric] = counts.get(metric, 0) + 1
+        return counts
+
+
+class Plan(NamedTuple):
+    """One batch: places of its clips in the data, each once, and its pairs."""
+
+    clips: list[int]
+    pairs: list[Pair]  # a and b are places in the data, too
+
+
+# ---- what is on disk
+
+
+def read_data(inputs: Sequence[str], pair_files: Sequence[str], say: Callable[[str], None]) -> Data:
+    """Clips of manifests, folders and URGENT-PK data sets, and pairs with the clips that they name.
+
+    Clips that cannot be opened are left out, which `say` tells. UsageError if nothing is left.
+    """
+    from urgentmos.manifest import read_clips
+
+    clips = read_clips(list(inputs)) if inputs else []
+    places: dict[str, int] = {}
+    for place, clip in enumerate(clips):
+        places.setdefault(str(Path(clip.audio_path).resolve()), place)
+    pairs = []
+    for file in pair_files:
+        for row, (a, b) in _pair_rows(Path(file)):
+            ends = []
+            for clip in (a, b):
+                key = str(Path(clip.audio_path).resolve())
+                if key not in places:
+                    places[key] = len(clips)
+                    clips.append(clip)
+                ends.append(places[key])
+            pairs.append(Pair(ends[0], ends[1], *_pair_label(row), native=True))
+    return _with_durations(clips, pairs, say)
+
+
+def _pair_rows(path: Path) -> Iterator[tuple[Mapping[str, Any], tuple[Clip, Clip]]]:
+    from urgentmos.manifest import read_records
+
+    for count, row in enumerate(read_records(path), start=1):
+        paths = row.get("audio_paths")
+        if not isinstance(paths, list) or len(paths) != 2 or not all(isinstance(p, str) and p for p in paths):
+            raise UsageError(f"{path}: row {count} has no audio_paths with two files. Write pairs with `urgentmos pairs`.")
+        uids, durations = row.get("uids") or paths, row.get("durations") or (None, None)
+        made = (Clip(str(u), str(path.parent / p), duration=d) for u, p, d in zip(uids, paths, durations, strict=True))
+        a, b = made
+        if a.audio_path == b.audio_path:
+            raise UsageError(f"{path}: row {count} pairs {a.audio_path} with itself. Remove the row.")
+        yield {**row, "__row__": f"{path}: row {count}"}, (a, b)
+
+
+def _pair_label(row: Mapping[str, Any]) -> tuple[float, int]:
+    verdict = row.get("verdict")
+    if verdict is not None and verdict not in VERDICTS:
+        raise UsageError(f"{row['__row__']} has the verdict {brief(verdict)}. Possible are: {', '.join(VERDICTS)}.")
+    metrics = row.get("metrics") or {}
+    value = number(metrics.get("mos_overall", metrics.get("mos")))
+    return (math.nan if value is None else value, NO_VERDICT if verdict is None else VERDICTS[verdict])
+
+
+def _with_durations(clips: Sequence[Clip], pairs: Sequence[Pair], say: Callable[[str], None]) -> Data:
+    kept: list[Clip] = []
+    moved: dict[int, int] = {}
+    lost: list[str] = []
+    for place, clip in enumerate(clips):
+        try:
+            if clip.duration is None or not Path(clip.audio_path).is_file():
+                n_samples, rate, _ = probe(clip.audio_path)
+                clip = replace(clip, duration=n_samples / rate)
+            if not clip.duration:
+                raise AudioError(f"{clip.audio_path} holds no samples")
+        except AudioError as e:
+            lost.append(str(e))
+            continue
+        moved[place] = len(kept)
+        kept.append(clip)
+    if lost:
+        say(f"Warning: {len(lost)} of {len(clips)} clips cannot be heard and are left out. The first: {lost[0]}.")
+    if not kept:
+        raise UsageError("there are no clips to train on. Give manifests with data=FILE,...")
+    still = [p._replace(a=moved[p.a], b=moved[p.b]) for p in pairs if p.a in moved and p.b in moved]
+    return Data(kept, still)
+
+
+def is_held_out(content: str, share: float) -> bool:
+    """Whether a content is for validation: a function of its name alone, the same on every machine and in every year."""
+    return zlib.crc32(content.encode("utf-8", "surrogateescape")) % 10_000 < share * 10_000
+
+
+def content_of(clip: Clip) -> str:
+    """What clips share that must stay on one side of a split."""
+    return clip.reference_id or clip.uid
+
+
+def split(data: Data, share: float) -> tuple[Data, Data]:
+    """(for training, for validation) by content; a native pair across both sides is left out."""
+    held = [is_held_out(content_of(clip), share) for clip in data.clips]
+    if data.pairs and not any(clip.reference_id for clip in data.clips):
+        held = _held_with_partner(data, held)
+    sides = []
+    for side in (False, True):
+        places = [i for i, h in enumerate(held) if h is side]
+        new = {old: k for k, old in enumerate(places)}
+        pairs = [p._replace(a=new[p.a], b=new[p.b]) for p in data.pairs if p.a in new and p.b in new]
+        sides.append(Data([data.clips[i] for i in places], pairs))
+    return sides[0], sides[1]
+
+
+def _held_with_partner(data: Data, held: Sequence[bool]) -> list[bool]:
+    """Clips that pairs connect share one side: that of the first of them."""
+    side = list(held)
+    for group in _connected(range(len(held)), data.pairs):
+        for place in group:
+            side[place] = held[min(group)]
+    return side
+
+
+# ---- plans of UrgentMOS
+
+
+@dataclass(frozen=True)
+class Planner:
+    """Batches of about `seconds` padded seconds, contents together, derived pairs within."""
+
+    data: Data
+    judge: str
+    scope: str  # reference, corpus or any; "" for no derived pairs
+    seconds: float
+    homologous: int
+    pairs_per_clip: float
+    seed: int
+    max_seconds: float
+    shuffled: bool = True  # False: the same whole contents each time, for validation
+
+    def epoch(self, number: int) -> list[Plan]:
+        """The batches of epoch `number`."""
+        rng = np.random.default_rng([self.seed, number, 1])
+        groups = self._groups(rng)
+        if self.shuffled:
+            groups = [groups[i] for i in rng.permutation(len(groups))]
+        length = np.array([self._length(max(group, key=self._length)) for group in groups])
+        in_pool = self._groups_in_pool(groups)
+        batches: list[list[int]] = []
+        for start in range(0, len(groups), in_pool):
+            order = sorted(range(start, min(start + in_pool, len(groups))), key=lambda i: (-length[i], i))
+            batches += self._packed([groups[i] for i in order])
+        if self.shuffled:
+            batches = [batches[i] for i in rng.permutation(len(batches))]
+        by_pair = self._native()
+        return [self._plan(batch, by_pair, [self.seed, number, k]) for k, batch in enumerate(batches)]
+
+    def _length(self, place: int) -> float:
+        return min(self.data.clips[place].duration or 0.0, self.max_seconds)
+
+    def _groups(self, rng: np.random.Generator) -> list[list[int]]:
+        """Clips that travel together: of one content (scope reference), of one native pair, or alone."""
+        size = self.homologous if self.shuffled else max(self.homologous, 64)
+        groups: list[list[int]] = []
+        contents: dict[tuple[str | None, str], list[int]] = {}
+        paired = {place for pair in self.data.pairs for place in (pair.a, pair.b)}
+        for place, clip in enumerate(self.data.clips):
+            if self.scope == "reference" and clip.reference_id is not None:
+                contents.setdefault((clip.corpus, clip.reference_id), []).append(place)
+            elif place not in paired:
+                groups.append([place])
+        for places in contents.values():
+            shuffled = [places[i] for i in rng.permutation(len(places))] if self.shuffled else places
+            parts = math.ceil(len(shuffled) / size)
+            groups += [list(part) for part in np.array_split(shuffled, parts)]
+        groups += [[pair.a, pair.b] for pair in self.data.pairs]
+        return [part for group in groups for part in self._cut(group)]
+
+    def _cut(self, group: Sequence[int]) -> Iterator[list[int]]:
+        """A group that is longer than a batch, in parts of two clips or more."""
+        longest = max(self._length(i) for i in group)
+        size = max(2, int(self.seconds // longest))
+        for start in range(0, len(group), size):
+            yield [int(i) for i in group[start : start + size]]
+
+    def _groups_in_pool(self, groups: Sequence[Sequence[int]]) -> int:
+        seconds = sum(self._length(i) for group in groups for i in group)
+        return max(1, round(POOL * self.seconds * len(groups) / max(seconds, 1e-9)))
+
+    def _packed(self, groups: Sequence[list[int]]) -> Iterator[list[int]]:
+        """Groups one after the other, as many as fit into the padded budget; each clip once in a batch."""
+        batch: dict[int, None] = {}
+        longest = 0.0
+        for group in groups:
+            new = [i for i in group if i not in batch]
+            reach = max([longest, *(self._length(i) for i in new)])
+            if batch and reach * (len(batch) + len(new)) > self.seconds * (1 + 1e-9):
+                yield list(batch)
+                batch, new = {}, list(group)
+                reach = max(self._length(i) for i in new)
+            batch.update(dict.fromkeys(new))
+            longest = reach
+        if batch:
+            yield list(batch)
+
+    def _native(self) -> dict[int, list[Pair]]:
+        found: dict[int, list[Pair]] = {}
+        for pair in self.data.pairs:
+            found.setdefault(pair.a, []).append(pair)
+        return found
+
+    def _plan(self, batch: list[int], native: Mapping[int, list[Pair]], seed: list[int]) -> Plan:
+        inside = set(batch)
+        pairs = [pair for place in batch for pair in native.get(place, ()) if pair.b in inside]
+        known = {(pair.a, pair.b) for pair in pairs} | {(pair.b, pair.a) for pair in pairs}
+        derived = [pair for pair in self._derived(batch) if (pair.a, pair.b) not in known]
+        most = round(self.pairs_per_clip * len(batch))
+        if len(derived) > most:
+            chosen = np.random.default_rng([*seed, 2]).choice(len(derived), most, replace=False)
+            derived = [derived[i] for i in sorted(chosen)]
+        return Plan(batch, pairs + derived)
+
+    def _derived(self, batch: Sequence[int]) -> Iterator[Pair]:
+        """All unordered pairs of the scope whose clips both have the judging metric."""
+        if not self.scope:
+            return
+        sign = 1.0 if self.judge not in METRICS or METRICS[self.judge].better == "higher" else -1.0
+        known = [(i, self.data.clips[i], self.data.clips[i].metrics.get(self.judge)) for i in batch]
+        labelled = [(i, clip, value) for i, clip, value in known if value is not None and math.isfinite(value)]
+        for k, (i, a, value_a) in enumerate(labelled):
+            for j, b, value_b in labelled[k + 1 :]:
+                if belong(a, b, self.scope):
+                    yield Pair(i, j, sign * (value_a - value_b), NO_VERDICT)
+
+
+def belong(a: Clip, b: Clip, scope: str) -> bool:
+    """Whether two clips make a pair of this scope; reference: one content (of one corpus), two systems."""
+    if scope == "any":
+        return True
+    if a.corpus != b.corpus:
+        return False
+    if scope == "corpus":
+        return True
+    if a.reference_id is None or a.reference_id != b.reference_id:
+        return False
+    return a.system_id is None or a.system_id != b.system_id
+
+
+# ---- plans of URGENT-PK
+
+
+@dataclass(frozen=True)
+class PairPlanner:
+    """Batches of `pairs` ordered pairs of homologous clips, those within `delta` left out; both orders of each."""
+
+    data: Data
+    judge: str
+    delta: float
+    pairs: int
+    seed: int
+    max_seconds: float
+    symmetric: bool = True
+    shuffled: bool = True
+
+    def all_pairs(self) -> list[Pair]:
+        """Every pair that passes the cleaning (URGENT-PK section III-B): strictly more than delta apart."""
+        contents: dict[tuple[str | None, str | None], list[int]] = {}
+        for place, clip in enumerate(self.data.clips):
+            contents.setdefault((clip.corpus, clip.reference_id), []).append(place)
+        found = []
+        for places in contents.values():
+            for k, i in enumerate(places):
+                for j in places[k + 1 :]:
+                    a, b = self.data.clips[i], self.data.clips[j]
+                    first, second = a.metrics.get(self.judge), b.metrics.get(self.judge)
+                    if first is None or second is None or not belong(a, b, "reference"):
+                        continue
+                    if abs(first - second) > self.delta + 1e-9:  # 3.3 - 3.0 is not exactly 0.3
+                        found.append(Pair(i, j, first - second, NO_VERDICT))
+                        if self.symmetric:
+                            found.append(Pair(j, i, second - first, NO_VERDICT))
+        return found
+
+    def epoch(self, number: int) -> list[Plan]:
+        """The batches of epoch `number`, lengths alike within each."""
+        pairs = self.all_pairs()
+        rng = np.random.default_rng([self.seed, number, 3])
+        order = list(rng.permutation(len(pairs))) if self.shuffled else list(range(len(pairs)))
+        pool = POOL * self.pairs
+        batches: list[list[Pair]] = []
+        for start in range(0, len(order), pool):
+            part = sorted(order[start : start + pool], key=lambda i: self._seconds(pairs[i]))
+            batches += [[pairs[i] for i in part[k : k + self.pairs]] for k in range(0, len(part), self.pairs)]
+        if self.shuffled:
+            batches = [batches[i] for i in rng.permutation(len(batches))]
+        return [Plan(list(dict.fromkeys(i for pair in batch for i in (pair.a, pair.b))), batch) for batch in batches]
+
+    def _seconds(self, pair: Pair) -> float:
+        return min(self.data.clips[pair.a].duration or 0.0, self.data.clips[pair.b].duration or 0.0, self.max_seconds)
+
+
+# ---- shares and order
+
+
+def share(plan: Plan, rank: int, world: int, deal: Deal = "contents") -> Plan:
+    """What process `rank` of `world` takes of a batch; a share may be empty.
+
+    contents: clips that pairs connect stay together, so that no pair is torn apart. clips: only those of native pairs do;
+    derived pairs across two processes are left out, since under the scopes corpus and any they connect everything. pairs:
+    dealt one by one, with their clips.
+    """
+    if world == 1:
+        return plan
+    if deal == "pairs":
+        pairs = plan.pairs[rank::world]
+        return Plan(list(dict.fromkeys(i for pair in pairs for i in (pair.a, pair.b))), pairs)
+    groups = _connected(plan.clips, [pair for pair in plan.pairs if pair.native or deal == "contents"])
+    loads = [0] * world
+    mine: list[int] = []
+    for group in groups:
+        to = loads.index(min(loads))
+        loads[to] += len(group)
+        if to == rank:
+            mine += group
+    inside = set(mine)
+    return Plan(mine, [pair for pair in plan.pairs if pair.a in inside and pair.b in inside])
+
+
+def _connected(clips: Sequence[int], pairs: Iterable[Pair]) -> list[list[int]]:
+    """Clips in groups that pairs hold together."""
+    root = {i: i for i in clips}
+
+    def find(i: int) -> int:
+        while root[i] != i:
+            root[i] = root[root[i]]
+            i = root[i]
+        return i
+
+    for pair in pairs:
+        a, b = sorted((find(pair.a), find(pair.b)))
+        root[b] = a
+    groups: dict[int, list[int]] = {}
+    for i in clips:
+        groups.setdefault(find(i), []).append(i)
+    # the largest first, so that the loads come out even
+    return sorted(groups.values(), key=lambda group: (-len(group), group[0]))
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The batches of all epochs, one after the other, from batch number `start` on: a sampler for a DataLoader."""
+
+    planner: Any  # has epoch(number) -> list[Plan]
+    start: int = 0
+    rank: int = 0
+    world: int = 1
+    deal: Deal = "contents"
+
+    def __iter__(self) -> Iterator[tuple[int, Plan]]:
+        place = 0
+        for epoch in range(10**9):
+            plans = self.planner.epoch(epoch)
+            if not plans:
+                raise UsageError("there is nothing to train on: no batch could be made of the data.")
+            for plan in plans:
+                if place >= self.start:
+                    yield place, share(plan, self.rank, self.world, self.deal)
+                place += 1
+
+
+def count_batches(planner: Any, epochs: int) -> int:
+    """Batches in the first `epochs` epochs."""
+    return sum(len(planner.epoch(epoch)) for epoch in range(epochs))
+
+
+# ---- audio
+
+
+class Reader:
+    """Plan -> arrays: the dataset of a DataLoader whose items are whole batches.
+
+    Items: index, wave (B, T), n_samples (B,), labels {metric: (B,)}, first and second (P,) places in the batch, cmos (P,),
+    verdict (P,), and `states` from a cache of features. A clip that cannot be decoded becomes silence without labels.
+    """
+
+    def __init__(
+        self,
+        data: Data,
+        metrics: Sequence[str],
+        rate: int,
+        min_samples: int,
+        max_seconds: float,
+        judge: str,
+        *,
+        load: Callable[[Clip], list[np.ndarray]] | None = None,
+        audio: bool = True,
+    ) -> None:
+        self.data, self.metrics, self.rate, self.min_samples, self.judge = data, tuple(metrics), rate, min_samples, judge
+        self.max_samples = max(int(max_seconds * rate), min_samples)
+        self.load, self.audio = load, audio
+        self._told = False
+
+    def __len__(self) -> int:
+        return len(self.data.clips)
+
+    def __getitem__(self, item: tuple[int, Plan]) -> dict[str, Any]:
+        index, plan = item
+        empty = not plan.clips
+        clips = [self.data.clips[i] for i in (plan.clips or [0])]
+        place = {clip: k for k, clip in enumerate(plan.clips)}
+        heard = [self._heard(clip) for clip in clips]
+        good = np.array([wave is not None for wave, _ in heard]) & (not empty)
+        waves = [np.zeros(self.min_samples, np.float32) if wave is None else wave for wave, _ in heard]
+        n_samples = np.array([len(wave) for wave in waves], dtype=np.int64)
+        padded = np.zeros((len(waves), int(n_samples.max())), dtype=np.float32)
+        for row, wave in zip(padded, waves, strict=True):
+            row[: len(wave)] = wave
+        labels = {name: np.where(good, _values(clips, name), np.nan).astype(np.float32) for name in self.metrics}
+        pairs = [pair for pair in plan.pairs if good[place[pair.a]] and good[place[pair.b]]]
+        return {
+            "index": index,
+            "wave": padded,
+            "n_samples": n_samples,
+            "labels": labels,
+            "judge": np.where(good, _values(clips, self.judge), np.nan).astype(np.float32),
+            "first": np.array([place[pair.a] for pair in pairs], dtype=np.int64),
+            "second": np.array([place[pair.b] for pair in pairs], dtype=np.int64),
+            "cmos": np.array([pair.cmos for pair in pairs], dtype=np.float32),
+            "verdict": np.array([pair.verdict for pair in pairs], dtype=np.int64),
+            "clips": np.array(plan.clips, dtype=np.int64),
+            "states": [states for _, states in heard] if self.load is not None else None,
+        }
+
+    def _heard(self, clip: Clip) -> tuple[np.ndarray | None, list[np.ndarray] | None]:
+        """(samples, cached features); None for what cannot be had."""
+        try:
+            states = self.load(clip) if self.load is not None else None
+            wave = self.wave(clip) if self.audio else np.zeros(self.min_samples, np.float32)
+            return wave, states
+        except (AudioError, OSError, RuntimeError) as e:
+            if not self._told:
+                warnings.warn(f"a clip is passed over, as others may be: {e}", stacklevel=2)
+            self._told = True
+            return None, None
+
+    def wave(self, clip: Clip) -> np.ndarray:
+        """(T,) float32 at the rate of the net, its beginning if it is too long. AudioError if it cannot be used."""
+        audio = load_audio(clip.audio_path)
+        samples = audio.wave[: math.ceil(self.max_samples * audio.rate / self.rate)]
+        wave = resample(samples, audio.rate, self.rate)[: self.max_samples]
+        if len(wave) < self.min_samples:
+            raise AudioError(f"{clip.audio_path} has {len(wave)} samples and the net needs {self.min_samples}")
+        return np.ascontiguousarray(wave)
+
+
+def _values(clips: Iterable[Clip], metric: str) -> np.ndarray:
+    found = [clip.metrics.get(metric) for clip in clips]
+    return np.array([np.nan if value is None else value for value in found], dtype=np.float64)
