@@ -20,6 +20,7 @@ lint: .venv/.dev
 bench: .venv/.dev
 	.venv/bin/python benchmarks/labellers.py
 	.venv/bin/python benchmarks/rank_statistics.py
+	.venv/bin/python benchmarks/networks.py
 
 clean:
 	rm -rf .venv build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

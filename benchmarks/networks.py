@@ -2,20 +2,21 @@
 
     python benchmarks/networks.py [--only score once pk] [--quick] [--repeats 3] [--seconds 3] [--systems 6 23] ...
 
-score: clips of 2 to 12 s through `Network.score_clips`, files to metrics, against the passes of the encoder, and of the whole
-    net, over each clip by itself, without padding; the share of padding that is computed, and the peak memory.
+score: clips of 2 to 12 s through `Network.score_clips`, files to metrics, against the passes of the encoder, and of the rest
+    of the net, over each clip by itself, without padding; the share of padding that is computed, and the peak memory.
 once: all pairs of some systems on one content, files to verdicts, against encoding both clips of every pair anew (those pairs
     are timed for the first number of systems and multiplied for the others), and against the sum of its parts.
-pk: a ranking by URGENT-PK, files to intervals, against Algorithm 1 of its paper as it reads: one ordered pair at a time, the
+pk: the votes of URGENT-PK, files to who beats whom, against Algorithm 1 of its paper as it reads: one ordered pair at a time,
     features of both clips for every pair, the cores shared by each convolution. Both do as many passes through the ResNet.
 
 The plain ways start from decoded clips. `score` and `once` are about UrgentMOS of the base size: WavLM base+, one category
-of 5 metrics, pairs. Weights are random, which costs no other time than trained ones, and clips are noise. All forms take
-turns in every repetition after one to warm up, and medians count, so that a busy machine disturbs them alike.
+of 5 metrics, pairs. Weights are random, which costs no other time than trained ones, and clips are noise. After a warm-up
+all forms take turns (in pk on every content) and medians count, so that a busy machine disturbs them alike.
 """
 
 import argparse
 import resource
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -36,10 +37,11 @@ from urgentmos.nets.presets import parse_preset
 from urgentmos.nets.urgentmos import UrgentMos
 from urgentmos.nets.urgentpk import UrgentPk
 from urgentmos.network import Network
-from urgentmos.predictor import rank_clips
 
 RATE = 16_000
 PRESET = "f1c1m5-dref"
+ENCODER, REST, PARTS = "  encoder alone, clip by clip", "  rest of the net, clip by clip", "sum of the parts of that"
+ANEW, PLAIN = "each pair encoded anew", "Algorithm 1, pair by pair"
 Taken = dict[str, tuple[float, float]]  # wall-clock and CPU seconds
 
 
@@ -80,6 +82,7 @@ def print_costs(title: str, taken: Taken, base: str, unit: str, count: float) ->
         cells = [f"{s / count:.4f} ({b / s:.2f})" for s, b in zip(seconds, taken[base], strict=True)]
         rows.append([name, *cells])
     table(["", "wall-clock s", "core-s"], rows, numbers=(1, 2))
+    sys.stdout.flush()
 
 
 # ---- score
@@ -113,7 +116,7 @@ def counted(net: UrgentMos) -> Iterator[dict[str, list[int]]]:
 def score(options: argparse.Namespace) -> None:
     """Padding and memory in a first run, which warms up too; then time."""
     lengths = np.random.default_rng(0).uniform(options.shortest, options.longest, options.clips)
-    net, judge, network = base_size()
+    net, _, network = base_size()
     with tempfile.TemporaryDirectory() as folder:
         clips, waves = record(folder, lengths.tolist())
         before = peak_mb()
@@ -122,14 +125,19 @@ def score(options: argparse.Namespace) -> None:
         peak = peak_mb()
         encoder = net.encoders[0]
         alone = [(torch.from_numpy(wave)[None], torch.tensor([len(wave)])) for wave in waves]
-        tasks: dict[str, Task] = {
-            "score_clips": lambda: list(network.score_clips(clips)),
-            "whole net, clip by clip": lambda: [judge.encode([wave]) for wave in waves],
-            "encoder alone, clip by clip": lambda: [encoder(*clip) for clip in alone],
-        }
-        taken = interleaved(tasks, options.repeats)
+        frames = [encoder(*clip) for clip in alone]
+        taken = interleaved(
+            {
+                "score_clips": lambda: list(network.score_clips(clips)),
+                ENCODER: lambda: [encoder(*clip) for clip in alone],
+                REST: lambda: [net.absolute(net.encode_frames([clip])) for clip in frames],
+            },
+            options.repeats,
+            warm_up=0,
+        )
+    taken[PARTS] = added(taken[ENCODER], taken[REST])
     title = f"scoring {len(clips)} clips of {min(lengths):.1f} to {max(lengths):.1f} s, {sum(lengths):.0f} s in all"
-    print_costs(title, taken, "encoder alone, clip by clip", "second of audio", float(sum(lengths)))
+    print_costs(title, taken, ENCODER, "second of audio", float(sum(lengths)))
     shares = ", ".join(f"{1 - real / whole:.1%} in the {part}" for part, (whole, real) in seen.items())
     weights = sum(p.numel() * p.element_size() for p in net.parameters()) / 2**20
     print(f"\npadding that is computed: {shares}")
@@ -164,18 +172,18 @@ def once(options: argparse.Namespace) -> None:
         print_costs(
             f"all pairs of {n} systems on one content of {options.seconds:g} s",
             {
-                "each pair encoded anew": scaled(taken["pairs anew"], n_pairs / timed),
+                ANEW: scaled(taken["pairs anew"], n_pairs / timed),
                 "judge_contents": taken[f"once {n}"],
-                "sum of the parts of that": added(taken[f"encode {n}"], taken[f"judge {n}"]),
+                PARTS: added(taken[f"encode {n}"], taken[f"judge {n}"]),
                 f"  encode {n} clips one by one": taken[f"encode {n}"],
                 f"  judge {n * (n - 1)} ordered pairs": taken[f"judge {n}"],
             },
-            "each pair encoded anew",
+            ANEW,
             "content",
             1,
         )
         if n != few:
-            print(f"\n(each pair encoded anew: {timed} pairs were timed and multiplied by {n_pairs / timed:.1f})")
+            print(f"\n({ANEW}: {timed} pairs were timed and multiplied by {n_pairs / timed:.1f})")
 
 
 def of_first(work: Callable[[Any], object], things: Sequence[Any], n: int) -> Task:
@@ -195,29 +203,38 @@ def added(a: tuple[float, float], b: tuple[float, float]) -> tuple[float, float]
 
 
 def pk(options: argparse.Namespace) -> None:
-    """Algorithm 1 against `rank`."""
+    """Content by content."""
     n, contents = options.systems[0], options.contents
     net = UrgentPk().eval()
     network = Network(judge_of(net, "cpu"), "urgentpk", "random", ("mos_overall",), ranks_by="mos_overall")
     with tempfile.TemporaryDirectory() as folder:
         clips, waves = record(folder, [options.seconds] * contents, n)
-        groups = [torch.from_numpy(np.stack(waves[u * n : (u + 1) * n])) for u in range(contents)]
-        tasks: dict[str, Task] = {
-            "Algorithm 1, pair by pair": lambda: [algorithm_1(net, group) for group in groups],
-            "rank": lambda: rank_clips(clips, network, "binary"),
-        }
-        taken = interleaved(tasks, options.repeats)
+        algorithm_1(net, torch.from_numpy(np.stack(waves[:2])))  # warms up
+        rounds = [pk_content(net, network, clips[i : i + n], waves[i : i + n], options) for i in range(0, n * contents, n)]
+    taken = {name: (sum(r[name][0] for r in rounds), sum(r[name][1] for r in rounds)) for name in rounds[0]}
     title = f"ranking {n} systems on {contents} contents of {options.seconds:g} s by URGENT-PK (mel, ResNet34)"
-    print_costs(title, taken, "Algorithm 1, pair by pair", "ordered pair", n * (n - 1) * contents)
+    print_costs(title, taken, PLAIN, "ordered pair", n * (n - 1) * contents)
 
 
-PARTS: dict[str, Callable[[argparse.Namespace], None]] = {"score": score, "once": once, "pk": pk}
+def pk_content(
+    net: UrgentPk, network: Network, clips: list[Clip], waves: list[np.ndarray], options: argparse.Namespace
+) -> Taken:
+    """Both forms in turns on the clips of one content."""
+    together = torch.from_numpy(np.stack(waves))
+    tasks: dict[str, Task] = {
+        PLAIN: lambda: algorithm_1(net, together),
+        "judge_contents": lambda: network.judge_contents(clips),
+    }
+    return interleaved(tasks, options.repeats, warm_up=0)
+
+
+RUNS: dict[str, Callable[[argparse.Namespace], None]] = {"score": score, "once": once, "pk": pk}
 QUICK = {"repeats": 1, "seconds": 1.0, "systems": [2, 3], "contents": 2, "clips": 4, "shortest": 0.5, "longest": 1.5}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=list(PARTS), default=list(PARTS), help="parts to run")
+    parser.add_argument("--only", nargs="+", choices=list(RUNS), default=list(RUNS), help="parts to run")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, one repetition: shows that it runs, not how fast")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0, help="length of the clips of once and pk")
@@ -232,8 +249,8 @@ def main() -> None:
     torch.manual_seed(0)
     print(f"torch {torch.__version__} on {torch.get_num_threads()} threads, medians of {options.repeats} repetitions")
     with torch.inference_mode():
-        for name in sorted(options.only, key=list(PARTS).index):  # score first: the peak of memory is then its own
-            PARTS[name](options)
+        for name in sorted(options.only, key=list(RUNS).index):  # score first: the peak of memory is then its own
+            RUNS[name](options)
 
 
 if __name__ == "__main__":

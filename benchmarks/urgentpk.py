@@ -27,14 +27,14 @@ SAMPLES = 48_000
 Task = Callable[[], object]
 
 
-def interleaved(tasks: dict[str, Task], repeats: int) -> dict[str, tuple[float, float]]:
-    """Median (wall-clock, CPU) seconds of each task; every task runs once before the clock does."""
+def interleaved(tasks: dict[str, Task], repeats: int, warm_up: int = 1) -> dict[str, tuple[float, float]]:
+    """Median (wall-clock, CPU) seconds of each task; every task runs `warm_up` times before the clock does."""
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in tasks}
-    for repeat in range(repeats + 1):
+    for repeat in range(-warm_up, repeats):
         for name, task in tasks.items():
             wall, cpu = time.perf_counter(), time.process_time()
             task()
-            if repeat:
+            if repeat >= 0:
                 taken[name].append((time.perf_counter() - wall, time.process_time() - cpu))
     return {name: (statistics.median(w for w, _ in t), statistics.median(c for _, c in t)) for name, t in taken.items()}
 

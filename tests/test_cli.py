@@ -765,11 +765,13 @@ def test_a_distance_compares_the_right_way_round(place: Path) -> None:
 def test_a_terminal_gets_a_table_of_pairs(place: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("systems/bad/b.wav").write_bytes(b"")
     monkeypatch.setenv("TERM", "dumb")
-    monkeypatch.setenv("COLUMNS", "200")
     status, out, err = on_a_terminal(monkeypatch, "compare", "systems/good", "systems/bad", "-m", str(tiny_model))
     lines = [line.split() for line in out.splitlines()]
-    assert status == 1 and lines[0] == ["a", "b", "verdict", "p_a", "p_tie", "p_b", "cmos"] and len(lines) == 3
-    assert lines[1][2] in MIRROR and lines[2][2:] == ["-"] * 5 and "CMOS A - B" in err
+    assert status == 1 and lines[0] == ["content", "verdict", "p_a", "p_tie", "p_b", "cmos"] and len(lines) == 3
+    assert lines[1][0] == "a" and lines[1][1] in MIRROR and lines[2] == ["b", *"-----"] and "CMOS A - B" in err
+    status, out, err = on_a_terminal(monkeypatch, "compare", "systems/good/a.wav", "systems/bad/a.wav", "-m", str(tiny_model))
+    assert (status, err) == (0, "")
+    assert [line.split() for line in out.splitlines()] == [lines[0][1:], lines[1][1:]]
 
 
 # ---- networks in score and rank

@@ -155,6 +155,15 @@ def test_an_exported_model_is_one_checked_file(tiny_model: Path, place: Path) ->
     assert [path.name for path in place.iterdir()] == ["tiny.onnx"]
 
 
+def test_ctrl_c_does_not_promise_what_is_not_kept(tiny_model: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> float:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("urgentmos.exporting.to_onnx", interrupted)
+    result = urgentmos("export", tiny_model, "-o", "x.onnx")
+    assert (result.exit_code, result.stderr) == (130, "Interrupted. x.onnx was not written. Run the same command again.\n")
+
+
 @pytest.mark.parametrize(
     ("output", "said"),
     [

@@ -69,3 +69,38 @@ def test_without_a_path_nothing_is_remembered() -> None:
     with Journal.open(None) as log:
         log.append("stage", TASKS[0], OUTCOMES[0])
         assert log.get("stage", TASKS[0]) is None
+
+
+def test_an_outcome_may_rest_on_any_number_of_files(tmp_path: Path) -> None:
+    files = [str(tmp_path / name) for name in "abc"]
+    for file in files:
+        Path(file).write_bytes(b"1")
+    with Journal.open(tmp_path / "j") as log:
+        log.append("pairs", files, OUTCOMES[0])
+        log.append("pairs", files[:2], OUTCOMES[1])
+    with Journal.open(tmp_path / "j") as log:
+        assert log.get("pairs", files) == OUTCOMES[0] and log.get("pairs", files[:2]) == OUTCOMES[1]
+        assert log.get("pairs", files[::-1]) is None, "their order matters"
+    Path(files[2]).write_bytes(b"12")
+    with Journal.open(tmp_path / "j") as log:
+        assert log.get("pairs", files) is None and log.get("pairs", files[:2]) == OUTCOMES[1]
+
+
+@given(value=st.floats())
+@settings(deadline=None)
+def test_numbers_come_back_as_they_were(tmp_path_factory: pytest.TempPathFactory, value: float) -> None:
+    path = tmp_path_factory.mktemp("journal") / "j"
+    for number in (value, 0.1 + 0.2, -0.0):
+        with Journal.open(path) as log:
+            log.append("stage", TASKS[0], Outcome({"a": number}))
+        with Journal.open(path) as log:
+            found = log.get("stage", TASKS[0])
+        assert found is not None and repr(found.values["a"]) == repr(float(number)), "the last one counts"
+
+
+@pytest.mark.parametrize("line", ["[]", "null", '{"key": 1}', '{"key": "k", "outcome": {"surprise": 1}}', "\x00\x00", '"text"'])
+def test_lines_that_are_no_outcomes_are_passed_over(line: str, tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    path.write_text(line + "\n")
+    fill(path)
+    assert kept(path) == OUTCOMES

@@ -230,7 +230,7 @@ def evaluate(
     from urgentmos.metrics import canonical
 
     check_output(output, rows="an evaluation")
-    sources = [read_source(path, duplicates=duplicates) for path in (predictions, references)]
+    said, known = (read_source(path, duplicates=duplicates) for path in (predictions, references))
     other = None if versus is None else read_source(versus, duplicates=duplicates)
     options = Options(
         delta=delta,
@@ -242,7 +242,7 @@ def evaluate(
         random=guess,
         published=published,
     )
-    report = run(*sources, options, other)
+    report = run(said, known, options, other)
     _write_report(report, output)
     for warning in report["warnings"]:
         say(f"Warning: {warning}")
@@ -302,31 +302,37 @@ def flat_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _show(report: Mapping[str, Any]) -> None:
     rows = []
+    percent = f"{report['confidence']:.0%}".replace("%", " %")
     for level in ("utterance", "system"):
         for judge, found in report[level].items():
             if found["n"]:
-                cells = [_with_interval(found, name) for name in STATISTICS[level]]
-                rows.append([level, judge, found["label"], str(found["n"]), *cells])
+                name = judge if found["label"] == judge else f"{judge} ({found['label']})"
+                rows.append([level, name, str(found["n"]), *(number(found[k]) for k in STATISTICS[level])])
+                rows += [["", "", percent, *(_limits(found, k) for k in STATISTICS[level])]] if found["interval"] else []
     if rows:
-        table(["level", "metric", "label", "n", "MSE", "LCC", "SRCC", "KTAU"], rows, numbers=range(3, 8))
+        table(["level", "metric", "n", "MSE", "LCC", "SRCC", "KTAU"], rows, numbers=range(2, 7))
     if report["preference"]:
         delta = f"{report['delta']:g}"
         shown = [_preference_row(judge, found) for judge, found in report["preference"].items()]
-        table(["judge", "pairs", f"acc_{delta}", "pairs", "acc_0", "best threshold"], shown, numbers=range(1, 6))
+        table(["judge", "pairs", f"acc_{delta}", "pairs", "acc_0", "best"], shown, numbers=range(1, 6))
     _show_corpora(report)
     for part in report.get("published", ()):
         _show_published(part)
     _show_versus(report.get("versus"))
 
 
-def _with_interval(found: Mapping[str, Any], name: str) -> str:
+def _limits(found: Mapping[str, Any], name: str) -> str:
     limits = found["interval"].get(name)
-    return number(found[name]) + (f" [{limits[0]:.3f}, {limits[1]:.3f}]" if limits else "")
+    return f"{limits[0]:.2f}..{limits[1]:.2f}" if limits else "-"
+
+
+def _with_interval(found: Mapping[str, Any], name: str) -> str:
+    return number(found[name]) + (f" {_limits(found, name)}" if name in found["interval"] else "")
 
 
 def _preference_row(judge: str, found: Mapping[str, Any]) -> list[str]:
     best = found.get("best")
-    told = "-" if best is None else f"{best['accuracy']:.3f} at {best['threshold']:g}"
+    told = "-" if best is None else f"{best['accuracy']:.2f} at {best['threshold']:g}"
     counts = [str(found["n"]), _with_interval(found, "acc_delta"), str(found["n_0"]), _with_interval(found, "acc_0")]
     return [judge, *counts, told]
 

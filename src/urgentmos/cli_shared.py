@@ -98,7 +98,7 @@ def model_option(command: F) -> F:
         "--model",
         default=None,
         help="What judges: a measured metric such as distill_mos or pesq, a model folder, a released checkpoint file, or the "
-        "name of a release, which is fetched once. See urgentmos models.  [default: dnsmos_ovrl]",
+        "name of a release or a hub id, which is fetched once. See urgentmos models.  [default: dnsmos_ovrl]",
     )(command)
 
 
@@ -228,9 +228,7 @@ def write_comparisons(rows: Sequence[Comparison], summary: Summary | None, model
     records = [{"model": model, **row.to_dict()} for row in rows]
     on_terminal = output is None and sys.stdout.isatty()
     if on_terminal:
-        columns = ("a", "b", "verdict", "p_a", "p_tie", "p_b", "cmos")
-        shown = [[str(r[k] or "-") if k in ("a", "b", "verdict") else number(r[k]) for k in columns] for r in records]
-        table(columns, shown, numbers=range(3, 7))
+        _show_comparisons(rows, None if summary is None else summary.a)
     elif output is not None and output.suffix.lower() == ".json":
         result = records[0] if summary is None else {"model": model, "summary": summary.to_dict(), "rows": records}
         output.write_bytes(_json_bytes(result, indent=1))
@@ -240,6 +238,20 @@ def write_comparisons(rows: Sequence[Comparison], summary: Summary | None, model
         write_jsonl_lines(records, sys.stdout)
     if summary is not None:
         say(summary.sentence())
+
+
+def _show_comparisons(rows: Sequence[Comparison], folder: str | None) -> None:
+    """Two paths fit no terminal: the contents of folders are named once, and two files have just been named by the user."""
+    import os
+
+    numbers = ("p_a", "p_tie", "p_b", "cmos")
+    shown = [[row.verdict or "-", *(number(row.to_dict()[key]) for key in numbers)] for row in rows]
+    head = ["verdict", *numbers]
+    if folder is not None:
+        head = ["content", *head]
+        contents = [os.path.splitext(os.path.relpath(row.a, folder))[0] for row in rows]
+        shown = [[content, *cells] for content, cells in zip(contents, shown, strict=True)]
+    table(head, shown, numbers=range(len(head) - 4, len(head)))
 
 
 def clean_up(run: Run) -> None:

@@ -141,12 +141,13 @@ def pair_set(predictions: Source, references: Source, options: Options) -> PairS
     """The labelled pairs: those of the references; else those that were predicted, with the difference of the clips'
     labels; else all of two systems on one content, capped. None if there is none."""
     metric = options.label or UNNAMED
+    by_name = {row.path: row for row in references.clips if row.path} | {row.uid: row for row in references.clips}
     if references.pairs:
-        rows = references.pairs
+        known = {row.uid: row for row in predictions.clips} | by_name  # who else may know the content of a pair
+        rows = [_placed(row, *(_side(row, k, known) or _NO_CLIP for k in (0, 1))) for row in references.pairs]
         cmos = np.array([row.metrics.get(metric, np.nan) for row in rows])
         verdicts = np.array([row.verdict if row.native else np.nan for row in rows])
         return _pairs(rows, PairLabels(cmos, verdicts), metric, "the references", len(rows))
-    by_name = {row.path: row for row in references.clips if row.path} | {row.uid: row for row in references.clips}
     if predictions.pairs:
         rows = [row for row in predictions.pairs if _side(row, 0, by_name) and _side(row, 1, by_name)]
         sides = [[_side(row, k, by_name) or _NO_CLIP for row in rows] for k in (0, 1)]
@@ -164,7 +165,8 @@ def _side(row: PairRow, k: int, by_name: Mapping[str, ClipRow]) -> ClipRow | Non
 
 
 def _placed(row: PairRow, a: ClipRow, b: ClipRow) -> PairRow:
-    return replace(row, content=a.content if a.content == b.content else row.content, corpus=row.corpus or a.corpus)
+    shared = a.content if a.content == b.content and a.corpus == b.corpus else None
+    return replace(row, content=row.content or shared, corpus=row.corpus or (a.corpus if a.corpus == b.corpus else None))
 
 
 def _advantage(a: Sequence[ClipRow], b: Sequence[ClipRow], metric: str) -> Array:

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.stats import kendalltau, pearsonr, rankdata
 
 from urgentmos.preferences import DELTA, THRESHOLDS, TIE, Judged, PairLabels, correct, share, sweep, verdicts
-from urgentmos.significance import SAMPLES, Test, bootstrap_test, clusters_of, draws, interval, steiger, williams
+from urgentmos.significance import SAMPLES, Test, bootstrap_test, clusters_of, draws, interval, ratio_draws, steiger, williams
 
 Array = np.ndarray  # float64
 
@@ -54,7 +54,8 @@ def agreement(predicted: Array, label: Array) -> Agreement:
     reason = _no_correlation(p, r)
     if reason:
         return Agreement(mse, None, None, None, len(p), reason)
-    return Agreement(mse, *(float(x) for x in _correlations(p, r)), n=len(p))
+    lcc, srcc, ktau = _correlations(p, r)
+    return Agreement(mse, float(lcc), float(srcc), float(ktau), len(p))
 
 
 def _no_correlation(p: Array, r: Array) -> str | None:
@@ -101,7 +102,8 @@ def _means(values: Array, code: Array, n_systems: int) -> Array:
     known = ~np.isnan(values) & (code >= 0)
     total = np.bincount(code[known], values[known], n_systems)
     count = np.bincount(code[known], minlength=n_systems)
-    return np.divide(total, count, out=np.full(n_systems, np.nan), where=count > 0)
+    means: Array = np.divide(total, count, out=np.full(n_systems, np.nan), where=count > 0)
+    return means
 
 
 # ---- results with intervals
@@ -140,10 +142,18 @@ def _with_intervals(found: Agreement, statistic: Any, groups: list[Array], how: 
         drawn = draws(statistic, groups, how.samples, how.seed)
         for k, name in enumerate(STATISTICS):
             value = result[name]
-            limits = value is not None and interval(value, drawn[:, k], len(groups), SCALES[name], how.confidence)
+            edge = _half_step(name, found.n)
+            limits = value is not None and interval(value, drawn[:, k], len(groups), SCALES[name], how.confidence, edge=edge)
             if limits:
                 result["interval"][name] = list(limits)
     return result
+
+
+def _half_step(name: str, n: int) -> float:
+    """Half of the smallest step that a rank correlation of n values can be away from 1."""
+    if n < 3 or name not in ("srcc", "ktau"):
+        return 1e-6
+    return 6 / (n * (n**2 - 1)) if name == "srcc" else 2 / (n * (n - 1))
 
 
 def of_preferences(
@@ -194,12 +204,7 @@ def _share_intervals(
     won = np.array([np.nansum(columns[rows], axis=0) for rows in groups])  # (U, K)
     seen = np.array([np.sum(~np.isnan(columns[rows]), axis=0) for rows in groups])
 
-    def again(rows: Array) -> Array:
-        with np.errstate(invalid="ignore"):
-            found: Array = won[rows].sum(0) / seen[rows].sum(0)
-        return found
-
-    drawn = draws(again, [np.array([k]) for k in range(len(groups))], how.samples, how.seed)
+    drawn = ratio_draws(won, seen, how.samples, how.seed)
     found = {}
     for k, name in enumerate(ACCURACIES):
         limits = interval(values[k], drawn[:, k], int(np.sum(seen[:, k] > 0)), "share", how.confidence)
@@ -246,7 +251,9 @@ def difference_of_clips(
     for name in ("lcc", "srcc"):
         trio = [getattr(found, name) for found in (one, two, mutual)]
         if None not in trio:
-            result[name] |= {"williams": _test(williams(*trio, n=len(a))), "steiger": _test(steiger(*trio, n=len(a)))}
+            r_a, r_b, r_ab = trio
+            tests = {"williams": williams(r_a, r_b, r_ab, len(a)), "steiger": steiger(r_a, r_b, r_ab, len(a))}
+            result[name] |= {test: _test(found) for test, found in tests.items()}
     return result
 
 
@@ -260,13 +267,7 @@ def difference_of_preferences(
     total = np.array([np.nansum(gaps[rows], axis=0) for rows in groups])
     seen = np.array([np.sum(~np.isnan(gaps[rows]), axis=0) for rows in groups])
 
-    def again(rows: Array) -> Array:
-        with np.errstate(invalid="ignore"):
-            found: Array = total[rows].sum(0) / seen[rows].sum(0)
-        return found
-
-    cells = [np.array([k]) for k in range(len(groups))]
-    drawn = draws(again, cells, how.samples, how.seed) if how.samples and len(cells) > 1 else np.full((0, 2), np.nan)
+    drawn = ratio_draws(total, seen, how.samples if len(groups) > 1 else 0, how.seed)
     result: dict[str, Any] = {"n": int(np.sum(~np.isnan(gaps[:, 0])))}
     for k, name in enumerate(ACCURACIES):
         value = share(gaps[:, k])

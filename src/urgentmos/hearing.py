@@ -40,7 +40,7 @@ class Heard:
 
 def digest_of(wave: np.ndarray, rate: int) -> str:
     """(T,) -> 32 hex digits, the same for a WAV and a FLAC of the same samples: of the 16-bit mono signal and its rate."""
-    samples = np.rint(np.clip(wave, -1, 1) * 32767).astype("<i2")
+    samples = np.clip(np.rint(wave * 32768.0), -32768, 32767).astype("<i2")  # as libsndfile scales: 16 bits come back
     return hashlib.blake2b(samples.tobytes(), digest_size=16, key=str(rate).encode()).hexdigest()
 
 
@@ -69,10 +69,14 @@ def hear_all(sounds: Mapping[str, str], output: Path, *, jobs: int, show: Show) 
         else:
             new.append(name)
     with ThreadPoolExecutor(jobs) as pool, (output / ".heard.jsonl").open("a", encoding="utf-8") as journal:
+        if new and journal.tell():
+            journal.write("\n")  # ends a line that a kill left open
         for start in range(0, len(new), _CHUNK):
             names = new[start : start + _CHUNK]
             for name, found in zip(names, pool.map(hear, [places[name].path for name in names]), strict=True):
                 result[name] = found
+                if found.error and name in written:
+                    Path(found.path).unlink(missing_ok=True)  # so that a data set fetched anew is taken out again
                 if not found.error:  # a fault may be mended: hear it again next time
                     journal.write(json.dumps({"stamp": _stamp(found.path), **asdict(found)}) + "\n")
             journal.flush()
@@ -95,7 +99,8 @@ def _read(journal: Path) -> dict[str, Heard]:
         for line in journal.read_text(encoding="utf-8", errors="replace").split("\n"):
             try:
                 entry: dict[str, Any] = json.loads(line)
-                known[str(entry.pop("stamp"))] = Heard(**entry)
+                stamp = str(entry.pop("stamp"))
+                known[stamp] = Heard(**entry)
             except (ValueError, KeyError, TypeError, AttributeError):
                 continue
     return known

@@ -7,6 +7,7 @@ peer's CSV of ids and scores will do.
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,7 @@ def _float(value: object) -> float:
     return np.nan if found is None else found
 
 
+@lru_cache(maxsize=100_000)
 def _absolute(path: object, folder: Path) -> str:
     return os.path.abspath(os.path.join(folder, path)) if isinstance(path, str) and path else ""
 

@@ -315,6 +315,8 @@ class RowMaker:
             "metrics": {} if pair.cmos is None else {pair.metric: pair.cmos},
             "verdict": pair.verdict,
             "scope": pair.scope,
+            "reference_id": pair.a.reference_id if pair.a.reference_id == pair.b.reference_id else None,
+            "corpus": pair.a.corpus if pair.a.corpus == pair.b.corpus else None,
         }
 
     def _path(self, clip: Clip) -> str:

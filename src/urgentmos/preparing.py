@@ -7,11 +7,11 @@ splits are found by a hash of their samples.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 from urgentmos.clips import Clip, to_record
 from urgentmos.corpora import Corpus, Count, NotOnDisk
@@ -23,7 +23,6 @@ Show = Callable[[str, int, int], None]
 Pair = dict[str, Any]
 HASH = "audio_hash"  # in meta: what overlap is found by
 DEV_SHARE = 0.1
-_PARTS = 10_000
 
 
 @dataclass
@@ -63,7 +62,9 @@ def side(content: str, dev_share: float = DEV_SHARE) -> str:
 
     A larger share keeps all contents of a smaller one.
     """
-    return "dev" if crc32(content.encode("utf-8", "surrogatepass")) % _PARTS < round(dev_share * _PARTS) else "train"
+    # No CRC: `train` holds out contents by it and would find none of them left, and it is uneven over a few short ids.
+    digest = hashlib.blake2b(content.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return "dev" if int.from_bytes(digest) < dev_share * 2**64 else "train"
 
 
 def content_of(clip: Clip) -> str:
@@ -98,6 +99,8 @@ def prepare(
     warnings += [sentence for split in usable for sentence in _differences(split, corpus.counts.get(split.name))]
     warnings += [sentence for split in usable for sentence in _odd_ratings(split)]
     usable = _with_dev(usable, corpus, splits, dev_share)
+    if _wants_dev(usable, corpus, splits, dev_share) and any(split.name == "train" for split in usable):
+        warnings.append(f"no content fell into dev, as there are few. Raise --dev-share above {dev_share:g}, or go without.")
     warnings += _overlaps(usable)
     for path in against:
         warnings += _overlaps_with(usable, path)
@@ -170,13 +173,28 @@ def _usable(split: Split, corpus: Corpus, heard: dict[str, Heard]) -> Split:
             kept.left_out.append(left)
         else:
             kept.pairs.append(_complete(pair, corpus.name, [heard[path] for path in pair["audio_paths"]]))
+    if corpus.clips is None:
+        kept.clips = _sides(kept.pairs, corpus.name)
     return _timed(kept)
 
 
+def _sides(pairs: Iterable[Pair], corpus: str) -> list[Clip]:
+    """The recordings of pairs as clips without labels: what a judge of single clips scores."""
+    clips: dict[str, Clip] = {}
+    for pair in pairs:
+        for uid, path, seconds, digest in zip(
+            pair["uids"], pair["audio_paths"], pair["durations"], pair["meta"][HASH], strict=True
+        ):
+            content = pair.get("reference_id")
+            clips.setdefault(uid, Clip(uid, path, None, content, corpus, seconds, meta={HASH: digest}))
+    return list(clips.values())
+
+
 def _timed(split: Split) -> Split:
-    seconds = sum(clip.duration or 0.0 for clip in split.clips)
-    seconds += sum({path: t for p in split.pairs for path, t in zip(p["audio_paths"], p["durations"], strict=True)}.values())
-    return replace(split, hours=seconds / 3600)
+    seconds = {clip.audio_path: clip.duration or 0.0 for clip in split.clips}
+    for pair in split.pairs:
+        seconds.update(zip(pair["audio_paths"], pair["durations"], strict=True))
+    return replace(split, hours=sum(seconds.values()) / 3600)
 
 
 def _fault(clip: Clip, heard: dict[str, Heard], labelled: bool) -> str:
@@ -202,6 +220,8 @@ def _pair_fault(pair: Pair, heard: dict[str, Heard], labelled: bool) -> str:
     errors = [heard[path].error for path in pair["audio_paths"] if heard[path].error]
     if errors:
         return errors[0]
+    if pair["audio_paths"][0] == pair["audio_paths"][1]:
+        return "compares a recording with itself"
     return "no verdict" if labelled and pair["verdict"] is None and not pair["metrics"] else ""
 
 
@@ -248,10 +268,15 @@ def _odd_ratings(split: Split) -> list[str]:
 # ---- splits and overlap
 
 
+def _wants_dev(splits: Sequence[Split], corpus: Corpus, asked: Sequence[str], dev_share: float) -> bool:
+    """Whether a dev set is to be made: the corpus has none, and the user did not choose splits."""
+    official = "dev" in corpus.splits and corpus.name != "custom"
+    return dev_share > 0 and not asked and not official and all(split.name != "dev" for split in splits)
+
+
 def _with_dev(splits: list[Split], corpus: Corpus, asked: Sequence[str], dev_share: float) -> list[Split]:
-    """A dev set out of train, for a corpus of labelled clips that has none."""
-    has_dev = "dev" in corpus.splits and (corpus.name != "custom" or any(split.name == "dev" for split in splits))
-    if has_dev or dev_share == 0 or asked:
+    """The splits, with a dev set out of train if one is to be made."""
+    if not _wants_dev(splits, corpus, asked, dev_share):
         return splits
     made: list[Split] = []
     for split in splits:

@@ -46,29 +46,52 @@ def draws(statistic: Statistic, clusters: Sequence[Array], samples: int = SAMPLE
     return np.array(found)
 
 
-# A scale on which the sampling distribution is nearly symmetric: an interval on it cannot leave the range of the statistic.
-_SCALES: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
-    "correlation": (lambda r: np.arctanh(np.clip(r, _EDGE - 1, 1 - _EDGE)), np.tanh),
-    "share": (lambda p: logit(np.clip(p, 1e-3, 1 - 1e-3)), expit),
-    "error": (lambda e: np.log(np.maximum(e, 1e-12)), np.exp),
-    "plain": (lambda x: x, lambda x: x),
-}
+def ratio_draws(above: Array, below: Array, samples: int = SAMPLES, seed: int = 0) -> Array:
+    """(B, K): sum of above / sum of below, (U, K) each, on B bootstrap samples of the U clusters; NaN where below is 0."""
+    rng = np.random.default_rng(seed)
+    n = len(above)
+    weights = (np.bincount(rng.integers(0, n, n), minlength=n).astype(float) for _ in range(samples))
+    sums = [(w @ above, w @ below) for w in weights]
+    found = [np.divide(a, b, out=np.full(a.shape, np.nan), where=b > 0) for a, b in sums]
+    return np.array(found) if found else np.zeros((0, above.shape[1]))
 
 
-def interval(value: float, drawn: Array, n_clusters: int, scale: str, confidence: float = 0.95) -> tuple[float, float] | None:
+def interval(
+    value: float, drawn: Array, n_clusters: int, scale: str, confidence: float = 0.95, *, edge: float = _EDGE
+) -> tuple[float, float] | None:
     """low, high around a statistic from its bootstrap draws (B,); None if there are too few clusters or draws to tell.
 
-    Student's t with the bootstrap's standard error, on Fisher's z for a correlation, in logits for a share, in logarithms
-    for a squared error. `benchmarks/rank_statistics.py` has why not percentiles: with few contents they are too short.
+    Student's t with the bootstrap's standard error, on a scale on which the sampling distribution is nearly symmetric, so
+    that the interval cannot leave the range of the statistic: Fisher's z for a "correlation", which is kept `edge` away
+    from +-1; logarithms for an "error"; for a "share" logits, one success and one failure per U clusters being added
+    (Laplace), with at least the error of a coin that falls so, as a share that never failed is still not known to be 1.
+    Why not percentiles: with few contents they are too short (`resampling.open_interval`).
     """
-    there, back = _SCALES[scale]
     drawn = drawn[np.isfinite(drawn)]
     if n_clusters < 2 or len(drawn) < 20 or not np.isfinite(value):
         return None
+    there, back = _scale(scale, n_clusters, edge)
     n = np.array([n_clusters])
-    centre = there(np.array([value]))
-    low, high = open_interval(centre, standard_errors(there(drawn)[:, None], n), n, confidence)
+    centre, error = there(np.array([value])), standard_errors(there(drawn)[:, None], n)
+    if error[0] < 1e-12:
+        if scale != "share":
+            return None  # every draw is alike: nothing to tell an error from
+        likely = expit(centre)
+        error = 1 / np.sqrt(likely * (1 - likely) * n_clusters)  # of a logit
+    low, high = open_interval(centre, error, n, confidence)
     return min(float(back(low)[0]), value), max(float(back(high)[0]), value)
+
+
+def _scale(name: str, n_clusters: int, edge: float) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
+    """There and back."""
+    if name == "correlation":
+        return lambda r: np.arctanh(np.clip(r, edge - 1, 1 - edge)), np.tanh
+    if name == "error":
+        return lambda e: np.log(np.maximum(e, 1e-12)), np.exp
+    if name == "share":
+        more = n_clusters + 2
+        return lambda p: logit((p * n_clusters + 1) / more), lambda x: np.clip((expit(x) * more - 1) / n_clusters, 0, 1)
+    return lambda x: x, lambda x: x
 
 
 def bootstrap_test(value: float, drawn: Array, n_clusters: int) -> Test:

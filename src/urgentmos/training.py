@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,17 +102,15 @@ def both_sides(config: TrainConfig, say: Say = lambda text: None) -> tuple[Data,
 
     if not config.data and not config.pairs:
         raise UsageError("there is nothing to train on. Give manifests with data=FILE,... or pairs with pairs=FILE,...")
-    data = read_data(config.data, config.pairs, say)
+    data = read_data(config.data, config.pairs, say, config.judge)
     if not config.valid and not config.valid_pairs:
         kept, held = split(data, config.valid_share)
         if config.valid_share and not held.clips:
-            say(
-                f"Warning: no content fell to validation. The last model will be kept; raise valid_share={config.valid_share:g}."
-            )
+            say(f"Warning: no content fell to validation, the last model will be kept. Raise valid_share.")
         if not kept.clips:
             raise UsageError(f"all contents fell to validation. Lower valid_share={config.valid_share:g}, or give more data.")
         return kept, held
-    valid = read_data(config.valid, config.valid_pairs, say) if config.valid or config.valid_pairs else Data([])
+    valid = read_data(config.valid, config.valid_pairs, say, config.judge) if config.valid or config.valid_pairs else Data([])
     shared = {content_of(c) for c in data.clips if c.reference_id} & {content_of(c) for c in valid.clips if c.reference_id}
     files = {os.path.realpath(c.audio_path) for c in data.clips} & {os.path.realpath(c.audio_path) for c in valid.clips}
     if files:
@@ -271,7 +270,7 @@ class Feed:
         return DataLoader(
             self._reader(self.data),
             batch_size=None,
-            sampler=Stream(planner, start, rank, world, deal),  # type: ignore[arg-type]
+            sampler=Stream(planner, start, rank, world, deal),
             collate_fn=_as_it_is,
             num_workers=workers,
             prefetch_factor=2 if workers else None,  # two batches a worker: memory stays bounded
@@ -411,7 +410,7 @@ def _logger(config: TrainConfig, folder: Path) -> Any:
     if not config.tensorboard:
         return False
     try:
-        import tensorboard  # type: ignore[import-not-found,unused-ignore]  # noqa: F401
+        import_module("tensorboard")
     except ModuleNotFoundError:
         return False
     from lightning.pytorch.loggers import TensorBoardLogger

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import warnings
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ import numpy as np
 
 from urgentmos.audio import load as load_audio
 from urgentmos.audio import probe, resample
-from urgentmos.cells import brief, number
+from urgentmos.cells import number
 from urgentmos.clips import Clip
 from urgentmos.errors import AudioError, UsageError
 from urgentmos.metrics import METRICS
@@ -72,7 +71,7 @@ class Plan(NamedTuple):
 # ---- what is on disk
 
 
-def read_data(inputs: Sequence[str], pair_files: Sequence[str], say: Callable[[str], None]) -> Data:
+def read_data(inputs: Sequence[str], pair_files: Sequence[str], say: Callable[[str], None], judge: str = "mos_overall") -> Data:
     """Clips of manifests, folders and URGENT-PK data sets, and pairs with the clips that they name.
 
     Clips that cannot be opened are left out, which `say` tells. UsageError if nothing is left.
@@ -93,7 +92,7 @@ def read_data(inputs: Sequence[str], pair_files: Sequence[str], say: Callable[[s
                     places[key] = len(clips)
                     clips.append(clip)
                 ends.append(places[key])
-            pairs.append(Pair(ends[0], ends[1], *_pair_label(row), native=True))
+            pairs.append(Pair(ends[0], ends[1], *_pair_label(row, judge), native=True))
     return _with_durations(clips, pairs, say)
 
 
@@ -112,13 +111,22 @@ def _pair_rows(path: Path) -> Iterator[tuple[Mapping[str, Any], tuple[Clip, Clip
         yield {**row, "__row__": f"{path}: row {count}"}, (a, b)
 
 
-def _pair_label(row: Mapping[str, Any]) -> tuple[float, int]:
-    verdict = row.get("verdict")
-    if verdict is not None and verdict not in VERDICTS:
-        raise UsageError(f"{row['__row__']} has the verdict {brief(verdict)}. Possible are: {', '.join(VERDICTS)}.")
-    metrics = row.get("metrics") or {}
-    value = number(metrics.get("mos_overall", metrics.get("mos")))
-    return (math.nan if value is None else value, NO_VERDICT if verdict is None else VERDICTS[verdict])
+def _pair_label(row: Mapping[str, Any], judge: str) -> tuple[float, int]:
+    """(CMOS, larger meaning that a sounds better, or NaN; verdict or NO_VERDICT)."""
+    from urgentmos.pairs import verdict_of
+    from urgentmos.preferences import NAMES
+
+    try:
+        code = verdict_of(row)
+        value = number((row.get("metrics") or {}).get(judge))
+    except ValueError as e:
+        raise UsageError(f"{row['__row__']}: {e}. Correct it there.") from e
+    verdict = NO_VERDICT if math.isnan(code) else VERDICTS[NAMES[code]]
+    return (math.nan if value is None else _sign(judge) * value, verdict)
+
+
+def _sign(judge: str) -> float:
+    return -1.0 if judge in METRICS and METRICS[judge].better == "lower" else 1.0
 
 
 def _with_durations(clips: Sequence[Clip], pairs: Sequence[Pair], say: Callable[[str], None]) -> Data:
@@ -146,8 +154,10 @@ def _with_durations(clips: Sequence[Clip], pairs: Sequence[Pair], say: Callable[
 
 
 def is_held_out(content: str, share: float) -> bool:
-    """Whether a content is for validation: a function of its name alone, the same on every machine and in every year."""
-    return zlib.crc32(content.encode("utf-8", "surrogateescape")) % 10_000 < share * 10_000
+    """Whether a content is for validation: a function of its name alone, the same on every machine."""
+    from urgentmos.pairs import split_of
+
+    return split_of(content, (("train", 1 - share), ("valid", share))) == "valid" if share else False
 
 
 def content_of(clip: Clip) -> str:
@@ -281,7 +291,7 @@ class Planner:
         """All unordered pairs of the scope whose clips both have the judging metric."""
         if not self.scope:
             return
-        sign = 1.0 if self.judge not in METRICS or METRICS[self.judge].better == "higher" else -1.0
+        sign = _sign(self.judge)
         known = [(i, self.data.clips[i], self.data.clips[i].metrics.get(self.judge)) for i in batch]
         labelled = [(i, clip, value) for i, clip, value in known if value is not None and math.isfinite(value)]
         for k, (i, a, value_a) in enumerate(labelled):

@@ -63,7 +63,7 @@ class Keeper(lightning.Callback):
                 cut_log(self.folder / log, self.at)
             self._remove_others()
 
-    def on_train_batch_end(self, trainer: Any, pl_module: Task, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.losses.append(dict(pl_module.shown))
         step = trainer.global_step
         if step == self.at:  # gradients are still being gathered
@@ -125,11 +125,14 @@ def _entry(step: int, judged: Judged) -> dict[str, Any]:
 
 
 def best_of(entries: Sequence[dict[str, Any]], keep: int) -> list[dict[str, Any]]:
-    """Those to keep: the `keep` largest scores; where there are objectives, the `keep` smallest of each. Earlier ones win ties."""
+    """Those to keep: the `keep` largest scores; where there are objectives, the `keep` smallest of each.
+
+    The earlier of equals.
+    """
     objectives = entries[-1]["objectives"] if entries else {}
     orders: list[Callable[[dict[str, Any]], float]]
     orders = [lambda e, o=o: e["objectives"][o] for o in objectives] or [lambda e: -e["score"]]  # type: ignore[misc]
-    steps = {entry["step"] for order in orders for entry in sorted(entries, key=lambda e: (order(e), e["step"]))[:keep]}  # noqa: B023
+    steps = {entry["step"] for order in orders for entry in sorted(entries, key=lambda e: (order(e), e["step"]))[:keep]}
     return [entry for entry in entries if entry["step"] in steps]
 
 

@@ -57,7 +57,7 @@ class Task(lightning.LightningModule):
     def __init__(self, config: TrainConfig) -> None:
         super().__init__()
         self.settings = config
-        self.consumed = 0  # batches that made a step; the next one is batch number `consumed`
+        self.consumed = 0  # number of the batch that comes next
         self.shown: dict[str, float] = {}  # losses of the last batch
 
     # ---- one step
@@ -69,10 +69,8 @@ class Task(lightning.LightningModule):
     def training_step(self, batch: Item, batch_idx: int) -> Tensor:
         total, parts = self.losses(to_tensors(batch, self.device))
         self.shown = {"loss": float(total.detach()), **parts}
-        return total
-
-    def on_train_batch_end(self, outputs: Any, batch: Item, batch_idx: int) -> None:
         self.consumed = int(batch["index"]) + 1
+        return total
 
     def losses(self, batch: Item) -> tuple[Tensor, dict[str, float]]:
         """The loss of one batch of tensors, and its parts for the log."""

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import ceil
 from pathlib import Path
 from typing import TypeVar
@@ -153,8 +154,9 @@ def split(audio: Audio, seconds: float, count: int | None = None) -> Iterator[Au
     if count <= 1:
         yield audio
         return
-    for piece in np.array_split(audio.wave, count):
-        yield Audio(np.ascontiguousarray(piece), audio.rate, audio.info)
+    edges = [len(audio.wave) * k // count for k in range(count + 1)]  # as `windows` has them
+    for start, end in pairwise(edges):
+        yield Audio(audio.wave[start:end], audio.rate, audio.info)
 
 
 def _streams(path: str) -> bool:

@@ -38,7 +38,7 @@ ANY_OPTION = True  # METRIC=COLUMN
 _SAME = {"training": "train", "tr": "train", "val": "dev", "valid": "dev", "validation": "dev", "cv": "dev", "tt": "test"}
 
 
-def clips(root: Path, split: str, **options: str) -> Iterator[Clip]:
+def clips(root: Path, split: str, /, **options: str) -> Iterator[Clip]:
     """Clips of a split. UsageError for a key, a column or a split that means nothing."""
     table = _table(root, options.get("file"))
     names = {key: column for key, column in options.items() if key not in ("file", "audio")}

@@ -57,16 +57,24 @@ def sounds(locators: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
     for locator in locators:
         if match := LOCATOR.fullmatch(locator):
             wanted.setdefault((match["file"], match["column"]), {})[int(match["row"])] = locator
-    parquet = need("pyarrow.parquet", "corpora")
+    broken = need("pyarrow", "corpora").ArrowInvalid
     for (file, column), rows in wanted.items():
-        row = 0
-        for batch in parquet.ParquetFile(file).iter_batches(batch_size=SOUND_BATCH, columns=[column]):
-            for i in range(len(batch)):
-                if row in rows:
-                    yield rows[row], _bytes(batch.column(0)[i].as_py(), Path(file).parent)
-                row += 1
-            if row > max(rows):
-                break
+        try:
+            yield from _sounds_of(file, column, rows)
+        except (OSError, broken) as e:
+            raise UsageError(f"{file}: cannot be read to its end ({e}). Fetch it again.") from None
+
+
+def _sounds_of(file: str, column: str, rows: Mapping[int, str]) -> Iterator[tuple[str, bytes | None]]:
+    parquet = need("pyarrow.parquet", "corpora")
+    row, last = 0, max(rows)
+    for batch in parquet.ParquetFile(file).iter_batches(batch_size=SOUND_BATCH, columns=[column]):
+        for i in range(len(batch)):
+            if row in rows:
+                yield rows[row], _bytes(batch.column(0)[i].as_py(), Path(file).parent)
+            row += 1
+        if row > last:
+            return
 
 
 def _bytes(cell: Any, folder: Path) -> bytes | None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 from urgentmos.clips import Clip
 from urgentmos.corpora import MIRROR, About, Count, Source, home
@@ -62,7 +63,10 @@ def _is_listener(head: Any) -> bool:
 
 def _sheet(path: Path) -> Iterator[dict[Any, Any]]:
     openpyxl = need("openpyxl", "corpora")
-    book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+    try:
+        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+    except (BadZipFile, KeyError, OSError) as e:
+        raise UsageError(f"{path}: is not a workbook that can be read ({e}). Fetch it again.") from None
     if SHEET not in book.sheetnames:
         raise UsageError(f"{path}: has no sheet {SHEET!r}, but {', '.join(book.sheetnames)}. Fetch it again.")
     head: tuple[Any, ...] = ()

@@ -1,0 +1,70 @@
+"""Your own table: columns by name, ids as text, paths with blanks and accents, splits, ratings."""
+
+import unicodedata
+
+import pytest
+
+from urgentmos.errors import UsageError
+
+COLUMNS = {"audio_path": "wav", "mos_overall": "score", "system_id": "model", "reference_id": "text"}
+
+
+def test_columns_are_taken_by_name_and_ids_stay_text(disk) -> None:
+    disk.text("my.csv", "wav,score,model,text,pesq", "a b/ü.wav,3.5,015,1,2.5", "c.wav,,15,1,", encoding="utf-8-sig")
+    one, two = disk.clips("custom", "train", **COLUMNS, pesq="pesq").values()
+    assert (one.system_id, one.reference_id, two.system_id) == ("015", "1", "15")
+    assert one.metrics == {"mos_overall": 3.5, "pesq": 2.5} and two.metrics == {"mos_overall": None, "pesq": None}
+    assert one.audio_path == str(disk.root / "a b" / "ü.wav")
+
+
+def test_a_path_in_the_other_unicode_form_and_with_blanks_opens(disk, rows) -> None:
+    disk.wav(unicodedata.normalize("NFD", "a b/ü.wav"))
+    disk.text("my.csv", "wav,score,model,text", unicodedata.normalize("NFC", "a b/ü.wav,3.5,x,1"))
+    _, output = disk.prepare("custom", options=COLUMNS)
+    (row,) = rows(output / "train.jsonl")
+    assert (output / row["audio_path"]).is_file()
+
+
+def test_ratings_become_means(disk) -> None:
+    disk.text("my.tsv", "wav\tscore\twho", "a.wav\t4\tL1", "a.wav\t2\tL2", "a.wav\t2\tL2")
+    (clip,) = disk.clips("custom", "train", audio_path="wav", mos_overall="score", listener="who").values()
+    assert clip.metrics == {"mos_overall": 3.0} and clip.meta["mos_overall"] == [["L1", 4.0], ["L2", 2.0]]
+
+
+def test_splits_are_a_column_or_made_from_the_contents(disk, rows) -> None:
+    lines = [f"{i}.wav,3,x,t{i}" for i in range(20)]
+    disk.wav(*(f"{i}.wav" for i in range(20)))
+    disk.text("my.csv", "wav,score,model,text", *lines)
+    prepared, _ = disk.prepare("custom", options=COLUMNS, dev_share=0.3)
+    assert {split.name for split in prepared.splits} == {"train", "dev"}
+    disk.text(
+        "my.csv", "wav,score,model,text,set", *(f"{line},{'valid' if i < 5 else 'train'}" for i, line in enumerate(lines))
+    )
+    prepared, _ = disk.prepare("custom", options={**COLUMNS, "split": "set"}, dev_share=0.3)
+    assert {split.name: len(split.clips) for split in prepared.splits} == {"train": 15, "dev": 5}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"audio_path": "wav"}, "metric=COLUMN are needed"),
+        ({"mos": "score"}, "audio_path=COLUMN"),
+        ({"audio_path": "wav", "mos": "points"}, "no column 'points'"),
+        ({"audio_path": "wav", "quality": "score"}, "quality= is not understood"),
+        ({"audio_path": "wav", "mos": "score", "split": "model"}, "split 'x' is none of"),
+        ({"audio_path": "wav", "mos": "score", "file": "other.csv"}, "no other.csv"),
+    ],
+)
+def test_what_is_not_understood_is_told(disk, options: dict[str, str], said: str) -> None:
+    disk.text("my.csv", "wav,score,model", "a.wav,3,x")
+    with pytest.raises(UsageError, match=said):
+        disk.clips("custom", "train", **options)
+
+
+def test_the_same_row_twice_is_left_out_once(disk, rows) -> None:
+    disk.wav("a.wav", "b.wav")
+    disk.text("my.csv", "wav,score", "a.wav,3", "a.wav,3", "b.wav,2", "b.wav,4")
+    _, output = disk.prepare("custom", options={"audio_path": "wav", "mos": "score"})
+    assert [row["metrics"]["mos_overall"] for row in rows(output / "train.jsonl")] == [3.0, 2.0]
+    errors = [row["error"] for row in rows(output / "left_out.jsonl")]
+    assert errors == ["the same row stands there twice", "its uid was taken by an earlier row with another label"]
