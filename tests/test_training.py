@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 import soundfile
+import torch
 
 pytest.importorskip("lightning")
-torch = pytest.importorskip("torch")
 
-from urgentmos import checkpoints  # noqa: E402
-from urgentmos.errors import UsageError  # noqa: E402
-from urgentmos.predictor import load  # noqa: E402
-from urgentmos.training import Trained, both_sides, ecs_score, fingerprint, fit  # noqa: E402
-from urgentmos.training_config import TrainConfig, make_config, read_config  # noqa: E402
-from urgentmos.training_keep import state_of  # noqa: E402
+from urgentmos import checkpoints
+from urgentmos.errors import UsageError
+from urgentmos.predictor import load
+from urgentmos.training import Trained, both_sides, ecs_score, fingerprint, fit
+from urgentmos.training_config import TrainConfig, make_config, read_config
+from urgentmos.training_keep import state_of
 
 RATE = 16_000
 SNRS = (40.0, 25.0, 12.0, 0.0)

@@ -124,7 +124,7 @@ def compare(
         run = run_of(jobs, output, show)
         rows = list(judge.compare_clips(pairs, run))
     summary = summarise(str(a), str(b), rows, confidence=confidence) if folders else None
-    write_comparisons(rows, summary, judge.name, output)
+    write_comparisons(rows, summary, judge, output)
     clean_up(run)
     failed = [(row.b if row.error.startswith(row.b) else row.a, row.error) for row in rows if row.error]
     leave(failed, len(rows), "pairs could not be judged")

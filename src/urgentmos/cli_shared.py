@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from urgentmos.clips import Clip
     from urgentmos.comparing import Comparison, Summary
     from urgentmos.labellers import Settings
+    from urgentmos.predictor import Predictor
     from urgentmos.results import Run
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -221,16 +222,17 @@ def _json_bytes(result: dict[str, Any], indent: int | None = None) -> bytes:
     return text.encode("utf-8", "backslashreplace") + b"\n"
 
 
-def write_comparisons(rows: Sequence[Comparison], summary: Summary | None, model: str, output: Path | None) -> None:
+def write_comparisons(rows: Sequence[Comparison], summary: Summary | None, judge: Predictor, output: Path | None) -> None:
     """One pair as one object; folders as {"model", "summary", "rows"} in JSON, rows elsewhere with the summary on stderr."""
     from urgentmos.tables import write_jsonl_lines, write_records
 
-    records = [{"model": model, **row.to_dict()} for row in rows]
+    by = {"model": judge.name, "version": judge.version}
+    records = [{**by, **row.to_dict()} for row in rows]
     on_terminal = output is None and sys.stdout.isatty()
     if on_terminal:
         _show_comparisons(rows, None if summary is None else summary.a)
     elif output is not None and output.suffix.lower() == ".json":
-        result = records[0] if summary is None else {"model": model, "summary": summary.to_dict(), "rows": records}
+        result = records[0] if summary is None else {**by, "summary": summary.to_dict(), "rows": records}
         output.write_bytes(_json_bytes(result, indent=1))
     elif output is not None:
         write_records(records, output)

@@ -104,7 +104,8 @@ def load(
         raise UsageError(f"unknown model {name!r}. Give a model folder, a checkpoint file, or a name. {known}.")
     from urgentmos.network import load_network
 
-    return load_network(model, device=device, symmetric=symmetric, allow_download=allow_download)
+    named = allow_download and not Path(model).exists()  # what lies here never makes us fetch anything
+    return load_network(model, device=device, symmetric=symmetric, allow_download=named)
 
 
 def score(source: Source, model: str | Path | Predictor = DEFAULT_MODEL, *, sample_rate: int | None = None) -> Score:

@@ -106,7 +106,7 @@ def both_sides(config: TrainConfig, say: Say = lambda text: None) -> tuple[Data,
     if not config.valid and not config.valid_pairs:
         kept, held = split(data, config.valid_share)
         if config.valid_share and not held.clips:
-            say(f"Warning: no content fell to validation, the last model will be kept. Raise valid_share.")
+            say("Warning: no content fell to validation, the last model will be kept. Raise valid_share.")
         if not kept.clips:
             raise UsageError(f"all contents fell to validation. Lower valid_share={config.valid_share:g}, or give more data.")
         return kept, held
