@@ -648,7 +648,7 @@ def test_a_ranking_that_fails_for_want_of_scores_says_why_there_are_none(place: 
 
 
 MIRROR = {"a": "b", "b": "a", "tie": "tie", None: None}
-PAIR_KEYS = ["model", "a", "b", "p_a", "p_tie", "p_b", "cmos", "verdict", "error"]
+PAIR_KEYS = ["model", "version", "a", "b", "p_a", "p_tie", "p_b", "cmos", "verdict", "error"]
 
 
 def mirrored(row: dict) -> dict:
@@ -707,7 +707,7 @@ def test_json_holds_the_summary_of_folders(place: Path, tiny_model: Path) -> Non
     command = ("systems/good", "systems/bad", "-m", tiny_model)
     result = urgentmos("compare", *command, "--confidence", "0.8", "-o", "c.json")
     written = json.loads(Path("c.json").read_text())
-    assert (result.exit_code, result.stdout, list(written)) == (0, "", ["model", "summary", "rows"])
+    assert (result.exit_code, result.stdout, list(written)) == (0, "", ["model", "version", "summary", "rows"])
     assert written["rows"] == compared(*command) and written["model"] == "tiny"
     summary = written["summary"]
     assert (summary["a"], summary["b"], summary["confidence"]) == ("systems/good", "systems/bad", 0.8)

@@ -36,7 +36,7 @@ def from_a_pipe(path: str) -> str:
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    n=st.integers(1, 40_000),
+    n=st.integers(100, 40_000),
     rate=st.sampled_from([8_000, 16_000, 22_050, 44_100]),
     channels=st.integers(1, 3),
     seconds=st.sampled_from([0.1, 0.3, 1.0, 30.0]),
