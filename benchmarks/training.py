@@ -18,10 +18,10 @@ import soundfile
 import torch
 
 from urgentmos.clips import Clip
-from urgentmos.training import _prepare
-from urgentmos.training_config import TrainConfig, make_config
-from urgentmos.training_data import Data, Plan, Planner, Reader
-from urgentmos.training_tasks import Task, to_tensors
+from urgentmos.training.config import TrainConfig, make_config
+from urgentmos.training.data import Data, Plan, Planner, Reader
+from urgentmos.training.run import _prepare
+from urgentmos.training.tasks import Task, to_tensors
 
 RATE = 16_000
 SYSTEMS = 6

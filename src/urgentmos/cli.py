@@ -11,8 +11,12 @@ from pathlib import Path
 
 import click
 
-from urgentmos import __version__, cli_evaluate, cli_models, cli_prepare, cli_train
-from urgentmos.cli_shared import (
+from urgentmos import __version__
+from urgentmos.commands import evaluate as evaluating_commands
+from urgentmos.commands import models as model_commands
+from urgentmos.commands import prepare as prepare_command
+from urgentmos.commands import train as train_command
+from urgentmos.commands.shared import (
     Commands,
     check_output,
     clean_up,
@@ -264,12 +268,12 @@ def label(
 
 
 for command in (
-    cli_prepare.prepare,
-    cli_evaluate.pairs,
-    cli_train.train,
-    cli_evaluate.evaluate,
-    cli_models.import_,
-    cli_models.export,
-    cli_models.models,
+    prepare_command.prepare,
+    evaluating_commands.pairs,
+    train_command.train,
+    evaluating_commands.evaluate,
+    model_commands.import_,
+    model_commands.export,
+    model_commands.models,
 ):
     main.add_command(command)

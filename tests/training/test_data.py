@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from urgentmos.clips import Clip
-from urgentmos.training_data import NO_VERDICT, Data, Pair, PairPlanner, Plan, Planner, Reader, Stream, belong, share, split
+from urgentmos.training.data import NO_VERDICT, Data, Pair, PairPlanner, Plan, Planner, Reader, Stream, belong, share, split
 
 
 def data(lengths: list[float], contents: int = 3, systems: int = 4) -> Data:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from urgentmos.cli_shared import Command, check_output, output_option
+from urgentmos.commands.shared import Command, check_output, output_option
 from urgentmos.console import say, table
 from urgentmos.errors import UsageError
 

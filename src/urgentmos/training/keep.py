@@ -14,8 +14,8 @@ import lightning
 import torch
 
 from urgentmos import checkpoints
-from urgentmos.training_config import TrainConfig
-from urgentmos.training_tasks import Judged, Task
+from urgentmos.training.config import TrainConfig
+from urgentmos.training.tasks import Judged, Task
 
 STATE = "last.ckpt"
 BEST = "best"

@@ -8,8 +8,8 @@ import transformers
 
 from urgentmos.errors import UsageError
 from urgentmos.nets.utmos import Utmos, UtmosConfig, to_public
-from urgentmos.training_config import make_config
-from urgentmos.training_nets import start
+from urgentmos.training.config import make_config
+from urgentmos.training.nets import start
 
 TINY = {
     "model_type": "wavlm",

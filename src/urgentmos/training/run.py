@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING, Any
 from urgentmos import __version__
 from urgentmos.errors import UsageError, need
 from urgentmos.metrics import METRICS
-from urgentmos.training_config import HOW_FAST, TrainConfig, make_config, read_yaml, with_epochs
+from urgentmos.training.config import HOW_FAST, TrainConfig, make_config, read_yaml, with_epochs
 
 if TYPE_CHECKING:
     from urgentmos.clips import Clip
-    from urgentmos.training_data import Data
-    from urgentmos.training_keep import Keeper, Tell
-    from urgentmos.training_nets import Start
-    from urgentmos.training_tasks import Task
+    from urgentmos.training.data import Data
+    from urgentmos.training.keep import Keeper, Tell
+    from urgentmos.training.nets import Start
+    from urgentmos.training.tasks import Task
 
 MODEL, CONFIG, RUN = "model", "config.yaml", "run.json"
 Say = Callable[[str], None]
@@ -62,8 +62,8 @@ def fit(
 
 
 def _fit(config: TrainConfig, say: Say, tell: Tell | None, progress: Any) -> Trained:
-    from urgentmos.training_data import count_batches
-    from urgentmos.training_keep import state_of
+    from urgentmos.training.data import count_batches
+    from urgentmos.training.keep import state_of
 
     folder = run_folder(config)
     data, valid = both_sides(config, say)
@@ -98,7 +98,7 @@ def _fit(config: TrainConfig, say: Say, tell: Tell | None, progress: Any) -> Tra
 
 def both_sides(config: TrainConfig, say: Say = lambda text: None) -> tuple[Data, Data]:
     """(training data, validation data), no content on both sides."""
-    from urgentmos.training_data import Data, content_of, read_data, split
+    from urgentmos.training.data import Data, content_of, read_data, split
 
     if not config.data and not config.pairs:
         raise UsageError("there is nothing to train on. Give manifests with data=FILE,... or pairs with pairs=FILE,...")
@@ -134,9 +134,9 @@ class Prepared:
 def _prepare(config: TrainConfig, data: Data, valid: Data, say: Say) -> Prepared:
     from urgentmos.nets.urgentmos import UrgentMos
     from urgentmos.nets.urgentpk import UrgentPk
-    from urgentmos.training_data import Planner
-    from urgentmos.training_nets import start
-    from urgentmos.training_tasks import TASKS, UrgentMosTask, start_at_means
+    from urgentmos.training.data import Planner
+    from urgentmos.training.nets import start
+    from urgentmos.training.tasks import TASKS, UrgentMosTask, start_at_means
 
     labelled = data.labelled()
     scope = config.scope or _scope_of(config)
@@ -188,8 +188,8 @@ def _moments(
 
 
 def _planner(config: TrainConfig, data: Data, task: Task, scope: str, *, world: int = 1, shuffled: bool = True) -> Any:
-    from urgentmos.training_data import PairPlanner, Planner
-    from urgentmos.training_tasks import UrgentMosTask, UrgentPkTask
+    from urgentmos.training.data import PairPlanner, Planner
+    from urgentmos.training.tasks import UrgentMosTask, UrgentPkTask
 
     if isinstance(task, UrgentPkTask):
         pairs = config.batch_pairs * world
@@ -231,7 +231,7 @@ class Feed:
             self._fill(net, folder, say, progress)
 
     def _fill(self, net: Any, folder: Path, say: Say, progress: Any) -> None:
-        from urgentmos.training_cache import FeatureCache
+        from urgentmos.training.cache import FeatureCache
 
         self.cache = FeatureCache(self.config.cache, list(net.encoders), self.config.max_seconds)
         read = self._reader(self.data, cached=False).wave
@@ -241,7 +241,7 @@ class Feed:
         say(f"features of {made} clips were made; the others were in {self.config.cache}")
 
     def _reader(self, data: Data, cached: bool = True) -> Any:
-        from urgentmos.training_data import Reader
+        from urgentmos.training.data import Reader
 
         net: Any = self.prepared.task.net
         load = self.cache.load if cached and self.cache is not None else None
@@ -260,7 +260,7 @@ class Feed:
         """A DataLoader of batches from number `start` on, the share of one process."""
         from torch.utils.data import DataLoader
 
-        from urgentmos.training_data import Stream
+        from urgentmos.training.data import Stream
 
         deal: Any = "pairs" if self.prepared.is_pk else "contents" if self.prepared.scope == "reference" else "clips"
         planner = self.planner
@@ -369,7 +369,7 @@ def _device(config: TrainConfig) -> str:
 def _train(config: TrainConfig, task: Task, feed: Feed, keeper: Keeper, folder: Path, state: Mapping[str, int] | None) -> Any:
     import lightning
 
-    from urgentmos.training_keep import STATE
+    from urgentmos.training.keep import STATE
 
     class Module(lightning.LightningDataModule):
         def train_dataloader(self) -> Any:
@@ -421,7 +421,7 @@ def _logger(config: TrainConfig, folder: Path) -> Any:
 def _keeper(
     config: TrainConfig, folder: Path, every: int, prepared: Prepared, feed: Feed, say: Say, tell: Tell | None
 ) -> Keeper:
-    from urgentmos.training_keep import Keeper
+    from urgentmos.training.keep import Keeper
 
     before = prepared.start.before
     corpora = sorted({clip.corpus or "unnamed" for clip in feed.data.clips})

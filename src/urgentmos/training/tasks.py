@@ -34,10 +34,10 @@ from urgentmos.nets.losses import (
 from urgentmos.nets.urgentmos import Encoded, UrgentMos
 from urgentmos.nets.urgentpk import UrgentPk
 from urgentmos.nets.utmos import Utmos
-from urgentmos.training_cache import branch
-from urgentmos.training_config import TrainConfig
+from urgentmos.training.cache import branch
+from urgentmos.training.config import TrainConfig
 
-Item = Mapping[str, Any]  # what training_data.Reader yields
+Item = Mapping[str, Any]  # what data.Reader yields
 
 
 @dataclass(frozen=True)

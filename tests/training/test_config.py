@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from urgentmos.errors import UsageError
-from urgentmos.training_config import TrainConfig, make_config, read_config
+from urgentmos.training.config import TrainConfig, make_config, read_config
 
-DOCS = Path(__file__).resolve().parents[1] / "docs/train.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs/train.md"
 
 
 def test_settings_are_read_as_their_keys_types() -> None:

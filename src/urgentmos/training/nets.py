@@ -18,7 +18,7 @@ from urgentmos.nets.urgentmos import UrgentMos, UrgentMosConfig
 from urgentmos.nets.urgentpk import UrgentPk, UrgentPkConfig
 from urgentmos.nets.utmos import Utmos, load_utmos
 from urgentmos.releases import RELEASES
-from urgentmos.training_config import TrainConfig
+from urgentmos.training.config import TrainConfig
 
 RANDOM = "random"  # instead of a path: a pretrained kind of encoder that starts from nothing
 PREFIXES = ("", "wavlm.", "hubert.", "wav2vec2.", "encoder.", "model.encoder.", "audio_tower.", "model.", "module.")

@@ -19,9 +19,9 @@ pytest.importorskip("lightning")
 from urgentmos import checkpoints
 from urgentmos.errors import UsageError
 from urgentmos.predictor import load
-from urgentmos.training import Trained, both_sides, ecs_score, fingerprint, fit
-from urgentmos.training_config import TrainConfig, make_config, read_config
-from urgentmos.training_keep import state_of
+from urgentmos.training.config import TrainConfig, make_config, read_config
+from urgentmos.training.keep import state_of
+from urgentmos.training.run import Trained, both_sides, ecs_score, fingerprint, fit
 
 RATE = 16_000
 SNRS = (40.0, 25.0, 12.0, 0.0)
@@ -90,7 +90,7 @@ def sets(tmp_path_factory) -> tuple[Path, Path]:
     """(training manifest, validation manifest)."""
     from importlib.util import module_from_spec, spec_from_file_location
 
-    spec = spec_from_file_location("fixtures", Path(__file__).parent / "conftest.py")
+    spec = spec_from_file_location("fixtures", Path(__file__).parents[1] / "conftest.py")
     assert spec and spec.loader
     fixtures = module_from_spec(spec)
     spec.loader.exec_module(fixtures)
@@ -204,7 +204,7 @@ def test_a_killed_run_goes_on_to_the_weights_of_the_undisturbed_one(base, sets, 
     (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
     code = (
         "import json, sys, torch; torch.set_num_threads(1)\n"
-        "from urgentmos.training import fit; from urgentmos.training_config import make_config\n"
+        "from urgentmos.training.run import fit; from urgentmos.training.config import make_config\n"
         f"fit(make_config(json.load(open({str(tmp_path / 'config.json')!r}))))"
     )
     process = subprocess.Popen([sys.executable, "-c", code])
@@ -242,7 +242,7 @@ def test_two_processes_take_the_steps_of_one_with_the_doubled_batch(sets, tmp_pa
     script = tmp_path / "two.py"
     script.write_text(
         "import json, torch\ntorch.set_num_threads(1)\n"
-        "from urgentmos.training import fit\nfrom urgentmos.training_config import make_config\n"
+        "from urgentmos.training.run import fit\nfrom urgentmos.training.config import make_config\n"
         f"if __name__ == '__main__':\n    fit(make_config(json.load(open({str(tmp_path / 'config.json')!r}))))\n"
     )
     env = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
@@ -291,8 +291,8 @@ def test_cached_features_of_a_frozen_encoder_train_as_the_encoder_does(sets, tmp
     a, b = weights(tmp_path / "heard/model"), weights(tmp_path / "cached/model")
     assert all(torch.allclose(a[name], b[name], atol=5e-3) for name in a)
     assert len(list((tmp_path / "cache").rglob("*.npy"))) == 36
-    monkeypatch.setattr("urgentmos.training_cache.clip_states", None)  # nothing is made again
-    monkeypatch.setattr("urgentmos.training_data.Reader.wave", None)  # and nothing is decoded
+    monkeypatch.setattr("urgentmos.training.cache.clip_states", None)  # nothing is made again
+    monkeypatch.setattr("urgentmos.training.data.Reader.wave", None)  # and nothing is decoded
     trained(sets, tmp_path / "again", plain, cache=str(tmp_path / "cache"))
     assert same(weights(tmp_path / "again/model"), b)
     monkeypatch.undo()

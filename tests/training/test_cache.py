@@ -8,7 +8,7 @@ import torch
 from urgentmos.clips import Clip
 from urgentmos.errors import AudioError
 from urgentmos.nets.encoders import EncoderConfig, build_encoder
-from urgentmos.training_cache import FeatureCache, branch, fingerprint
+from urgentmos.training.cache import FeatureCache, branch, fingerprint
 
 SIZES = {"width": 16, "layers": 2, "channels": 4, "heads": 2, "feedforward": 32, "bands": 20}
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from urgentmos.cli_shared import Command
+from urgentmos.commands.shared import Command
 from urgentmos.console import progress, say
 
 
@@ -26,8 +26,8 @@ def train(what: str, settings: tuple[str, ...], data: tuple[str, ...], output: P
     a released checkpoint or the name of a release. KEY=VALUE changes what they say. The run's folder holds logs, the best
     models, and the result in model/, whose path is printed. The same command goes on with a run that was interrupted.
     """
-    from urgentmos.training import fit
-    from urgentmos.training_config import read_config
+    from urgentmos.training.config import read_config
+    from urgentmos.training.run import fit
 
     more = [f"data={','.join(data)}"] if data else []
     more += [f"out={output}"] if output is not None else []

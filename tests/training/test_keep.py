@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("lightning")
 
-from urgentmos.training_keep import append_log, best_of, cut_log, read_log
+from urgentmos.training.keep import append_log, best_of, cut_log, read_log
 
 
 def entry(step: int, score: float, **objectives: float) -> dict:

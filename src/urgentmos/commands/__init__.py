@@ -1,0 +1,1 @@
+"""The commands that are not about clips themselves; `cli.py` joins them."""
