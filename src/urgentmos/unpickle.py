@@ -1,9 +1,9 @@
 """torch files from strangers, read as data: nothing in the file is imported, called or executed.
 
 A pickle is a program for a small stack machine. This module is such a machine with only the instructions that make
-data: numbers, texts, lists, dicts, tensors. A name in the file is looked up in the table below and never imported, and
-the only functions that the machine can call are the few of this module. Everything else is refused with the name of the
-file and the name of what it asked for.
+data: numbers, texts, lists, dicts, tensors. A name in the file is looked up in the table of torch_names.py and never
+imported, and the only functions that the machine can call are the few of that module. Everything else is refused with the
+name of the file and the name of what it asked for.
 
 The zip container is checked before anything is read (sizes, names, duplicates), and a tensor may only see the bytes
 that the file really holds. Tensors come to the CPU whatever device saved them.
@@ -13,15 +13,14 @@ from __future__ import annotations
 
 import io
 import pickletools
-import re
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn, Protocol
 
 from urgentmos.errors import UsageError
+from urgentmos.torch_names import Function, Refused, StorageType, checked_key, count, expect, known_globals
 
 if TYPE_CHECKING:
     import torch
@@ -33,30 +32,6 @@ MAX_PICKLE_BYTES = 64 << 20  # the program, not the tensors; real ones stay far 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # first object of torch files before 1.6, as is the protocol number after it
 LEGACY_PROTOCOL = 1001
 ADVICE = "Get the file from its authors again, or convert it to safetensors on a machine where you trust it."
-
-_DTYPES = (
-    *("float16", "float32", "float64", "bfloat16", "complex64", "complex128"),
-    *("uint8", "int8", "int16", "int32", "int64", "bool"),
-)
-_STORAGES = {
-    "HalfStorage": "float16",
-    "FloatStorage": "float32",
-    "DoubleStorage": "float64",
-    "BFloat16Storage": "bfloat16",
-    "ComplexFloatStorage": "complex64",
-    "ComplexDoubleStorage": "complex128",
-    "ByteStorage": "uint8",
-    "CharStorage": "int8",
-    "ShortStorage": "int16",
-    "IntStorage": "int32",
-    "LongStorage": "int64",
-    "BoolStorage": "bool",
-}
-_NUMPY_DTYPE = re.compile(r"[<|=]?([biufc][0-9]{1,2}|[SU][0-9]{1,9})")
-
-
-class _Refused(Exception):
-    """Why this file is not read; becomes a UsageError that names the file."""
 
 
 def refuse_all(module: str, name: str) -> type | None:
@@ -82,7 +57,7 @@ def load_torch_file(path: str | Path, *, stubs: Stubs = refuse_all, max_bytes: i
         raise UsageError(f"{path} does not exist or is not a file. Check the path.")
     try:
         if path.stat().st_size > max_bytes:
-            raise _Refused(f"it has {path.stat().st_size} bytes, more than the limit of {max_bytes}")
+            raise Refused(f"it has {path.stat().st_size} bytes, more than the limit of {max_bytes}")
         with path.open("rb") as file:
             start = file.read(4)
             file.seek(0)
@@ -90,8 +65,8 @@ def load_torch_file(path: str | Path, *, stubs: Stubs = refuse_all, max_bytes: i
                 return _read_zip(file, path.stat().st_size, stubs)
             if start[:1] == b"\x80":
                 return _read_legacy(file, path.stat().st_size, stubs)
-        raise _Refused("it is not a torch file (neither a zip archive nor a pickle)")
-    except _Refused as e:
+        raise Refused("it is not a torch file (neither a zip archive nor a pickle)")
+    except Refused as e:
         raise UsageError(f"{path} was not loaded: {e}. {ADVICE}") from None
     except (
         *(ArithmeticError, AttributeError, LookupError, MemoryError, NotImplementedError, OSError),
@@ -140,21 +115,21 @@ def _read_zip(file: IO[bytes], size: int, stubs: Stubs) -> Any:
         entries = _checked_entries(archive, size)
         roots = [name[: -len("data.pkl")] for name in entries if name.count("/") == 1 and name.endswith("/data.pkl")]
         if len(roots) != 1:
-            raise _Refused("it is a zip archive, but not one of torch (it holds no data.pkl)")
+            raise Refused("it is a zip archive, but not one of torch (it holds no data.pkl)")
         root = roots[0]
         if f"{root}constants.pkl" in entries:
-            raise _Refused("it is a TorchScript program, not a set of weights")
+            raise Refused("it is a TorchScript program, not a set of weights")
         if f"{root}byteorder" in entries and archive.read(f"{root}byteorder") != b"little":
-            raise _Refused("its numbers are big-endian")
+            raise Refused("its numbers are big-endian")
         if entries[f"{root}data.pkl"].file_size > MAX_PICKLE_BYTES:
-            raise _Refused(f"its data.pkl is larger than {MAX_PICKLE_BYTES} bytes")
+            raise Refused(f"its data.pkl is larger than {MAX_PICKLE_BYTES} bytes")
 
         read: dict[str, torch.Tensor] = {}
 
         def storage(key: str, dtype: torch.dtype, n: int) -> torch.Tensor:
             name = f"{root}data/{key}"
             if name not in entries or entries[name].file_size != n * dtype.itemsize:
-                raise _Refused(f"the numbers {key!r} are missing or not {n} of {dtype}")
+                raise Refused(f"the numbers {key!r} are missing or not {n} of {dtype}")
             if key not in read:
                 read[key] = torch.zeros(n * dtype.itemsize, dtype=torch.uint8)
                 with archive.open(name) as record:
@@ -172,15 +147,15 @@ def _checked_entries(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.Z
     for entry in archive.infolist():
         name = entry.filename
         if name.startswith("/") or "\\" in name or ".." in name.split("/"):
-            raise _Refused(f"its zip entry {name!r} points outside the archive")
+            raise Refused(f"its zip entry {name!r} points outside the archive")
         if name in entries:
-            raise _Refused(f"its zip entry {name!r} is there twice")
+            raise Refused(f"its zip entry {name!r} is there twice")
         if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1 or entry.file_size != entry.compress_size:
-            raise _Refused(f"its zip entry {name!r} is compressed or encrypted, which torch never does")
+            raise Refused(f"its zip entry {name!r} is compressed or encrypted, which torch never does")
         entries[name] = entry
     declared = sum(entry.file_size for entry in entries.values())
     if declared > size:
-        raise _Refused(f"its zip entries claim {declared} bytes, but the file has only {size}")
+        raise Refused(f"its zip entries claim {declared} bytes, but the file has only {size}")
     return entries
 
 
@@ -210,11 +185,11 @@ def _read_legacy(file: IO[bytes], size: int, stubs: Stubs) -> Any:
         if key not in raw:
             claimed += n * dtype.itemsize
             if claimed > size:
-                raise _Refused(f"its tensors claim {claimed} bytes, but the file has only {size}")
+                raise Refused(f"its tensors claim {claimed} bytes, but the file has only {size}")
             raw[key] = torch.zeros(n * dtype.itemsize, dtype=torch.uint8)
             widths[key] = dtype.itemsize
         if raw[key].numel() != n * dtype.itemsize:
-            raise _Refused(f"the numbers {key!r} are claimed with two sizes")
+            raise Refused(f"the numbers {key!r} are claimed with two sizes")
         return raw[key].view(dtype)
 
     def next_pickle(storages: _Storages = _no_storage) -> Any:
@@ -222,37 +197,25 @@ def _read_legacy(file: IO[bytes], size: int, stubs: Stubs) -> Any:
 
     widths: dict[str, int] = {}
     if next_pickle() != LEGACY_MAGIC or next_pickle() != LEGACY_PROTOCOL:
-        raise _Refused("it is a pickle, but not one of torch")
+        raise Refused("it is a pickle, but not one of torch")
     if next_pickle().get("little_endian") is not True:
-        raise _Refused("its numbers are big-endian")
+        raise Refused("its numbers are big-endian")
     value = next_pickle(storage)
     keys = next_pickle()
     if not isinstance(keys, list) or sorted(keys) != sorted(raw):
-        raise _Refused("its list of tensors is not the list of those it uses")
+        raise Refused("its list of tensors is not the list of those it uses")
     for key in keys:
         if int.from_bytes(file.read(8), "little") * widths[key] != raw[key].numel():
-            raise _Refused(f"the numbers {key!r} do not have the size that was announced")
+            raise Refused(f"the numbers {key!r} do not have the size that was announced")
         _read_into(file, raw[key])
     return value
 
 
 def _no_storage(key: str, dtype: torch.dtype, n: int) -> NoReturn:
-    raise _Refused("it has tensors where none belong")
+    raise Refused("it has tensors where none belong")
 
 
 # --- the machine -----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Callable:
-    """A name of the file that may be called: with `make`, which is ours."""
-
-    make: Callable[..., Any]
-
-
-@dataclass(frozen=True)
-class _StorageType:
-    dtype: torch.dtype
 
 
 _LITERALS = frozenset(
@@ -282,7 +245,7 @@ class _Machine:
         start = stream.tell()
         for opcode, argument, position in pickletools.genops(stream):
             if (position or 0) - start > MAX_PICKLE_BYTES:
-                raise _Refused(f"its pickle is longer than {MAX_PICKLE_BYTES} bytes")
+                raise Refused(f"its pickle is longer than {MAX_PICKLE_BYTES} bytes")
             self.step(opcode.name, argument)
         (value,) = self.stack
         return value
@@ -297,7 +260,7 @@ class _Machine:
         elif name not in ("PROTO", "FRAME", "STOP"):
             run = getattr(self, f"op_{name.lower()}", None)
             if run is None:
-                raise _Refused(f"it uses the pickle instruction {name}, which data does not need")
+                raise Refused(f"it uses the pickle instruction {name}, which data does not need")
             run(argument)
 
     def since_mark(self) -> list[Any]:
@@ -360,19 +323,19 @@ class _Machine:
 
     def op_frozenset(self, _: None) -> None:
         items = self.since_mark()
-        self.stack.append(frozenset(map(_key, items)))
+        self.stack.append(frozenset(map(checked_key, items)))
 
     def op_append(self, _: None) -> None:
         item = self.stack.pop()
-        _expect(self.stack[-1], list).append(item)
+        expect(self.stack[-1], list).append(item)
 
     def op_appends(self, _: None) -> None:
         items = self.since_mark()
-        _expect(self.stack[-1], list).extend(items)
+        expect(self.stack[-1], list).extend(items)
 
     def op_additems(self, _: None) -> None:
         items = self.since_mark()
-        _expect(self.stack[-1], set).update(map(_key, items))
+        expect(self.stack[-1], set).update(map(checked_key, items))
 
     def op_setitem(self, _: None) -> None:
         pair = self.stack[-2:]
@@ -384,9 +347,9 @@ class _Machine:
         self.set_items(items)
 
     def set_items(self, items: list[Any]) -> None:
-        target = _expect(self.stack[-1], dict, OrderedDict)
+        target = expect(self.stack[-1], dict, OrderedDict)
         for key, value in zip(items[::2], items[1::2], strict=True):
-            target[_key(key)] = value
+            target[checked_key(key)] = value
 
     # names, calls, state
 
@@ -396,29 +359,29 @@ class _Machine:
     def op_stack_global(self, _: None) -> None:
         module, name = self.stack[-2:]
         del self.stack[-2:]
-        self.push_global(_expect(module, str), _expect(name, str))
+        self.push_global(expect(module, str), expect(name, str))
 
     def push_global(self, module: str, name: str) -> None:
-        known = _known_globals().get((module, name))
+        known = known_globals().get((module, name))
         if known is None:
-            known = _Callable(self.stub_class(module, name))
+            known = Function(self.stub_class(module, name))
         self.stack.append(known)
 
     def stub_class(self, module: str, name: str) -> type:
         if (module, name) not in self.stub_classes:
             stub = self.stubs(module, name)
             if stub is None:
-                raise _Refused(f"it asks for {module}.{name}, which is not plain data")
+                raise Refused(f"it asks for {module}.{name}, which is not plain data")
             self.stub_classes[module, name] = stub
         return self.stub_classes[module, name]
 
     def op_reduce(self, _: None) -> None:
-        arguments = _expect(self.stack.pop(), tuple)
+        arguments = expect(self.stack.pop(), tuple)
         function = self.stack.pop()
-        if not isinstance(function, _Callable):
-            raise _Refused(f"it calls something that is not a function ({type(function).__name__})")
+        if not isinstance(function, Function):
+            raise Refused(f"it calls something that is not a function ({type(function).__name__})")
         if isinstance(function.make, type) and arguments:
-            raise _Refused(f"it builds {function.make.__name__} with arguments")
+            raise Refused(f"it builds {function.make.__name__} with arguments")
         self.stack.append(function.make(*arguments))
 
     op_newobj = op_reduce  # data needs no `__new__` other than that of a stub, without arguments
@@ -429,10 +392,10 @@ class _Machine:
 
     def op_binpersid(self, _: None) -> None:
         """('storage', type, key, device, number of elements[, None]) -> the numbers."""
-        kind, storage_type, key, _device, n, *view = _expect(self.stack.pop(), tuple)
-        if kind != "storage" or not isinstance(storage_type, _StorageType) or any(v is not None for v in view):
-            raise _Refused(f"it refers to outside data of an unknown kind ({kind!r:.40})")
-        self.stack.append(self.storages(_expect(key, str), storage_type.dtype, _count(n)))
+        kind, storage_type, key, _device, n, *view = expect(self.stack.pop(), tuple)
+        if kind != "storage" or not isinstance(storage_type, StorageType) or any(v is not None for v in view):
+            raise Refused(f"it refers to outside data of an unknown kind ({kind!r:.40})")
+        self.stack.append(self.storages(expect(key, str), storage_type.dtype, count(n)))
 
 
 def _restore(value: Any, state: Any, stub_classes: tuple[type, ...]) -> None:
@@ -440,179 +403,22 @@ def _restore(value: Any, state: Any, stub_classes: tuple[type, ...]) -> None:
     import numpy as np
 
     if stub_classes and type(value) in stub_classes:
-        for name, item in _expect(state, dict).items():
-            vars(value)[_expect(name, str)] = item
+        for name, item in expect(state, dict).items():
+            vars(value)[expect(name, str)] = item
     elif type(value) is OrderedDict:
         # torch keeps the versions of a state dict's modules here; nothing else has a meaning.
-        if "_metadata" in _expect(state, dict):
+        if "_metadata" in expect(state, dict):
             value._metadata = state["_metadata"]  # type: ignore[attr-defined]
     elif isinstance(value, np.dtype):
-        if _expect(state, tuple)[1] not in ("<", "|", "="):
-            raise _Refused("its numpy arrays are big-endian")
+        if expect(state, tuple)[1] not in ("<", "|", "="):
+            raise Refused("its numpy arrays are big-endian")
     elif type(value) is np.ndarray:
-        _version, shape, dtype, by_column, content = _expect(state, tuple)
-        shape = tuple(map(_count, _expect(shape, tuple)))
+        _version, shape, dtype, by_column, content = expect(state, tuple)
+        shape = tuple(map(count, expect(shape, tuple)))
         n = int(np.prod([1, *shape], dtype=object))
-        if not isinstance(dtype, np.dtype) or len(_expect(content, bytes)) != n * dtype.itemsize:
-            raise _Refused("a numpy array does not have the size that it claims")
+        if not isinstance(dtype, np.dtype) or len(expect(content, bytes)) != n * dtype.itemsize:
+            raise Refused("a numpy array does not have the size that it claims")
         # numpy's own method, with checked arguments.
         value.__setstate__((1, shape, dtype, bool(by_column), content))  # type: ignore[arg-type]
     else:
-        raise _Refused(f"it sets the state of a {type(value).__name__}")
-
-
-def _expect(value: Any, *types: type) -> Any:
-    """`value`, if its type is exactly one of `types`."""
-    if type(value) not in types:
-        raise ValueError(f"a {types[0].__name__} was expected, a {type(value).__name__} was found")
-    return value
-
-
-def _count(value: Any) -> int:
-    if type(value) is not int or value < 0:
-        raise ValueError(f"{value!r:.40} is not a count")
-    return value
-
-
-def _key(value: Any) -> Any:
-    """`value`, if it may be a key: a scalar or a flat tuple. (Hashing a tuple a million deep ends the interpreter.)"""
-    for item in value if type(value) is tuple else (value,):
-        if item is not None and not isinstance(item, str | bytes | int | float | complex):
-            raise _Refused(f"a dict has a key of type {type(item).__name__}")
-    return value
-
-
-# --- the names that a file may use, and what they do here -------------------------------------------------------------
-
-
-def _known_globals() -> dict[tuple[str, str], Any]:
-    """(module, name) of the file -> our value. Built on first use, since it needs torch."""
-    if not _KNOWN:
-        import torch
-
-        for name in _DTYPES:
-            _KNOWN["torch", name] = getattr(torch, name)
-        for name, dtype in _STORAGES.items():
-            _KNOWN["torch", name] = _StorageType(getattr(torch, dtype))
-        for (modules, name), make in _MAKERS.items():
-            for module in modules.split():
-                _KNOWN[module, name] = _Callable(make)
-    return _KNOWN
-
-
-_KNOWN: dict[tuple[str, str], Any] = {}
-
-
-def _tensor(flat: Any, offset: Any, size: Any, stride: Any, requires_grad: Any = False, *_hooks: Any) -> torch.Tensor:
-    import torch
-
-    if not isinstance(flat, torch.Tensor):
-        raise ValueError("a tensor without numbers")
-    size, stride, offset = tuple(map(_count, size)), tuple(map(_count, stride)), _count(offset)
-    n = 1
-    for length in size:
-        n *= length
-    if len(size) != len(stride) or n > flat.numel():
-        raise _Refused(f"a tensor of shape {size} does not fit the {flat.numel()} numbers behind it")
-    tensor = flat.as_strided(size, stride, offset)  # torch checks that it stays inside
-    return tensor.requires_grad_() if requires_grad is True and tensor.is_floating_point() else tensor
-
-
-def _parameter(tensor: Any, requires_grad: Any = True, *_hooks: Any) -> torch.nn.Parameter:
-    import torch
-
-    if not isinstance(tensor, torch.Tensor):
-        raise ValueError("a parameter without a tensor")
-    return torch.nn.Parameter(tensor.detach(), requires_grad=requires_grad is True)
-
-
-def _size(lengths: Any = ()) -> torch.Size:
-    import torch
-
-    return torch.Size(map(_count, _expect(lengths, tuple, list)))
-
-
-def _device(kind: Any, index: Any = None) -> torch.device:
-    import torch
-
-    return torch.device(_expect(kind, str)) if index is None else torch.device(_expect(kind, str), _count(index))
-
-
-def _ordered_dict(pairs: Any = ()) -> OrderedDict[Any, Any]:
-    return OrderedDict((_key(key), value) for key, value in _expect(pairs, tuple, list))
-
-
-def _set(items: Any = ()) -> set[Any]:
-    return set(map(_key, _expect(items, tuple, list)))
-
-
-def _frozenset(items: Any = ()) -> frozenset[Any]:
-    return frozenset(_set(items))
-
-
-def _encode(text: Any, encoding: Any = "latin1") -> bytes:
-    """How pickles of protocol 2, which torch writes, spell bytes."""
-    if encoding not in ("latin1", "latin-1"):
-        raise _Refused("it spells bytes in an unknown encoding")
-    return bytes(_expect(text, str), "latin1")
-
-
-def _no_bytes() -> bytes:
-    """How they spell b""; any argument is a TypeError."""
-    return b""
-
-
-def _bytearray(content: Any = b"") -> bytearray:
-    return bytearray(_expect(content, bytes))
-
-
-def _complex(real: Any, imaginary: Any) -> complex:
-    return complex(_expect(real, float), _expect(imaginary, float))
-
-
-def _numpy_dtype(name: Any, *_align_copy: Any) -> Any:
-    import numpy as np
-
-    if not _NUMPY_DTYPE.fullmatch(_expect(name, str)):
-        raise _Refused(f"it holds numpy arrays of {name!r:.40}")
-    return np.dtype(name)
-
-
-def _numpy_scalar(dtype: Any, content: Any) -> Any:
-    import numpy as np
-
-    if not isinstance(dtype, np.dtype) or len(_expect(content, bytes)) != dtype.itemsize:
-        raise ValueError("a numpy number of the wrong size")
-    return np.frombuffer(content, dtype)[0]
-
-
-def _numpy_empty(*_subtype_shape_code: Any) -> Any:
-    """The placeholder that BUILD fills; whatever shape the file asks for here is not allocated."""
-    import numpy as np
-
-    return np.empty(0, np.int8)
-
-
-def _numpy_class(*_: Any) -> NoReturn:
-    raise _Refused("it calls numpy.ndarray")
-
-
-_NUMPY = "numpy.core.multiarray numpy._core.multiarray"
-_BUILTINS = "__builtin__ builtins"
-_MAKERS: dict[tuple[str, str], Callable[..., Any]] = {
-    ("collections", "OrderedDict"): _ordered_dict,
-    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
-    ("torch._utils", "_rebuild_parameter"): _parameter,
-    ("torch", "Size"): _size,
-    ("torch", "device"): _device,
-    (_BUILTINS, "set"): _set,
-    (_BUILTINS, "frozenset"): _frozenset,
-    (_BUILTINS, "bytes"): _no_bytes,
-    (_BUILTINS, "bytearray"): _bytearray,
-    (_BUILTINS, "complex"): _complex,
-    ("_codecs", "encode"): _encode,
-    ("numpy", "dtype"): _numpy_dtype,
-    ("numpy", "ndarray"): _numpy_class,
-    (_NUMPY, "scalar"): _numpy_scalar,
-    (_NUMPY, "_reconstruct"): _numpy_empty,
-}
+        raise Refused(f"it sets the state of a {type(value).__name__}")

@@ -20,8 +20,9 @@ from urgentmos import checkpoints
 from urgentmos.errors import UsageError
 from urgentmos.predictor import load
 from urgentmos.training.config import TrainConfig, make_config, read_config
+from urgentmos.training.folder import Trained, fingerprint
 from urgentmos.training.keep import state_of
-from urgentmos.training.run import Trained, both_sides, ecs_score, fingerprint, fit
+from urgentmos.training.run import both_sides, ecs_score, fit
 
 RATE = 16_000
 SNRS = (40.0, 25.0, 12.0, 0.0)

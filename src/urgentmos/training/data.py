@@ -1,8 +1,6 @@
-"""Batches for training: clips with labels and pairs among them, planned by duration and by content.
+"""Data for training: clips with labels and native pairs from what is on disk, their split, and a batch of them as arrays.
 
-A plan is a pure function of the seed and the epoch, so a run that was killed goes on with the very batch that came next,
-and every process of a distributed run knows the whole plan and takes its share. Within a batch each clip stands once,
-however many pairs it is in.
+Which clips and pairs make a batch is said in plans.py.
 """
 
 from __future__ import annotations
@@ -12,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,8 +23,6 @@ from urgentmos.metrics import METRICS
 
 VERDICTS = {"a": 0, "b": 1, "tie": 2}  # as nets.losses
 NO_VERDICT = -100
-Deal = Literal["contents", "clips", "pairs"]
-POOL = 50  # batches' worth of groups that are sorted by duration together: little padding, and still another order each epoch
 
 
 class Pair(NamedTuple):
@@ -122,10 +118,11 @@ def _pair_label(row: Mapping[str, Any], judge: str) -> tuple[float, int]:
     except ValueError as e:
         raise UsageError(f"{row['__row__']}: {e}. Correct it there.") from e
     verdict = NO_VERDICT if math.isnan(code) else VERDICTS[NAMES[code]]
-    return (math.nan if value is None else _sign(judge) * value, verdict)
+    return (math.nan if value is None else sign(judge) * value, verdict)
 
 
-def _sign(judge: str) -> float:
+def sign(judge: str) -> float:
+    """1, or -1 for a metric that is smaller for better speech."""
     return -1.0 if judge in METRICS and METRICS[judge].better == "lower" else 1.0
 
 
@@ -182,218 +179,13 @@ def split(data: Data, share: float) -> tuple[Data, Data]:
 def _held_with_partner(data: Data, held: Sequence[bool]) -> list[bool]:
     """Clips that pairs connect share one side: that of the first of them."""
     side = list(held)
-    for group in _connected(range(len(held)), data.pairs):
+    for group in connected(range(len(held)), data.pairs):
         for place in group:
             side[place] = held[min(group)]
     return side
 
 
-# ---- plans of UrgentMOS
-
-
-@dataclass(frozen=True)
-class Planner:
-    """Batches of about `seconds` padded seconds, contents together, derived pairs within."""
-
-    data: Data
-    judge: str
-    scope: str  # reference, corpus or any; "" for no derived pairs
-    seconds: float
-    homologous: int
-    pairs_per_clip: float
-    seed: int
-    max_seconds: float
-    shuffled: bool = True  # False: the same whole contents each time, for validation
-
-    def epoch(self, number: int) -> list[Plan]:
-        """The batches of epoch `number`."""
-        rng = np.random.default_rng([self.seed, number, 1])
-        groups = self._groups(rng)
-        if self.shuffled:
-            groups = [groups[i] for i in rng.permutation(len(groups))]
-        length = np.array([self._length(max(group, key=self._length)) for group in groups])
-        in_pool = self._groups_in_pool(groups)
-        batches: list[list[int]] = []
-        for start in range(0, len(groups), in_pool):
-            order = sorted(range(start, min(start + in_pool, len(groups))), key=lambda i: (-length[i], i))
-            batches += self._packed([groups[i] for i in order])
-        if self.shuffled:
-            batches = [batches[i] for i in rng.permutation(len(batches))]
-        by_pair = self._native()
-        return [self._plan(batch, by_pair, [self.seed, number, k]) for k, batch in enumerate(batches)]
-
-    def _length(self, place: int) -> float:
-        return min(self.data.clips[place].duration or 0.0, self.max_seconds)
-
-    def _groups(self, rng: np.random.Generator) -> list[list[int]]:
-        """Clips that travel together: of one content (scope reference), of one native pair, or alone."""
-        size = self.homologous if self.shuffled else max(self.homologous, 64)
-        groups: list[list[int]] = []
-        contents: dict[tuple[str | None, str], list[int]] = {}
-        paired = {place for pair in self.data.pairs for place in (pair.a, pair.b)}
-        for place, clip in enumerate(self.data.clips):
-            if self.scope == "reference" and clip.reference_id is not None:
-                contents.setdefault((clip.corpus, clip.reference_id), []).append(place)
-            elif place not in paired:
-                groups.append([place])
-        for places in contents.values():
-            shuffled = [places[i] for i in rng.permutation(len(places))] if self.shuffled else places
-            parts = math.ceil(len(shuffled) / size)
-            groups += [list(part) for part in np.array_split(shuffled, parts)]
-        groups += [[pair.a, pair.b] for pair in self.data.pairs]
-        return [part for group in groups for part in self._cut(group)]
-
-    def _cut(self, group: Sequence[int]) -> Iterator[list[int]]:
-        """A group that is longer than a batch, in parts of two clips or more."""
-        longest = max(self._length(i) for i in group)
-        size = max(2, int(self.seconds // longest))
-        for start in range(0, len(group), size):
-            yield [int(i) for i in group[start : start + size]]
-
-    def _groups_in_pool(self, groups: Sequence[Sequence[int]]) -> int:
-        seconds = sum(self._length(i) for group in groups for i in group)
-        return max(1, round(POOL * self.seconds * len(groups) / max(seconds, 1e-9)))
-
-    def _packed(self, groups: Sequence[list[int]]) -> Iterator[list[int]]:
-        """Groups one after the other, as many as fit into the padded budget; each clip once in a batch."""
-        batch: dict[int, None] = {}
-        longest = 0.0
-        for group in groups:
-            new = [i for i in group if i not in batch]
-            reach = max([longest, *(self._length(i) for i in new)])
-            if batch and reach * (len(batch) + len(new)) > self.seconds * (1 + 1e-9):
-                yield list(batch)
-                batch, new = {}, list(group)
-                reach = max(self._length(i) for i in new)
-            batch.update(dict.fromkeys(new))
-            longest = reach
-        if batch:
-            yield list(batch)
-
-    def _native(self) -> dict[int, list[Pair]]:
-        found: dict[int, list[Pair]] = {}
-        for pair in self.data.pairs:
-            found.setdefault(pair.a, []).append(pair)
-        return found
-
-    def _plan(self, batch: list[int], native: Mapping[int, list[Pair]], seed: list[int]) -> Plan:
-        inside = set(batch)
-        pairs = [pair for place in batch for pair in native.get(place, ()) if pair.b in inside]
-        known = {(pair.a, pair.b) for pair in pairs} | {(pair.b, pair.a) for pair in pairs}
-        derived = [pair for pair in self._derived(batch) if (pair.a, pair.b) not in known]
-        most = round(self.pairs_per_clip * len(batch))
-        if len(derived) > most:
-            chosen = np.random.default_rng([*seed, 2]).choice(len(derived), most, replace=False)
-            derived = [derived[i] for i in sorted(chosen)]
-        return Plan(batch, pairs + derived)
-
-    def _derived(self, batch: Sequence[int]) -> Iterator[Pair]:
-        """All unordered pairs of the scope whose clips both have the judging metric."""
-        if not self.scope:
-            return
-        sign = _sign(self.judge)
-        known = [(i, self.data.clips[i], self.data.clips[i].metrics.get(self.judge)) for i in batch]
-        labelled = [(i, clip, value) for i, clip, value in known if value is not None and math.isfinite(value)]
-        for k, (i, a, value_a) in enumerate(labelled):
-            for j, b, value_b in labelled[k + 1 :]:
-                if belong(a, b, self.scope):
-                    yield Pair(i, j, sign * (value_a - value_b), NO_VERDICT)
-
-
-def belong(a: Clip, b: Clip, scope: str) -> bool:
-    """Whether two clips make a pair of this scope; reference: one content (of one corpus), two systems."""
-    if scope == "any":
-        return True
-    if a.corpus != b.corpus:
-        return False
-    if scope == "corpus":
-        return True
-    if a.reference_id is None or a.reference_id != b.reference_id:
-        return False
-    return a.system_id is None or a.system_id != b.system_id
-
-
-# ---- plans of URGENT-PK
-
-
-@dataclass(frozen=True)
-class PairPlanner:
-    """Batches of `pairs` ordered pairs of homologous clips, those within `delta` left out; both orders of each."""
-
-    data: Data
-    judge: str
-    delta: float
-    pairs: int
-    seed: int
-    max_seconds: float
-    symmetric: bool = True
-    shuffled: bool = True
-
-    def all_pairs(self) -> list[Pair]:
-        """Every pair that passes the cleaning (URGENT-PK section III-B): strictly more than delta apart."""
-        contents: dict[tuple[str | None, str | None], list[int]] = {}
-        for place, clip in enumerate(self.data.clips):
-            contents.setdefault((clip.corpus, clip.reference_id), []).append(place)
-        found = []
-        for places in contents.values():
-            for k, i in enumerate(places):
-                for j in places[k + 1 :]:
-                    a, b = self.data.clips[i], self.data.clips[j]
-                    first, second = a.metrics.get(self.judge), b.metrics.get(self.judge)
-                    if first is None or second is None or not belong(a, b, "reference"):
-                        continue
-                    if abs(first - second) > self.delta + 1e-9:  # 3.3 - 3.0 is not exactly 0.3
-                        found.append(Pair(i, j, first - second, NO_VERDICT))
-                        if self.symmetric:
-                            found.append(Pair(j, i, second - first, NO_VERDICT))
-        return found
-
-    def epoch(self, number: int) -> list[Plan]:
-        """The batches of epoch `number`, lengths alike within each."""
-        pairs = self.all_pairs()
-        rng = np.random.default_rng([self.seed, number, 3])
-        order = list(rng.permutation(len(pairs))) if self.shuffled else list(range(len(pairs)))
-        pool = POOL * self.pairs
-        batches: list[list[Pair]] = []
-        for start in range(0, len(order), pool):
-            part = sorted(order[start : start + pool], key=lambda i: self._seconds(pairs[i]))
-            batches += [[pairs[i] for i in part[k : k + self.pairs]] for k in range(0, len(part), self.pairs)]
-        if self.shuffled:
-            batches = [batches[i] for i in rng.permutation(len(batches))]
-        return [Plan(list(dict.fromkeys(i for pair in batch for i in (pair.a, pair.b))), batch) for batch in batches]
-
-    def _seconds(self, pair: Pair) -> float:
-        return min(self.data.clips[pair.a].duration or 0.0, self.data.clips[pair.b].duration or 0.0, self.max_seconds)
-
-
-# ---- shares and order
-
-
-def share(plan: Plan, rank: int, world: int, deal: Deal = "contents") -> Plan:
-    """What process `rank` of `world` takes of a batch; a share may be empty.
-
-    contents: clips that pairs connect stay together, so that no pair is torn apart. clips: only those of native pairs do;
-    derived pairs across two processes are left out, since under the scopes corpus and any they connect everything. pairs:
-    dealt one by one, with their clips.
-    """
-    if world == 1:
-        return plan
-    if deal == "pairs":
-        pairs = plan.pairs[rank::world]
-        return Plan(list(dict.fromkeys(i for pair in pairs for i in (pair.a, pair.b))), pairs)
-    groups = _connected(plan.clips, [pair for pair in plan.pairs if pair.native or deal == "contents"])
-    loads = [0] * world
-    mine: list[int] = []
-    for group in groups:
-        to = loads.index(min(loads))
-        loads[to] += len(group)
-        if to == rank:
-            mine += group
-    inside = set(mine)
-    return Plan(mine, [pair for pair in plan.pairs if pair.a in inside and pair.b in inside])
-
-
-def _connected(clips: Sequence[int], pairs: Iterable[Pair]) -> list[list[int]]:
+def connected(clips: Sequence[int], pairs: Iterable[Pair]) -> list[list[int]]:
     """Clips in groups that pairs hold together."""
     root = {i: i for i in clips}
 
@@ -411,33 +203,6 @@ def _connected(clips: Sequence[int], pairs: Iterable[Pair]) -> list[list[int]]:
         groups.setdefault(find(i), []).append(i)
     # the largest first, so that the loads come out even
     return sorted(groups.values(), key=lambda group: (-len(group), group[0]))
-
-
-@dataclass(frozen=True)
-class Stream:
-    """The batches of all epochs, one after the other, from batch number `start` on: a sampler for a DataLoader."""
-
-    planner: Any  # has epoch(number) -> list[Plan]
-    start: int = 0
-    rank: int = 0
-    world: int = 1
-    deal: Deal = "contents"
-
-    def __iter__(self) -> Iterator[tuple[int, Plan]]:
-        place = 0
-        for epoch in range(10**9):
-            plans = self.planner.epoch(epoch)
-            if not plans:
-                raise UsageError("there is nothing to train on: no batch could be made of the data.")
-            for plan in plans:
-                if place >= self.start:
-                    yield place, share(plan, self.rank, self.world, self.deal)
-                place += 1
-
-
-def count_batches(planner: Any, epochs: int) -> int:
-    """Batches in the first `epochs` epochs."""
-    return sum(len(planner.epoch(epoch)) for epoch in range(epochs))
 
 
 # ---- audio

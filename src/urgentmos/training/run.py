@@ -1,12 +1,10 @@
 """Training: a configuration -> a run folder with a model in it. UrgentMOS, URGENT-PK and UTMOS on one way of feeding them.
 
-A run folder holds config.yaml (which reproduces it), run.json (versions, fingerprints of the data, the result), train.csv,
-valid.csv, best/ (models by validation score), last.ckpt (the state to resume from), and model/, which can follow -m.
+What a run leaves behind is said in folder.py.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -21,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from urgentmos import __version__
 from urgentmos.errors import UsageError, need
 from urgentmos.metrics import METRICS
-from urgentmos.training.config import HOW_FAST, TrainConfig, make_config, read_yaml, with_epochs
+from urgentmos.training.config import TrainConfig, with_epochs
+from urgentmos.training.folder import MODEL, RUN, Trained, describe, open_folder, result_of, run_folder, write_whole
 
 if TYPE_CHECKING:
     from urgentmos.clips import Clip
@@ -30,18 +29,7 @@ if TYPE_CHECKING:
     from urgentmos.training.nets import Start
     from urgentmos.training.tasks import Task
 
-MODEL, CONFIG, RUN = "model", "config.yaml", "run.json"
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What a run gave."""
-
-    folder: Path  # of the run
-    model: Path  # the model folder in it
-    step: int  # at which the model was kept
-    score: float | None  # its validation score; None without validation data
 
 
 def fit(
@@ -62,8 +50,8 @@ def fit(
 
 
 def _fit(config: TrainConfig, say: Say, tell: Tell | None, progress: Any) -> Trained:
-    from urgentmos.training.data import count_batches
     from urgentmos.training.keep import state_of
+    from urgentmos.training.plans import count_batches
 
     folder = run_folder(config)
     data, valid = both_sides(config, say)
@@ -76,10 +64,10 @@ def _fit(config: TrainConfig, say: Say, tell: Tell | None, progress: Any) -> Tra
         config = with_epochs(config, max(1, count_batches(planner, config.epochs) // config.accumulate))
         prepared.task.settings = config
     every = config.valid_every or (max(1, per_epoch // config.accumulate) if prepared.is_pk else 1000)
-    description = _describe(config, data, valid)
-    _open_folder(folder, config, description)
+    description = describe(config, data, valid)
+    open_folder(folder, config, description)
     state = state_of(folder)
-    done = _result(folder)
+    done = result_of(folder)
     if done is not None and state is not None and state["step"] >= config.steps:
         say(f"{folder} is finished. Its model is {done.model}.")
         return done
@@ -134,8 +122,8 @@ class Prepared:
 def _prepare(config: TrainConfig, data: Data, valid: Data, say: Say) -> Prepared:
     from urgentmos.nets.urgentmos import UrgentMos
     from urgentmos.nets.urgentpk import UrgentPk
-    from urgentmos.training.data import Planner
     from urgentmos.training.nets import start
+    from urgentmos.training.plans import Planner
     from urgentmos.training.tasks import TASKS, UrgentMosTask, start_at_means
 
     labelled = data.labelled()
@@ -188,7 +176,7 @@ def _moments(
 
 
 def _planner(config: TrainConfig, data: Data, task: Task, scope: str, *, world: int = 1, shuffled: bool = True) -> Any:
-    from urgentmos.training.data import PairPlanner, Planner
+    from urgentmos.training.plans import PairPlanner, Planner
     from urgentmos.training.tasks import UrgentMosTask, UrgentPkTask
 
     if isinstance(task, UrgentPkTask):
@@ -260,7 +248,7 @@ class Feed:
         """A DataLoader of batches from number `start` on, the share of one process."""
         from torch.utils.data import DataLoader
 
-        from urgentmos.training.data import Stream
+        from urgentmos.training.plans import Stream
 
         deal: Any = "pairs" if self.prepared.is_pk else "contents" if self.prepared.scope == "reference" else "clips"
         planner = self.planner
@@ -290,74 +278,6 @@ def _as_it_is(item: Any) -> Any:
 
 
 # ---- the run
-
-
-def run_folder(config: TrainConfig) -> Path:
-    """Where a run writes: `out`, or runs/ and the name of the model."""
-    return Path(config.out) if config.out else Path("runs") / Path(config.model).name
-
-
-def _open_folder(folder: Path, config: TrainConfig, description: Mapping[str, Any]) -> None:
-    """A new folder, or that of the same run. UsageError if it belongs to another."""
-    yaml = need("yaml", "train")
-    plain = config.to_dict()
-    if (folder / CONFIG).is_file():
-        old = make_config(read_yaml(folder / CONFIG)).to_dict()
-        other = [key for key in plain if plain[key] != old[key] and key not in (*HOW_FAST, "out")]
-        if other:
-            raise UsageError(
-                f"{folder} holds a run with another {', '.join(other)}. Give another out=FOLDER, or remove that one."
-            )
-        about = json.loads((folder / RUN).read_text()) if (folder / RUN).is_file() else {}
-        if about.get("data", description["data"]) != description["data"]:
-            raise UsageError(f"the data changed since {folder} was begun. Give another out=FOLDER, or remove that one.")
-        if plain["steps"] != old["steps"] and config.schedule != "constant":
-            raise UsageError(
-                f"{folder} was begun with steps={old['steps']}, which its schedule needs. Give another out=FOLDER."
-            )
-    elif folder.is_dir() and any(folder.iterdir()):
-        raise UsageError(f"{folder} is not empty and holds no run. Give another out=FOLDER.")
-    if int(os.environ.get("LOCAL_RANK", "0")) or int(os.environ.get("NODE_RANK", "0")):
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / CONFIG, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
-    if not (folder / RUN).is_file():
-        _write(folder / RUN, json.dumps(description, indent=1, ensure_ascii=False))
-
-
-def _describe(config: TrainConfig, data: Data, valid: Data) -> dict[str, Any]:
-    from importlib.metadata import PackageNotFoundError, version
-
-    def found(package: str) -> str | None:
-        try:
-            return version(package)
-        except PackageNotFoundError:
-            return None
-
-    packages = ("torch", "lightning", "numpy", "scipy", "soundfile", "soxr", "transformers")
-    files = {name: list(getattr(config, name)) for name in ("data", "pairs", "valid", "valid_pairs")}
-    return {
-        "versions": {"urgentmos": __version__, **{package: found(package) for package in packages}},
-        "data": [{"path": path, "as": name, "sha256": fingerprint(path)} for name, paths in files.items() for path in paths],
-        "training": _counts(data),
-        "validation": _counts(valid),
-    }
-
-
-def _counts(data: Data) -> dict[str, Any]:
-    seconds = sum(clip.duration or 0.0 for clip in data.clips)
-    return {"clips": len(data.clips), "hours": round(seconds / 3600, 4), "pairs": len(data.pairs), "labels": data.labelled()}
-
-
-def fingerprint(path: str | Path) -> str:
-    """SHA-256 of a file; of a folder, of the names and sizes of the files in it."""
-    path = Path(path)
-    if path.is_file():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    files = sorted(p for p in path.rglob("*") if p.is_file())
-    listed = "\n".join(f"{p.relative_to(path).as_posix()}\t{p.stat().st_size}" for p in files)
-    return hashlib.sha256(listed.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _device(config: TrainConfig) -> str:
@@ -471,7 +391,7 @@ def _finish(folder: Path, keeper: Keeper, valid: Data, prepared: Prepared, descr
     checkpoints.save(folder / MODEL, found.net, info)
     score = chosen["score"] if valid.clips else None
     result = {"model": MODEL, "version": found.info["version"], **chosen, "score": score, "steps": keeper.config.steps}
-    _write(folder / RUN, json.dumps({**description, "result": result}, indent=1, ensure_ascii=False))
+    write_whole(folder / RUN, json.dumps({**description, "result": result}, indent=1, ensure_ascii=False))
     return Trained(folder, folder / MODEL, int(chosen["step"]), score)
 
 
@@ -494,20 +414,6 @@ def _as_ranked(clip: Clip, judge: str) -> Clip:
     """With a content of its corpus alone, and the judging labels as the opinions of listeners."""
     opinion = {"mos_overall": clip.metrics.get(judge)}
     return replace(clip, reference_id=f"{clip.corpus or ''}/{clip.reference_id}", metrics=opinion)
-
-
-def _result(folder: Path) -> Trained | None:
-    path = folder / RUN
-    if not path.is_file():
-        return None
-    result = json.loads(path.read_text()).get("result")
-    return None if result is None else Trained(folder, folder / result["model"], int(result["step"]), result["score"])
-
-
-def _write(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
 
 
 @contextmanager
