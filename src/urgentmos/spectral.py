@@ -39,13 +39,16 @@ def mel_to_hz(mel: np.ndarray) -> np.ndarray:
 
 @cache
 def mel_filters(rate: int, n_fft: int, n_mels: int, fmax: float | None = None) -> np.ndarray:
-    """(n_mels, 1 + n_fft // 2) float32: triangles of unit area on Slaney's scale from 0 Hz, as `librosa.filters.mel`."""
+    """(n_mels, 1 + n_fft // 2) float64: triangles of unit area on Slaney's scale from 0 Hz to `fmax`, as `librosa.filters.mel`.
+
+    Bands beyond half the rate come out empty.
+    """
     edges = mel_to_hz(np.linspace(0, hz_to_mel(np.array(fmax or rate / 2)), n_mels + 2))
-    bins = np.linspace(0, rate / 2, 1 + n_fft // 2) if n_fft % 2 == 0 else np.arange(1 + n_fft // 2) * rate / n_fft
+    bins = np.arange(1 + n_fft // 2) * rate / n_fft
     rising = (bins[None] - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
     falling = (edges[2:, None] - bins[None]) / (edges[2:] - edges[1:-1])[:, None]
     triangles = np.maximum(0, np.minimum(rising, falling))
-    return np.asarray(triangles * (2 / (edges[2:] - edges[:-2]))[:, None], dtype=np.float32)
+    return np.asarray(triangles * (2 / (edges[2:] - edges[:-2]))[:, None])
 
 
 def projection_gain(reference: np.ndarray, wave: np.ndarray) -> float:

@@ -51,6 +51,6 @@ def windows(wave: np.ndarray) -> np.ndarray:
 
 def log_mel(wave: np.ndarray) -> np.ndarray:
     """(T,) -> (F, 120) float32, in dB below the clip's maximum over 80 dB, shifted to about -1..1."""
-    power = np.abs(centred_stft(wave, n_fft=321, hop=160)) ** 2 @ mel_filters(RATE, 321, 120).T
+    power = np.abs(centred_stft(wave, n_fft=321, hop=160)) ** 2 @ mel_filters(RATE, 321, 120).T.astype(np.float32)
     decibels = 10 * np.log10(np.maximum(power, 1e-10)) - 10 * np.log10(max(power.max(), 1e-10))
     return np.asarray((np.maximum(decibels, decibels.max() - 80) + 40) / 40, dtype=np.float32)

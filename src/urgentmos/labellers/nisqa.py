@@ -9,12 +9,13 @@ The weights (nisqa.tar, CC BY-NC-SA 4.0) are not in this package.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from urgentmos.errors import MeasureError, UsageError, need
 from urgentmos.labellers import Measure, Settings, Signals, hub
+from urgentmos.spectral import mel_filters
 from urgentmos.unpickle import fill, load_torch_file
 
 if TYPE_CHECKING:
@@ -110,32 +111,3 @@ def _padded_hann(length: int, n_fft: int) -> np.ndarray:
     start = (n_fft - length) // 2
     window[start : start + length] = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
     return window
-
-
-def mel_filters(rate: int, n_fft: int, n_mels: int, fmax: float) -> np.ndarray:
-    """(n_mels, 1 + n_fft // 2): triangles between 0 and `fmax` Hz on Slaney's mel scale, each of unit area in Hz.
-
-    The scale is linear below 1 kHz (200/3 Hz a mel) and logarithmic above (27 mels for a factor of 6.4); Slaney 1998,
-    Auditory Toolbox. Bands beyond half the rate come out empty.
-    """
-    edges = _mel_to_hz(np.linspace(0.0, _hz_to_mel(fmax), n_mels + 2))  # (n_mels + 2,)
-    bins = np.arange(1 + n_fft // 2) * rate / n_fft
-    widths = np.diff(edges)[:, None]
-    rising = (bins - edges[:-2, None]) / widths[:-1]
-    falling = (edges[2:, None] - bins) / widths[1:]
-    triangles = np.maximum(0.0, np.minimum(rising, falling))
-    return np.asarray(triangles * (2.0 / (edges[2:] - edges[:-2]))[:, None])
-
-
-LINEAR_HZ_PER_MEL = 200.0 / 3.0
-KNEE_HZ, KNEE_MEL = 1000.0, 15.0
-LOG_STEP = np.log(6.4) / 27.0
-
-
-def _hz_to_mel(hz: float) -> float:
-    return hz / LINEAR_HZ_PER_MEL if hz < KNEE_HZ else KNEE_MEL + float(np.log(hz / KNEE_HZ) / LOG_STEP)
-
-
-def _mel_to_hz(mel: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray:
-    above = KNEE_HZ * np.exp(LOG_STEP * (np.maximum(mel, KNEE_MEL) - KNEE_MEL))
-    return np.asarray(np.where(mel < KNEE_MEL, mel * LINEAR_HZ_PER_MEL, above))
