@@ -31,3 +31,20 @@ def test_a_clip_that_cannot_be_decoded_has_no_labels_and_no_pairs(tmp_path, make
         item = reader[7, Plan([0, 1], [Pair(0, 1, 1.0, NO_VERDICT)])]
     assert item["labels"]["mos_overall"][0] == 3.0 and math.isnan(item["labels"]["mos_overall"][1])
     assert len(item["first"]) == 0 and item["index"] == 7 and item["wave"].shape == (2, 4000)
+
+
+def test_kept_speech_is_the_same_and_bounded(tmp_path, make_voice) -> None:
+    import numpy as np
+    import soundfile
+
+    clips = []
+    for k in range(3):
+        path = tmp_path / f"{k}.wav"
+        soundfile.write(path, make_voice(k, 1.0), 16_000)
+        clips.append(Clip(str(k), str(path), duration=1.0))
+    kept = Reader(Data(clips), (), 16_000, 400, 30.0, "mos_overall", memory_gb=2.1 * 16_000 * 4 / 1e9)
+    fresh = Reader(Data(clips), (), 16_000, 400, 30.0, "mos_overall")
+    first = [kept.wave(clip) for clip in clips]
+    for clip in clips:
+        np.testing.assert_array_equal(kept.wave(clip), fresh.wave(clip))
+    assert [kept.wave(clip) is wave for clip, wave in zip(clips, first, strict=True)] == [True, True, False]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from urgentmos.clips import Clip
-from urgentmos.training.data import Data
+from urgentmos.training.data import Data, Pair
 from urgentmos.training.plans import PairPlanner, Planner, Stream, belong, share
 
 
@@ -105,3 +105,13 @@ def test_delta_cleaning_leaves_pairs_that_are_clearly_apart_in_both_orders(tenth
     assert {(p.a, p.b) for p in pairs} == wanted and len(pairs) == len(wanted)
     plans = PairPlanner(Data(clips), "mos_overall", delta, 3, 0, 30.0).epoch(0)
     assert Counter(p for plan in plans for p in plan.pairs) == Counter(pairs) and all(len(p.pairs) <= 3 for p in plans)
+
+
+@pytest.mark.parametrize(("second", "places"), [(2, 8), (1, 10)])
+def test_a_native_pair_of_one_content_costs_no_batch_of_its_own(second: int, places: int) -> None:
+    """Clips 0 and 2 are of one content, 1 of another corpus: only a pair across them is read apart from its contents."""
+    found = data([2.0] * 8, contents=2)
+    pair = Pair(0, second, 1.0, 0, native=True)
+    plans = planner(Data(found.clips, [pair]), seconds=8.0).epoch(0)
+    assert sum(len(plan.clips) for plan in plans) == places
+    assert any(own.native for plan in plans for own in plan.pairs)

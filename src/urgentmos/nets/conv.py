@@ -19,9 +19,10 @@ from urgentmos.nets.encoders import Encoder, EncoderConfig
 from urgentmos.nets.layers import valid_mask, zero_padding
 from urgentmos.nets.spectra import full_precision, htk_filters, reflect_ends
 
-# Power below which the logarithm stops: a little above the rounding noise of 16-bit audio, so that band limits and
-# digital silence are seen and float32 noise is not.
-POWER_FLOOR = 1e-6
+# Share of the clip's loudness below which the logarithm stops: a little above the rounding noise of 16-bit speech at its
+# usual level, so that band limits and digital silence are seen and float32 noise is not.
+FLOOR = 1e-8
+SILENCE = 1e-8  # loudness (power of a frame's mel bands) that nothing is turned up from
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,8 @@ class ConvConfig:
     bands: int = 80
     n_fft: int = 400  # 25 ms
     hop: int = 160  # 10 ms: 100 frames a second before the stem
-    channels: int = 32  # of the stem
-    strides: tuple[int, ...] = (2, 2)  # of the stem in time; each of its layers also halves the bands
+    channels: int | tuple[int, ...] = 32  # of the stem's layers
+    strides: tuple[int, ...] = (2, 2)  # of the stem's layers in time; each of them also halves the bands
     width: int = 144
     layers: int = 4
     heads: int = 4
@@ -47,7 +48,12 @@ class ConvConfig:
         if unknown:
             known = ", ".join(f.name for f in fields(cls))
             raise UsageError(f"the conv encoder has no size {', '.join(sorted(unknown))}. Known: {known}.")
-        config = cls(**{**data, "strides": tuple(data.get("strides", cls.strides))})
+        config = cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in data.items()})
+        if isinstance(config.channels, tuple) and len(config.channels) != len(config.strides):
+            raise UsageError(
+                f"the conv encoder needs as many channels ({config.channels}) as strides ({config.strides}), or one number "
+                "for all. Change the config."
+            )
         if config.width % config.heads or config.kernel % 2 == 0:
             raise UsageError(
                 f"the conv encoder needs width ({config.width}) divisible by heads ({config.heads}) and an odd "
@@ -77,7 +83,11 @@ class ConvEncoder(Encoder):
 
     def states(self, wave: Tensor, n_samples: Tensor) -> list[Tensor]:
         """layers + 1 states; the last one behind the final norm."""
-        x, n = self.stem(self.mel(wave, n_samples), 1 + n_samples // self.sizes.hop)
+        return self.states_of(self.mel(wave, n_samples), 1 + n_samples // self.sizes.hop)
+
+    def states_of(self, mel: Tensor, n: Tensor) -> list[Tensor]:
+        """The same from log-mel (B, F, bands), n (B,) frames: other code may have computed it (urgentmos.logmel)."""
+        x, n = self.stem(mel, n)
         states = [x]
         for layer in self.layers:
             states.append(layer(states[-1], n))
@@ -86,29 +96,44 @@ class ConvEncoder(Encoder):
 
 
 class ConvMel(nn.Module):
-    """(B, T) -> log-mel (B, 1 + T // hop, bands), about -1..2, frames centred and mirrored at each clip's own ends.
+    """(B, T) -> log-mel (B, 1 + T // hop, bands), about -2..2, frames centred and mirrored at each clip's own ends.
 
-    The transform is a convolution with sines and cosines, which every runtime has. Its constants are computed, not stored.
+    Relative to the clip's loudness, so that its level changes nothing. Loudness is the mean power of frames weighted by that
+    power, which pauses and leading silence do not move. In an exported graph the transform is a convolution with sines and
+    cosines, which every runtime has. Constants are computed, not stored.
     """
 
     basis: Tensor
+    window: Tensor
     filters: Tensor
 
     def __init__(self, sizes: ConvConfig) -> None:
         super().__init__()
         self.n_fft, self.hop = sizes.n_fft, sizes.hop
         self.register_buffer("basis", _fourier_basis(sizes.n_fft), persistent=False)
+        self.register_buffer("window", torch.hann_window(sizes.n_fft), persistent=False)
         self.register_buffer("filters", htk_filters(sizes.n_fft // 2 + 1, sizes.bands), persistent=False)
 
     @full_precision
     def forward(self, wave: Tensor, n_samples: Tensor) -> Tensor:
         """wave (B, T), n_samples (B,) -> (B, F, bands), zero beyond 1 + n // hop frames."""
         wave = reflect_ends(wave, self.n_fft // 2, n_samples)
-        parts = functional.conv1d(wave[:, None], self.basis, stride=self.hop).square()  # (B, 2 * bins, F)
-        real, imaginary = parts.chunk(2, dim=1)
-        mel = (real + imaginary).transpose(1, 2) @ self.filters
-        decades = mel.clamp(min=POWER_FLOOR).log10()  # -6 .. 4
-        return zero_padding((decades + 2.0) / 3.0, 1 + n_samples // self.hop)
+        n = 1 + n_samples // self.hop
+        mel = zero_padding(self._power(wave) @ self.filters, n)
+        frame = mel.sum(dim=2)  # (B, F)
+        loudness = frame.square().sum(dim=1) / frame.sum(dim=1).clamp(min=SILENCE)
+        share = mel / loudness.clamp(min=SILENCE)[:, None, None]
+        decades = share.clamp(min=FLOOR).log10()  # -8 .. 0
+        return zero_padding((decades + 4.0) / 2.0, n)
+
+    def _power(self, wave: Tensor) -> Tensor:
+        """(B, T + n_fft) -> (B, F, bins)."""
+        if torch.onnx.is_in_onnx_export():
+            parts = functional.conv1d(wave[:, None], self.basis, stride=self.hop).square()  # (B, 2 * bins, F)
+            real, imaginary = parts.chunk(2, dim=1)
+            return (real + imaginary).transpose(1, 2)
+        spectrum = torch.fft.rfft(wave.unfold(1, self.n_fft, self.hop) * self.window, dim=2)
+        return spectrum.real.square() + spectrum.imag.square()
 
 
 def _fourier_basis(n_fft: int) -> Tensor:
@@ -126,15 +151,15 @@ class Stem(nn.Module):
     def __init__(self, sizes: ConvConfig) -> None:
         super().__init__()
         self.strides = sizes.strides
-        inputs = [1, *[sizes.channels] * (len(sizes.strides) - 1)]
+        channels = (sizes.channels,) * len(sizes.strides) if isinstance(sizes.channels, int) else sizes.channels
         self.convs = nn.ModuleList(
-            nn.Conv2d(channels, sizes.channels, 3, stride=(stride, 2), padding=1)
-            for channels, stride in zip(inputs, sizes.strides, strict=True)
+            nn.Conv2d(before, after, 3, stride=(stride, 2), padding=1)
+            for before, after, stride in zip((1, *channels), channels, sizes.strides, strict=False)
         )
         bands = sizes.bands
         for _ in sizes.strides:
             bands = (bands + 1) // 2
-        self.project = nn.Linear(sizes.channels * bands, sizes.width)
+        self.project = nn.Linear(channels[-1] * bands, sizes.width)
         self.norm = nn.LayerNorm(sizes.width)
 
     def forward(self, mel: Tensor, n: Tensor) -> tuple[Tensor, Tensor]:

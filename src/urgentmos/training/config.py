@@ -81,6 +81,7 @@ class TrainConfig:
     strategy: str = "auto"  # of Lightning, such as ddp
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"  # auto: bf16-mixed on a GPU
     workers: int = 0  # processes that decode
+    memory_gb: float = 0.0  # of decoded speech that each of them keeps for the next epoch
     tensorboard: bool = True  # where the package tensorboard is installed
 
     def __post_init__(self) -> None:
@@ -92,7 +93,7 @@ class TrainConfig:
         _check("homologous", self.homologous, self.homologous >= 2, "2 or more")
         for key in ("absolute", "comparative", "regression", "verdict", "delta", "bce", "mse", "weight_decay", "clip"):
             _check(key, getattr(self, key), getattr(self, key) >= 0, "0 or more")
-        for key in ("steps", "epochs", "warmup", "valid_every", "workers", "seed", "pairs_per_clip"):
+        for key in ("steps", "epochs", "warmup", "valid_every", "workers", "seed", "pairs_per_clip", "memory_gb"):
             _check(key, getattr(self, key), getattr(self, key) >= 0, "0 or more")
         _check("valid_share", self.valid_share, 0 <= self.valid_share < 1, "0 or more and below 1")
         _check("steps and epochs", 0, bool(self.steps or self.epochs), "1 or more, one of them")
@@ -108,7 +109,7 @@ class TrainConfig:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
 
-HOW_FAST = ("device", "devices", "strategy", "precision", "workers", "tensorboard", "steps", "epochs")
+HOW_FAST = ("device", "devices", "strategy", "precision", "workers", "memory_gb", "tensorboard", "steps", "epochs")
 # Section III-C of the URGENT-PK paper, for the encoders mel (and stft) and utmos.
 _PK_COMMON = {"weight_decay": 1e-6, "steps": 0, "delta": 0.3, "clip": 0.0}
 PK_DEFAULTS: dict[str, dict[str, Any]] = {

@@ -226,11 +226,14 @@ class Reader:
         *,
         load: Callable[[Clip], list[np.ndarray]] | None = None,
         audio: bool = True,
+        memory_gb: float = 0.0,
     ) -> None:
         self.data, self.metrics, self.rate, self.min_samples, self.judge = data, tuple(metrics), rate, min_samples, judge
         self.max_samples = max(int(max_seconds * rate), min_samples)
         self.load, self.audio = load, audio
         self._told = False
+        self._kept: dict[str, np.ndarray] = {}
+        self._room = int(memory_gb * 1e9)
 
     def __len__(self) -> int:
         return len(self.data.clips)
@@ -277,12 +280,19 @@ class Reader:
 
     def wave(self, clip: Clip) -> np.ndarray:
         """(T,) float32 at the rate of the net, its beginning if it is too long. AudioError if it cannot be used."""
+        kept = self._kept.get(clip.audio_path)
+        if kept is not None:
+            return kept
         audio = load_audio(clip.audio_path)
         samples = audio.wave[: math.ceil(self.max_samples * audio.rate / self.rate)]
         wave = resample(samples, audio.rate, self.rate)[: self.max_samples]
         if len(wave) < self.min_samples:
             raise AudioError(f"{clip.audio_path} has {len(wave)} samples and the net needs {self.min_samples}")
-        return np.ascontiguousarray(wave)
+        wave = np.ascontiguousarray(wave)
+        if wave.nbytes <= self._room:
+            self._kept[clip.audio_path] = wave
+            self._room -= wave.nbytes
+        return wave
 
 
 def _values(clips: Iterable[Clip], metric: str) -> np.ndarray:

@@ -74,7 +74,8 @@ class Planner:
             shuffled = [places[i] for i in rng.permutation(len(places))] if self.shuffled else places
             parts = math.ceil(len(shuffled) / size)
             groups += [list(part) for part in np.array_split(shuffled, parts)]
-        groups += [[pair.a, pair.b] for pair in self.data.pairs]
+        together = {place: k for k, group in enumerate(groups) for place in group}
+        groups += [[a, b] for a, b, *_ in self.data.pairs if together.get(a, -1) != together.get(b, -2)]
         return [part for group in groups for part in self._cut(group)]
 
     def _cut(self, group: Sequence[int]) -> Iterator[list[int]]:

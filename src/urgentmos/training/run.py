@@ -242,6 +242,7 @@ class Feed:
             self.config.judge,
             load=load,
             audio=load is None,
+            memory_gb=self.config.memory_gb,
         )
 
     def training(self, start: int, rank: int, world: int) -> Any:

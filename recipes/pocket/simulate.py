@@ -1,0 +1,190 @@
+"""Clean speech -> contents -> degraded clips, with a manifest: the first step of the recipe.
+
+Contents are cut from the recordings of one speaker each; test contents are of other speakers than training contents where a
+corpus has many. Of every content there are the clean clip and several degraded ones, each with its chain of degradations in
+`meta.simulation`. Clips that exist are not made again. Some degradations are held out: only test contents hear them.
+"""
+
+import argparse
+import csv
+import json
+import zlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import soundfile
+from tqdm import tqdm
+
+from urgentmos.audio import load
+from urgentmos.errors import AudioError
+from urgentmos.manifest import audio_below
+from urgentmos.simulation import RATE, Sources, simulate
+from urgentmos.simulation.plan import plan_content, usable
+
+# Seconds, and how many contents of ten are in that range. DNSMOS looks at 9.01 s and doubles what is shorter until it fills
+# them: just above 4.5 and 9.01 s one window does.
+LENGTHS = ((2.4, 4.4, 1), (4.55, 5.0, 7), (9.05, 9.95, 2))
+TEST_SHARE = 0.1
+GAP = 0.15  # seconds between recordings that are joined
+HELD_OUT = ("speex_narrow", "speex_wide", "g723", "rnnoise", "latent_codec", "partials", "loss_pitch_bursty", "flutter", "room")
+
+
+class Content(NamedTuple):
+    """One stretch of clean speech."""
+
+    name: str
+    corpus: str
+    speaker: str
+    files: tuple[str, ...]  # joined
+    seconds: float
+    test: bool
+
+
+def recordings(folder: Path) -> dict[tuple[str, str], list[tuple[str, float]]]:
+    """(corpus, speaker) -> its files and their seconds, from the `index.csv` beside the folder, or from its subfolders."""
+    index = folder.parent / "index.csv"
+    found: dict[tuple[str, str], list[tuple[str, float]]] = {}
+    if index.is_file():
+        with index.open(encoding="utf-8", newline="") as rows:
+            for row in csv.DictReader(rows):
+                if row["kind"] == folder.name:
+                    key = (row["source"], row["speaker"])
+                    found.setdefault(key, []).append((str(folder.parent / row["file"]), float(row["seconds"])))
+        return found
+    for path in audio_below(folder):
+        where = Path(folder, path)
+        found.setdefault((folder.name, where.parent.name), []).append((str(where), soundfile.info(where).duration))
+    return found
+
+
+def contents(speech: dict[tuple[str, str], list[tuple[str, float]]], seed: int) -> Iterator[Content]:
+    """Each recording once: joined with the next of its speaker until the drawn length is reached."""
+    speakers: dict[str, int] = {}
+    for corpus, _ in speech:
+        speakers[corpus] = speakers.get(corpus, 0) + 1
+    for (corpus, speaker), files in sorted(speech.items()):
+        rng = np.random.default_rng([seed, zlib.crc32(f"{corpus}/{speaker}".encode())])
+        alone = speakers[corpus] < 4  # then its sentences are divided, not its speakers
+        of_test = rng.random() < TEST_SHARE
+        waiting: list[str] = []
+        have, want, number = 0.0, _length(rng), 0
+        for file, seconds in files:
+            waiting.append(file)
+            have += seconds + GAP * (have > 0)
+            if have >= want:
+                test = bool(rng.random() < TEST_SHARE) if alone else of_test
+                yield Content(f"{corpus}-{speaker}-{number:03d}", corpus, speaker, tuple(waiting), want, test)
+                waiting, have, want, number = [], 0.0, _length(rng), number + 1
+
+
+def _length(rng: np.random.Generator) -> float:
+    shares = np.array([share for _, _, share in LENGTHS], dtype=float)
+    low, high, _ = LENGTHS[int(rng.choice(len(LENGTHS), p=shares / shares.sum()))]
+    return float(rng.uniform(low, high))
+
+
+def clean_speech(content: Content) -> np.ndarray:
+    """(T,) float32 at RATE, faded at its end, where a word may have been cut. AudioError if a file cannot be read."""
+    parts: list[np.ndarray] = []
+    for file in content.files:
+        if parts:
+            parts.append(np.zeros(int(GAP * RATE), np.float32))
+        parts.append(load(file, RATE).wave)
+    wave = np.concatenate(parts)[: int(content.seconds * RATE)]
+    fade = int(0.02 * RATE)
+    wave[-fade:] *= np.linspace(1, 0, fade, dtype=np.float32)
+    return wave
+
+
+def make(content: Content, chains: Sequence[list[dict]], sources: Sources, out: Path) -> list[dict]:
+    """The clips of one content as manifest rows; a clip that a degradation makes inaudible is left out."""
+    try:
+        clean = clean_speech(content)
+    except AudioError as e:
+        print(f"left out: {e}")
+        return []
+    if np.sqrt(np.mean(clean**2)) < 3e-3:
+        return []
+    reference = out / "clips" / f"{content.name}.clean.flac"
+    rows = []
+    for number, chain in enumerate(chains):
+        path = reference if not chain else out / "clips" / f"{content.name}.{number:02d}.flac"
+        if not path.exists():
+            try:
+                wave = simulate(clean, chain, sources)
+            except RuntimeError as e:  # one clip of thousands: not worth the others
+                print(f"left out {path.stem}: {e}")
+                continue
+            if np.sqrt(np.mean(wave**2)) < 1e-4:
+                continue
+            unfinished = path.with_name(f"{path.stem}.part")
+            soundfile.write(unfinished, wave, RATE, format="FLAC", subtype="PCM_16")
+            unfinished.rename(path)
+        rows.append(
+            {
+                "uid": path.stem,
+                "audio_path": f"clips/{path.name}",
+                "system_id": "clean" if not chain else "+".join(f"{s['name']}.{s['step']}" for s in chain) + f"#{number}",
+                "reference_id": content.name,
+                "corpus": "simulated",
+                "duration": round(len(clean) / RATE, 4),
+                "reference_path": f"clips/{reference.name}",
+                "metrics": {},
+                "meta": {"simulation": chain, "speaker": content.speaker, "speech": content.corpus},
+            }
+        )
+    return rows
+
+
+def job(item: tuple) -> list[dict]:
+    """One content, in a process of its own; an error names the content."""
+    content, chains, sources, out = item
+    try:
+        return make(content, chains, sources, out)
+    except Exception as e:
+        raise RuntimeError(f"{content.name}: {e}") from e
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--speech", type=Path, required=True, help="folder of clean speech, one subfolder per speaker")
+    parser.add_argument("--noise", type=Path, required=True)
+    parser.add_argument("--rooms", type=Path, required=True, help="folder of impulse responses")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--hours", type=float, default=12.0, help="of clips, clean ones included, if the speech suffices [12]")
+    parser.add_argument("--clips", type=int, default=7, help="per content, the clean one included [7]")
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    (args.out / "clips").mkdir(parents=True, exist_ok=True)
+    chosen = list(contents(recordings(args.speech), args.seed))
+    rng = np.random.default_rng(args.seed)
+    chosen = [chosen[i] for i in rng.permutation(len(chosen))]
+    sources = {}
+    for test in (False, True):  # test contents hear noises of their own
+        files = [[Path(folder, p) for p in audio_below(folder)] for folder in (args.noise, args.rooms)]
+        noises, rooms = ([f for k, f in enumerate(found) if (k % 10 == 0) == test] for found in files)
+        talkers = [Path(c.files[0]) for c in chosen if c.test == test]
+        sources[test] = Sources(noises, talkers, rooms or files[1])
+    families = {False: usable(HELD_OUT), True: usable()}
+    work, seconds = [], 0.0
+    for content in chosen:
+        if seconds > args.hours * 3600:
+            break
+        chains = plan_content(np.random.default_rng([args.seed, zlib.crc32(content.name.encode())]), args.clips, families[content.test])
+        work.append((content, chains, sources[content.test], args.out))
+        seconds += content.seconds * len(chains)
+    with ProcessPoolExecutor(args.jobs) as pool:
+        made = list(tqdm(pool.map(job, work), total=len(work), unit="content", disable=None))
+    for test, name in ((False, "train"), (True, "test")):
+        rows = [row for (content, *_), found in zip(work, made, strict=True) if content.test == test for row in found]
+        with (args.out / f"{name}.jsonl").open("w", encoding="utf-8") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+        print(f"{args.out / name}.jsonl: {len(rows)} clips, {sum(r['duration'] for r in rows) / 3600:.2f} h")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""What pocket's `mos_overall` is taught: a pseudo-label, since no human scores are at hand to train on; and known orders.
+
+A consensus of measured metrics, each standardised over the training clips, weighted by WEIGHTS, and put on the MOS scale by
+a straight line fitted to the human overall scores of P.835 (its only use here). `--compare` prints how every consensus that
+was considered correlates with those scores: the weights were chosen by it.
+
+Within a content the pseudo-labels are then made to agree with what is known from how the clips were made: what came of a clip
+by further damage, or by a stronger setting of the same, is not better than it. Known orders are also written as pair rows,
+with a CMOS of at least LEAST.
+"""
+
+import argparse
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import pearsonr, spearmanr
+
+from urgentmos.simulation import known_orders
+
+WEIGHTS = {"distill_mos": 1.0, "pesq": 0.5, "pesqc2": 0.5, "plcmos": 0.5}
+CANDIDATES: tuple[dict[str, float], ...] = (
+    {"distill_mos": 1},
+    {"pesq": 1},
+    {"pesqc2": 1},
+    {"plcmos": 1},
+    {"dnsmos_ovrl": 1},
+    {"estoi": 1},
+    {"distill_mos": 1, "dnsmos_ovrl": 1},
+    {"distill_mos": 1, "plcmos": 1},
+    {"distill_mos": 1, "pesq": 0.5, "pesqc2": 0.5},
+    WEIGHTS,
+    {**WEIGHTS, "estoi": 0.5},
+    {**WEIGHTS, "dnsmos_ovrl": 0.5},
+)
+LEAST = 0.1
+ROUNDS = 200
+
+
+def read(paths: Iterable[Path]) -> list[dict]:
+    """The rows of labelled manifests that could be heard, their paths made absolute."""
+    rows = []
+    for path in paths:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            if row.get("error"):
+                continue
+            for key in ("audio_path", "reference_path"):
+                row[key] = str((path.parent / row[key]).resolve()) if row.get(key) else None
+            rows.append(row)
+    return rows
+
+
+def column(rows: Sequence[dict], metric: str) -> np.ndarray:
+    """(B,) with NaN where missing."""
+    values = [row["metrics"].get(metric) for row in rows]
+    return np.array([np.nan if value is None else value for value in values], dtype=float)
+
+
+class Consensus:
+    """Standardised metrics, weighted; fitted to the MOS scale of a listening test."""
+
+    def __init__(self, weights: dict[str, float], training: Sequence[dict], human: Sequence[dict]) -> None:
+        self.weights = weights
+        known = {name: column(training, name) for name in weights}
+        self.mean = {name: float(np.nanmean(values)) for name, values in known.items()}
+        self.std = {name: float(np.nanstd(values)) for name, values in known.items()}
+        self.slope, self.offset = np.polyfit(self.raw(human), opinions(human), 1)
+
+    def raw(self, rows: Sequence[dict]) -> np.ndarray:
+        """(B,), NaN unless all of its metrics are known."""
+        total = sum(self.weights.values())
+        return sum(
+            weight * (column(rows, name) - self.mean[name]) / self.std[name] for name, weight in self.weights.items()
+        ) / total  # type: ignore[return-value]
+
+    def mos(self, rows: Sequence[dict]) -> np.ndarray:
+        """(B,) from 1 to 5."""
+        return np.clip(self.slope * self.raw(rows) + self.offset, 1.0, 5.0)
+
+
+def opinions(rows: Sequence[dict]) -> np.ndarray:
+    return np.array([row["meta"]["human"]["mos_overall"] for row in rows])
+
+
+def pair_accuracy(rows: Sequence[dict], told: np.ndarray) -> float:
+    """Share of pairs within a content, with different human scores, whose order is right."""
+    human, right = opinions(rows), []
+    for i, a in enumerate(rows):
+        for j in range(i):
+            if a["reference_id"] == rows[j]["reference_id"] and human[i] != human[j]:
+                right.append((told[i] - told[j]) * (human[i] - human[j]) > 0)
+    return float(np.mean(right))
+
+
+def ordered(values: np.ndarray, orders: Sequence[tuple[int, int]]) -> np.ndarray:
+    """The values moved as little as it takes until, for every (better, worse), the first is not smaller."""
+    out = values.copy()
+    for _ in range(ROUNDS):
+        wrong = [(i, j) for i, j in orders if out[i] < out[j] - 1e-3]
+        if not wrong:
+            break
+        for i, j in wrong:
+            out[i] = out[j] = (out[i] + out[j]) / 2
+    return out
+
+
+def teach(rows: Sequence[dict], consensus: Consensus) -> list[dict]:
+    """Fill in `mos_overall`, agreeing with the known orders; return those as pair rows."""
+    told = consensus.mos(rows)
+    contents: dict[str, list[int]] = {}
+    for place, row in enumerate(rows):
+        contents.setdefault(f"{row['corpus']}/{row['reference_id']}", []).append(place)
+    pairs = []
+    for places in contents.values():
+        places = [place for place in places if np.isfinite(told[place])]
+        made = [place for place in places if "simulation" in rows[place]["meta"]]
+        orders = known_orders([rows[place]["meta"]["simulation"] for place in made])
+        moved = ordered(told[made], orders)
+        told[made] = moved
+        for i, j in orders:
+            a, b = rows[made[i]], rows[made[j]]
+            pairs.append(
+                {
+                    "uids": [a["uid"], b["uid"]],
+                    "audio_paths": [a["audio_path"], b["audio_path"]],
+                    "durations": [a["duration"], b["duration"]],
+                    "metrics": {"mos_overall": round(max(float(moved[i] - moved[j]), LEAST), 4)},
+                    "scope": "reference",
+                }
+            )
+    for row, value in zip(rows, told, strict=True):
+        row["metrics"]["mos_overall"] = round(float(value), 4) if np.isfinite(value) else None
+    return pairs
+
+
+def write(path: Path, rows: Sequence[dict]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    print(f"{path}: {len(rows)} rows")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("labels", type=Path, nargs="+", help="labelled manifests")
+    parser.add_argument("--scale", type=Path, nargs="*", help="manifests whose clips set means and deviations [LABELS]")
+    parser.add_argument("--human", type=Path, required=True, help="labelled P.835 clips with meta.human")
+    parser.add_argument("--compare", action="store_true", help="print the candidates and how they do")
+    parser.add_argument("--out", type=Path, required=True, help="writes OUT.jsonl and OUT.pairs.jsonl")
+    args = parser.parse_args()
+    rows, human = read(args.labels), read([args.human])
+    scale = read(args.scale) if args.scale else rows
+    if args.compare:
+        for weights in CANDIDATES:
+            one = Consensus(weights, scale, human)
+            told, heard = one.raw(human), opinions(human)
+            print(
+                f"LCC {pearsonr(told, heard)[0]:.3f} SRCC {spearmanr(told, heard)[0]:.3f} pairs {pair_accuracy(human, told):.3f}",
+                *(f"{weight:g} {name}" for name, weight in weights.items()),
+            )
+    consensus = Consensus(WEIGHTS, scale, human)
+    pairs = teach(rows, consensus)
+    write(args.out.with_suffix(".jsonl"), rows)
+    write(args.out.with_suffix(".pairs.jsonl"), pairs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""Which chains of degradations a content gets: ladders for known orders, single steps, and combinations.
+
+Drawn family by family, so that a family with many degradations is not heard more often than one with few.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from urgentmos.simulation import chain_step, degradations
+
+# In the order in which damage happens on the way from a mouth to an ear.
+ORDER = ("room", "noise", "channel", "enhancer", "vocoder", "codec", "loss")
+# How often a family is drawn. Vocoder-like damage most: nothing else resembles what neural codecs and TTS do.
+SHARES = {"noise": 1.5, "room": 0.8, "channel": 1.6, "codec": 1.8, "loss": 0.8, "enhancer": 2.2, "vocoder": 3.0}
+SINGLE, LADDER, COMBINED = 0.45, 0.25, 0.3  # kinds of plan entries
+
+
+def usable(held_out: Sequence[str] = ()) -> dict[str, list[str]]:
+    """family -> names of degradations for which this machine has everything, less those held out."""
+    found: dict[str, list[str]] = {family: [] for family in ORDER}
+    for name, row in degradations().items():
+        if name not in held_out and not row.missing():
+            found[row.family].append(name)
+    return {family: names for family, names in found.items() if names}
+
+
+def plan_content(rng: np.random.Generator, n_clips: int, families: dict[str, list[str]]) -> list[list[dict[str, Any]]]:
+    """At least `n_clips` chains for one content, the clean one first; ladders may make it one more."""
+    chains: list[list[dict[str, Any]]] = [[]]
+    while len(chains) < n_clips:
+        kind = rng.random()
+        if kind < SINGLE:
+            chains.append([_drawn(rng, families)])
+        elif kind < SINGLE + LADDER:
+            chains += _ladder(rng, families)
+        else:
+            chains.append(_combined(rng, families))
+    return chains
+
+
+def _drawn(rng: np.random.Generator, families: dict[str, list[str]], family: str | None = None) -> dict[str, Any]:
+    if family is None:
+        names = list(families)
+        shares = np.array([SHARES[name] for name in names])
+        family = names[int(rng.choice(len(names), p=shares / shares.sum()))]
+    name = families[family][int(rng.integers(len(families[family])))]
+    return chain_step(name, int(rng.integers(len(degradations()[name].ladder))), int(rng.integers(2**31)))
+
+
+def _ladder(rng: np.random.Generator, families: dict[str, list[str]]) -> list[list[dict[str, Any]]]:
+    """Two places on one ladder with one seed."""
+    first = _drawn(rng, families)
+    steps = len(degradations()[first["name"]].ladder)
+    if steps < 2:
+        return [[first]]
+    chosen = sorted(int(step) for step in rng.choice(steps, 2, replace=False))
+    return [[chain_step(first["name"], step, first["seed"])] for step in chosen]
+
+
+def _combined(rng: np.random.Generator, families: dict[str, list[str]]) -> list[dict[str, Any]]:
+    """Two or three steps of different families, in the order of the signal's way."""
+    drawn: dict[str, dict[str, Any]] = {}
+    wanted = min(2 if rng.random() < 0.7 else 3, len(families))
+    while len(drawn) < wanted:
+        step = _drawn(rng, families)
+        drawn.setdefault(degradations()[step["name"]].family, step)
+    return [drawn[family] for family in ORDER if family in drawn]
