@@ -2,12 +2,12 @@
 PYTHON ?= python3
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test setup lint bench clean
+.PHONY: demo test setup lint bench browser docs docs-serve clean
 
 demo: .venv/.demo
 	.venv/bin/urgentmos rank examples/systems -m dnsmos_ovrl --table
 
-test: lint
+test: lint browser
 	.venv/bin/python -m pytest -n 2
 
 setup: .venv/.dev
@@ -17,13 +17,25 @@ lint: .venv/.dev
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 
+# The pages of reports are tried in a real browser; without one, those tests are skipped.
+browser:
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || \
+	{ [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y --no-install-recommends chromium; } || \
+	echo "no Chromium here, and it cannot be installed: the browser tests are skipped"
+
 bench: .venv/.dev
 	.venv/bin/python benchmarks/labellers.py
 	.venv/bin/python benchmarks/rank_statistics.py
 	.venv/bin/python benchmarks/networks.py
 
+docs: .venv/.dev
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
+
+docs-serve: .venv/.dev
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs serve
+
 clean:
-	rm -rf .venv build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist site src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

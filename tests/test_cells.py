@@ -8,7 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from urgentmos.cells import ABSENT, brief, decode_cell, encode_cell, flatten, json_line, number, plain, unflatten
+from urgentmos.cells import (
+    ABSENT,
+    brief,
+    columns_of,
+    decode_cell,
+    encode_cell,
+    flatten,
+    is_number_column,
+    json_line,
+    number,
+    plain,
+    read_cell,
+    unflatten,
+    write_cell,
+)
 from urgentmos.errors import UsageError
 
 json_values = st.recursive(
@@ -107,3 +121,28 @@ def test_flattening_is_undone():
 
 def test_an_absent_key_stays_absent_and_none_does_not():
     assert unflatten(["uids", "meta.a", "meta.b"], [["x", "y"], ABSENT, None]) == {"uids": ["x", "y"], "meta": {"b": None}}
+
+
+ends = st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=2, max_size=2)
+
+
+@given(st.lists(st.dictionaries(st.text(min_size=1), ends, max_size=3), min_size=1, max_size=4))
+def test_intervals_are_two_number_columns_a_metric(told):
+    records = [{"audio_path": f"{i}.wav", "metrics": {}, "meta": {}, "intervals": row} for i, row in enumerate(told)]
+    columns = columns_of(records)
+    metrics = {name for row in told for name in row}
+    assert sum(is_number_column(name) for name in columns) == 2 * len(metrics)
+    for record in records:
+        flat = flatten(record)
+        cells = [read_cell(name, write_cell(name, flat.get(name, ABSENT))) for name in columns]
+        back = unflatten(columns, cells)
+        assert back.get("intervals", {}) == record["intervals"]
+
+
+@pytest.mark.parametrize(
+    "value", [[1.0, 2.0], {"a": 3.0}, {"a": [1.0]}, {"a": [1.0, "x"]}, {"a": [1, 2]}, {"a": None}, "text", None], ids=str
+)
+def test_other_things_called_intervals_are_cells_as_any(value):
+    record = {"intervals": value}
+    assert columns_of([record]) == ["intervals"]
+    assert same(unflatten(["intervals"], [decode_cell(encode_cell(flatten(record)["intervals"]))]), record)

@@ -67,3 +67,8 @@ def test_a_long_name_is_folded_never_cut(monkeypatch: pytest.MonkeyPatch, capsys
 @pytest.mark.parametrize(("value", "shown"), [(None, "-"), (1.23456, "1.235"), (0.0, "0.000"), (-2.0, "-2.000")])
 def test_a_missing_value_is_a_dash_not_a_zero(value: float | None, shown: str) -> None:
     assert console.number(value) == shown
+
+
+def test_a_score_with_its_interval_has_the_decimals_that_it_deserves() -> None:
+    assert console.with_interval(3.44, [2.91, 3.849]) == "3.4 [2.9, 3.8]"
+    assert console.with_interval(None, [1.0, 5.0]) == "-"

@@ -2,23 +2,29 @@
 
 Blocks run in a temporary folder with a small part of examples/ in it. In a ```console block, lines after a command are
 what it shows on a terminal: `...` stands for anything, rows of a ranking (other numbers on the small part) are not
-compared, and `$ echo $?` is followed by the exit status, which is 0 if nothing is said.
+compared, and `$ echo $?` is followed by the exit status, which is 0 if nothing is said. A ```sh block is run by sh. What
+cannot be run here, blocks without a language and the steps in ```yaml, must at least be understood.
 """
 
+import importlib.util
 import io
 import json
 import os
 import re
 import shlex
 import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from math import isinf
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
 import pytest
 
+import urgentmos
 from urgentmos import __version__
 from urgentmos.cli import main
 from urgentmos.errors import NO_DEPS
@@ -26,9 +32,10 @@ from urgentmos.labellers import LABELLERS, MEASURABLE
 from urgentmos.metrics import HUMAN, METRICS, Metric
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PROSE = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 SYSTEMS, CONTENTS = ("noisy", "rnnoise", "clean_opus_6k"), ("utt01", "utt02")
+MORE_CONTENTS = tuple(f"utt{i:02}" for i in range(1, 7))  # walk-throughs come to conclusions, which two cannot bear
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 RANKED_ROW = re.compile(r"^\s*\d+  \S")
 
@@ -93,15 +100,17 @@ def fits(shown: str, lines: list[str]) -> bool:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Path:
     """The folder in which a page's blocks run, with a small part of examples/."""
     examples = tmp_path / "examples"
+    page = getattr(request.node, "callspec", None) and request.node.callspec.params.get("page")
+    contents = MORE_CONTENTS if page and page.parent.name == "walkthroughs" else CONTENTS
     for folder in ("clean", *(f"systems/{system}" for system in SYSTEMS)):
         (examples / folder).mkdir(parents=True)
-        for content in CONTENTS:
+        for content in contents:
             shutil.copy(ROOT / "examples" / folder / f"{content}.flac", examples / folder)
     rows = [json.loads(line) for line in (ROOT / "examples/manifest.jsonl").read_text().splitlines()]
-    kept = [row for row in rows if row["system_id"] in SYSTEMS and row["reference_id"] in CONTENTS]
+    kept = [row for row in rows if row["system_id"] in SYSTEMS and row["reference_id"] in contents]
     (examples / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in kept))
     shutil.copy(ROOT / "examples/README.md", examples)
     monkeypatch.chdir(tmp_path)
@@ -112,13 +121,28 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def title(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def run_script(text: str, folder: Path) -> None:
+    """What a ```sh block says, by sh, with the commands of this environment."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(
+        ["sh", "-eu", "-c", text], cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, f"exit status {done.returncode}\n{text}\n{done.stdout}{done.stderr}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=title)
 def test_the_blocks_of_a_page_run(page: Path, place: Path) -> None:
     names: dict[str, object] = {}
     for language, text in blocks(page):
         if language == "python":
             with redirect_stdout(io.StringIO()):
                 exec(compile(text, f"{page.name} (python block)", "exec"), names)
+        if language == "sh":
+            run_script(text, place)
         for shown in commands(text) if language == "console" else ():
             if shown.command.startswith("urgentmos "):
                 status, lines = run(shown.command)
@@ -126,6 +150,38 @@ def test_the_blocks_of_a_page_run(page: Path, place: Path) -> None:
                 assert status == shown.status, f"exit status {status}\n{told}"
                 missing = [line for line in shown.lines if not fits(line, lines)]
                 assert not missing, f"{page.name} shows {missing}, but:\n{told}"
+
+
+def steps(part: object) -> Iterator[str]:
+    """Every line of every `run:` in a workflow."""
+    for key, value in part.items() if isinstance(part, dict) else enumerate(part) if isinstance(part, list) else ():
+        if key == "run":
+            yield from value.splitlines()
+        else:
+            yield from steps(value)
+
+
+@pytest.mark.parametrize("page", PROSE, ids=title)
+def test_commands_that_cannot_be_run_here_are_understood(page: Path) -> None:
+    lines: list[str] = []
+    for language, text in blocks(page):
+        if language == "yaml":
+            lines += steps(pytest.importorskip("yaml").safe_load(text))
+        elif language in ("", "text"):
+            lines += text.replace("\\\n", " ").splitlines()
+    for line in lines:
+        words = shlex.split(line, comments=True) if line.lstrip().startswith("urgentmos ") else []
+        if words:
+            main.commands[words[1]].make_context(words[1], words[2:])  # click.UsageError names what it does not know
+
+
+def test_a_failing_script_and_an_unknown_option_would_be_noticed(place: Path) -> None:
+    run_script("urgentmos --version", place)
+    with pytest.raises(AssertionError, match="exit status 2"):
+        run_script("urgentmos rank nothing", place)
+    assert list(steps({"jobs": {"x": {"steps": [{"uses": "y"}, {"run": "a\nb"}]}}})) == ["a", "b"]
+    with pytest.raises(click.UsageError):
+        main.commands["rank"].make_context("rank", ["x", "--nonsense"])
 
 
 def test_a_wrong_line_or_status_would_be_noticed(place: Path) -> None:
@@ -162,17 +218,108 @@ def option_rows(text: str) -> list[str]:
     return [line for line in text.splitlines() if re.match(r"\| `-", line)]
 
 
-@pytest.mark.parametrize("page", PROSE, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PROSE, ids=title)
 def test_no_command_is_made_up(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     for name in re.findall(r"(?:`|\$ |^)urgentmos (\w+)", text, re.MULTILINE):
         assert name in main.commands, f"{page.name} shows urgentmos {name}"
 
 
-@pytest.mark.parametrize("page", [*PROSE, ROOT / "examples/README.md"], ids=lambda page: f"{page.parent.name}/{page.name}")
+@pytest.mark.parametrize("page", [*PROSE, ROOT / "examples/README.md"], ids=title)
 def test_links_within_the_project_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
-        assert target.startswith("http") or (page.parent / target).exists(), f"{page.name} links to {target}"
+    for target, _, anchor in re.findall(r"\]\(([^)#]*)(#([^)]+))?\)", FENCE.sub("", page.read_text(encoding="utf-8"))):
+        if target.startswith("http"):
+            continue
+        there = page.parent / target if target else page
+        assert there.exists(), f"{page.name} links to {target}"
+        assert not anchor or anchor in anchors(there), f"{page.name} links to #{anchor}, which {there.name} lacks"
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that a page's headings get: lower case, hyphens for blanks, no other signs."""
+    heads = re.findall(r"^#+ (.*)", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+# ---- the site
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The documentation site, built as `make docs` does; a warning is an error."""
+    pytest.importorskip("mkdocs")
+    pytest.importorskip("material")
+    pytest.importorskip("mkdocstrings")
+    folder = tmp_path_factory.mktemp("docs") / "site"
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-d", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"})
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_the_site_has_every_page_and_fetches_nothing(site: Path) -> None:
+    for page in (ROOT / "docs").rglob("*.md"):
+        assert (site / page.relative_to(ROOT / "docs")).with_suffix(".html").exists(), f"{page.name} is not in the site"
+    loads = re.compile(r"""<(?:script|img|iframe)[^>]*\ssrc=["']?(?:https?:)?//|<link[^>]*\shref=["']?(?:https?:)?//""")
+    for page in site.rglob("*.html"):
+        found = loads.search(page.read_text(encoding="utf-8"))
+        assert not found, f"{page.name} loads something from elsewhere: {found[0]}"
+    assert loads.search('<script src="https://example.org/x.js">') and not list(site.rglob("*.py"))
+
+
+def test_the_page_on_python_shows_every_public_name(site: Path) -> None:
+    text = (site / "python.html").read_text(encoding="utf-8")
+    shown = set(re.findall(r'<h[23] id="([\w.]+)"', text))
+    for name in {*urgentmos.__all__} - {"__version__"}:
+        home = "urgentmos" if name == "METRICS" else getattr(urgentmos, name).__module__
+        assert f"{home}.{name}" in shown and f"urgentmos.{name}" in text
+    for returned in ("Predictor", "Score", "Comparison", "Ranking"):
+        assert any(name.endswith(f".{returned}") for name in shown), returned
+
+
+def test_the_search_works_on_a_page_that_was_opened_from_disk(site: Path) -> None:
+    sync = pytest.importorskip("playwright.sync_api")
+    outside: list[str] = []
+    with sync.sync_playwright() as player:
+        try:
+            browser = player.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        except sync.Error:
+            pytest.skip("no Chromium here")
+        page = browser.new_page(viewport={"width": 1400, "height": 900})
+        page.on("request", lambda asked: outside.append(asked.url) if asked.url.startswith("http") else None)
+        page.on("pageerror", lambda error: outside.append(str(error)))
+        page.goto((site / "walkthroughs/ci.html").as_uri())
+        page.focus("input.md-search__input")
+        page.keyboard.type("bootstrap", delay=20)
+        page.wait_for_selector(".md-search-result__link[href*='statistics.html']", state="attached", timeout=20_000)
+        browser.close()
+    assert outside == []
+
+
+def test_a_model_card_becomes_a_section(tmp_path: Path) -> None:
+    text = "---\nlicense: mit\n---\n# Pocket\n\n## Use\n\n```sh\n# no heading\n```\n[weights](model.safetensors) [site](https://x.y/)\n"
+    for name, card in (("b", text), ("a", "Nothing but text.")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "MODEL_CARD.md").write_text(card)
+    assert site_hooks().cards(tmp_path) == [
+        "## a\n\nNothing but text.",
+        "## Pocket\n\n### Use\n\n```sh\n# no heading\n```\nweights [site](https://x.y/)",
+    ]
+
+
+def test_the_page_of_model_cards_holds_those_that_there_are(site: Path) -> None:
+    cards = list((ROOT / "src/urgentmos/weights").glob("*/MODEL_CARD.md"))
+    text = (site / "model-cards.html").read_text(encoding="utf-8")
+    assert ("No model is packaged here" in text) == (not cards) and "model cards --" not in text
+    assert len(re.findall("<h2 ", text)) == len(cards)
+
+
+def site_hooks() -> Any:
+    spec = importlib.util.spec_from_file_location("site_hooks", ROOT / "docs/site_hooks.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def test_the_readme_starts_with_the_two_commands_of_the_makefile() -> None:

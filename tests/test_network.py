@@ -389,7 +389,7 @@ class FakeJudge:
 
     rate, min_samples, window_seconds, batch_seconds = RATE, 800, 30.0, 10.0
     metrics: tuple[str, ...] = ("mos_overall",)
-    compares, cheap_metrics, alike_in_company, length_gap = True, True, False, 0.1
+    compares, cheap_metrics, alike_in_company, length_gap, pads = True, True, False, 0.1, True
 
     def __init__(self) -> None:
         self.encoded: list[int] = []

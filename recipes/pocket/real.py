@@ -1,4 +1,4 @@
-"""Outputs of real enhancers and the P.835 conditions as manifests: systems.train, systems.test, p835 (.jsonl).
+"""Outputs of real enhancers and the P.835 conditions as manifests: systems.train, .test, .unseen, and p835.jsonl.
 
 `--systems` is a folder with `manifest.csv` (set, utterance, system, file), `--human` one with `labels.csv` (audio_path,
 system_id, reference_id, mos_overall, mos_sig, mos_bak). Which contents are for testing depends on their names alone; the
@@ -80,6 +80,7 @@ def main() -> None:
         is_test = [zlib.crc32(row["reference_id"].encode()) % 10 < TEST_TENTHS for row in rows]
         trained = [row for row, test in zip(rows, is_test, strict=True) if not test and row["system_id"] not in HELD_OUT]
         write(args.out / "systems.train.jsonl", trained)
+        write(args.out / "systems.unseen.jsonl", [row for row in rows if row["system_id"] in HELD_OUT])
         write(args.out / "systems.test.jsonl", [row for row, test in zip(rows, is_test, strict=True) if test])
     if args.human:
         write(args.out / "p835.jsonl", human(args.human))

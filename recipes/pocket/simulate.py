@@ -174,7 +174,9 @@ def main() -> None:
     for content in chosen:
         if seconds > args.hours * 3600:
             break
-        chains = plan_content(np.random.default_rng([args.seed, zlib.crc32(content.name.encode())]), args.clips, families[content.test])
+        chains = plan_content(
+            np.random.default_rng([args.seed, zlib.crc32(content.name.encode())]), args.clips, families[content.test]
+        )
         work.append((content, chains, sources[content.test], args.out))
         seconds += content.seconds * len(chains)
     with ProcessPoolExecutor(args.jobs) as pool:

@@ -18,6 +18,7 @@ import numpy as np
 from scipy.stats import pearsonr, spearmanr
 
 from urgentmos.simulation import known_orders
+from urgentmos.training.data import is_held_out
 
 WEIGHTS = {"distill_mos": 1.0, "pesq": 0.5, "pesqc2": 0.5, "plcmos": 0.5}
 CANDIDATES: tuple[dict[str, float], ...] = (
@@ -35,17 +36,23 @@ CANDIDATES: tuple[dict[str, float], ...] = (
     {**WEIGHTS, "dnsmos_ovrl": 0.5},
 )
 LEAST = 0.1
+NEEDED = ("distill_mos", "plcmos")  # the rest of the consensus needs a reference signal, which some clips lack
+# Their clips are out of time with the clean signal, on purpose: what compares sample by sample says too little of them.
+OUT_OF_TIME = ("jitter", "jitter_holes", "world_warped")
+INTRUSIVE = ("pesq", "pesqc2", "estoi", "sdr", "lsd", "mcd")
 ROUNDS = 200
 
 
 def read(paths: Iterable[Path]) -> list[dict]:
-    """The rows of labelled manifests that could be heard, their paths made absolute."""
+    """The rows of labelled manifests that could be heard, their paths made absolute, without labels that mean nothing."""
     rows = []
     for path in paths:
         for line in path.read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
             if row.get("error"):
                 continue
+            if any(step["name"] in OUT_OF_TIME for step in row["meta"].get("simulation", ())):
+                row["metrics"] = {name: None if name in INTRUSIVE else value for name, value in row["metrics"].items()}
             for key in ("audio_path", "reference_path"):
                 row[key] = str((path.parent / row[key]).resolve()) if row.get(key) else None
             rows.append(row)
@@ -69,11 +76,14 @@ class Consensus:
         self.slope, self.offset = np.polyfit(self.raw(human), opinions(human), 1)
 
     def raw(self, rows: Sequence[dict]) -> np.ndarray:
-        """(B,), NaN unless all of its metrics are known."""
-        total = sum(self.weights.values())
-        return sum(
-            weight * (column(rows, name) - self.mean[name]) / self.std[name] for name, weight in self.weights.items()
-        ) / total  # type: ignore[return-value]
+        """(B,) the mean of those of its metrics that are known, NaN where one of NEEDED is not."""
+        known = {name: (column(rows, name) - self.mean[name]) / self.std[name] for name in self.weights}
+        weights = np.stack([np.where(np.isfinite(x), self.weights[name], 0.0) for name, x in known.items()])
+        values = np.stack([np.nan_to_num(x) for x in known.values()])
+        total = weights.sum(axis=0)
+        mean = (weights * values).sum(axis=0) / np.where(total > 0, total, 1)
+        lacking = np.any([np.isnan(x) for name, x in known.items() if name in NEEDED], axis=0) | (total == 0)
+        return np.asarray(np.where(lacking, np.nan, mean))
 
     def mos(self, rows: Sequence[dict]) -> np.ndarray:
         """(B,) from 1 to 5."""
@@ -146,7 +156,8 @@ def main() -> None:
     parser.add_argument("--scale", type=Path, nargs="*", help="manifests whose clips set means and deviations [LABELS]")
     parser.add_argument("--human", type=Path, required=True, help="labelled P.835 clips with meta.human")
     parser.add_argument("--compare", action="store_true", help="print the candidates and how they do")
-    parser.add_argument("--out", type=Path, required=True, help="writes OUT.jsonl and OUT.pairs.jsonl")
+    parser.add_argument("--valid-share", type=float, default=0.0, help="of contents, for OUT.valid.jsonl, by their names [0]")
+    parser.add_argument("--out", type=Path, required=True, help="writes OUT.jsonl and OUT.pairs.jsonl, known orders")
     args = parser.parse_args()
     rows, human = read(args.labels), read([args.human])
     scale = read(args.scale) if args.scale else rows
@@ -154,14 +165,16 @@ def main() -> None:
         for weights in CANDIDATES:
             one = Consensus(weights, scale, human)
             told, heard = one.raw(human), opinions(human)
-            print(
-                f"LCC {pearsonr(told, heard)[0]:.3f} SRCC {spearmanr(told, heard)[0]:.3f} pairs {pair_accuracy(human, told):.3f}",
-                *(f"{weight:g} {name}" for name, weight in weights.items()),
-            )
+            lcc, srcc, pairs = pearsonr(told, heard)[0], spearmanr(told, heard)[0], pair_accuracy(human, told)
+            what = " + ".join(f"{weight:g} {name}" for name, weight in weights.items())
+            print(f"LCC {lcc:.3f} SRCC {srcc:.3f} pairs {pairs:.3f} {what}")
     consensus = Consensus(WEIGHTS, scale, human)
-    pairs = teach(rows, consensus)
-    write(args.out.with_suffix(".jsonl"), rows)
-    write(args.out.with_suffix(".pairs.jsonl"), pairs)
+    orders = teach(rows, consensus)
+    held = {row["audio_path"] for row in rows if is_held_out(row["reference_id"], args.valid_share)}
+    write(Path(f"{args.out}.jsonl"), [row for row in rows if row["audio_path"] not in held])
+    write(Path(f"{args.out}.pairs.jsonl"), [row for row in orders if row["audio_paths"][0] not in held])
+    if args.valid_share:
+        write(Path(f"{args.out}.valid.jsonl"), [row for row in rows if row["audio_path"] in held])
 
 
 if __name__ == "__main__":

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from urgentmos.errors import AudioError, UsageError
+from urgentmos.sources import is_elsewhere, opened
 
 AV_SUFFIXES = frozenset({".m4a", ".mp4", ".aac", ".amr", ".webm", ".mka", ".wma", ".3gp"})
 AUDIO_SUFFIXES = (
@@ -90,7 +91,7 @@ class Batch(NamedTuple):
 def load(
     source: str | os.PathLike[str] | np.ndarray | Sequence[float], rate: int | None = None, *, sample_rate: int | None = None
 ) -> Audio:
-    """A path, or samples with their `sample_rate` -> mono at `rate` (None: the recording's own).
+    """A path or URL (or any place of `sources`), or samples with their `sample_rate` -> mono at `rate` (None: its own).
 
     Samples are (T,) or (C, T) or (T, C) with C < T; integers are scaled to +-1. Raises AudioError if the recording
     cannot be heard, UsageError if samples come without a sensible rate.
@@ -122,23 +123,33 @@ def resample(wave: np.ndarray, rate: int, to: int) -> np.ndarray:
 
 
 def decode(path: str | os.PathLike[str]) -> tuple[np.ndarray, int, str]:
-    """File -> ((T, C) float32, rate, note). Raises AudioError with the decoder's own words."""
-    import soundfile
-
+    """A recording, wherever it lies -> ((T, C) float32, rate, note). Raises AudioError with the decoder's own words."""
     where = os.fspath(path)
     _check_file(where)
-    if Path(where).suffix.lower() in AV_SUFFIXES:
-        return _decode_av(where)
+    with opened(where) as (source, suffix):
+        return _decode_av(source, where) if suffix in AV_SUFFIXES else _decode(source, where)
+
+
+def _decode(source: str | BinaryIO, where: str) -> tuple[np.ndarray, int, str]:
+    import soundfile
+
     try:
-        with soundfile.SoundFile(where) as f:
+        with soundfile.SoundFile(source) as f:
             promised = f.frames
             if promised >= UNKNOWN_LENGTH:  # libsndfile cannot read what it cannot seek in
-                return _decode_av(where)
+                return _decode_av(source, where)
             samples = f.read(dtype="float32", always_2d=True)
             rate, missing = f.samplerate, _missing_bytes(f.extra_info)
     except (soundfile.LibsndfileError, RuntimeError) as e:
         reason = str(e).split(": ", 1)[-1].strip().rstrip(".")
         raise AudioError(f"{where} cannot be decoded: {reason}. Check that it is audio, and export it again") from e
+    return _whole(samples, promised, rate, missing, source, where)
+
+
+def _whole(
+    samples: np.ndarray, promised: int, rate: int, missing: int, source: str | BinaryIO, where: str
+) -> tuple[np.ndarray, int, str]:
+    """What was decoded, with a note if the recording may be cut off; AudioError if it is."""
     if len(samples) < promised:
         raise AudioError(f"{where} is cut off: {len(samples)} of {promised} samples could be read. Copy or export it again")
     if len(samples) == 0:
@@ -148,7 +159,7 @@ def decode(path: str | os.PathLike[str]) -> tuple[np.ndarray, int, str]:
     return (
         samples,
         rate,
-        "the file may be cut off: its last Ogg page does not end the stream" if _ogg_without_end(where) else "",
+        "the file may be cut off: its last Ogg page does not end the stream" if _ogg_without_end(source) else "",
     )
 
 
@@ -158,17 +169,16 @@ def probe(path: str | os.PathLike[str]) -> tuple[int, int, int]:
 
     where = os.fspath(path)
     _check_file(where)
-    if Path(where).suffix.lower() in AV_SUFFIXES:
-        samples, rate, _ = _decode_av(where)
-        return samples.shape[0], rate, samples.shape[1]
-    try:
-        info = soundfile.info(where)
-    except (soundfile.LibsndfileError, RuntimeError) as e:
-        raise AudioError(f"{where} cannot be decoded: {e}. Check that it is audio, and export it again") from e
-    if info.frames >= UNKNOWN_LENGTH:
-        samples, rate, _ = _decode_av(where)
-        return samples.shape[0], rate, samples.shape[1]
-    return info.frames, info.samplerate, info.channels
+    with opened(where) as (source, suffix):
+        if suffix not in AV_SUFFIXES:
+            try:
+                info = soundfile.info(source)
+            except (soundfile.LibsndfileError, RuntimeError) as e:
+                raise AudioError(f"{where} cannot be decoded: {e}. Check that it is audio, and export it again") from e
+            if info.frames < UNKNOWN_LENGTH:
+                return info.frames, info.samplerate, info.channels
+        samples, rate, _ = _decode_av(source, where)
+    return samples.shape[0], rate, samples.shape[1]
 
 
 def as_samples(source: Any) -> np.ndarray:
@@ -273,6 +283,8 @@ def duration_batches(durations: Sequence[float], max_seconds: float, max_padding
 
 
 def _check_file(where: str) -> None:
+    if is_elsewhere(where):  # whoever opens it says what is wrong
+        return
     if not os.path.exists(where):
         raise AudioError(f"{where} does not exist. Check the path")
     if os.path.isdir(where):
@@ -298,12 +310,13 @@ def _missing_bytes(log: str) -> int:
     return 0
 
 
-def _ogg_without_end(where: str) -> bool:
+def _ogg_without_end(source: str | BinaryIO) -> bool:
     """True for an Ogg file whose last page is incomplete or does not end the stream (RFC 3533): libsndfile does not tell."""
-    with open(where, "rb") as f:
+    with open(source, "rb") if isinstance(source, str) else nullcontext(source) as f:
+        f.seek(0)
         if f.read(4) != b"OggS":
             return False
-        f.seek(max(0, os.path.getsize(where) - OGG_PAGE_MAX))
+        f.seek(max(0, f.seek(0, os.SEEK_END) - OGG_PAGE_MAX))
         tail = f.read()
     page = tail[max(0, tail.rfind(b"OggS")) :]
     if len(page) < 27:
@@ -312,14 +325,16 @@ def _ogg_without_end(where: str) -> bool:
     return not page[5] & 4 or len(page) < 27 + page[26] + sum(lacing)
 
 
-def _decode_av(where: str) -> tuple[np.ndarray, int, str]:
+def _decode_av(source: str | BinaryIO, where: str) -> tuple[np.ndarray, int, str]:
     """Containers that libsndfile does not read (m4a, amr, webm, ...), through FFmpeg's libraries."""
     try:
         import av
     except ModuleNotFoundError as e:
         raise AudioError(f"{where} needs FFmpeg's libraries to decode. Install them with: pip install 'urgentmos[av]'") from e
     try:
-        with av.open(where) as container:
+        if not isinstance(source, str):
+            source.seek(0)
+        with av.open(source) as container:
             if not container.streams.audio:
                 raise AudioError(f"{where} holds no audio stream. Check that it is audio")
             stream = container.streams.audio[0]

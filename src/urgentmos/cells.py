@@ -1,16 +1,17 @@
 """A record and its text: what a value looks like in JSON and in the cell of a table, and how it is read back.
 
-JSON keeps a record as it is. A table flattens it once: `metrics.NAME` and `meta.KEY` are columns, every other key is a
-column under its own name. Text columns (ids, paths, error) hold bare text and an empty cell is None, so that the id
-"015" stays "015". Number columns (metrics, duration) hold numbers and an empty cell is None. Any other cell is text that
-reads back as itself, or else JSON: `12` is a number, `"12"` a string, `null` None, and an empty cell means that the row
-has no such key.
+JSON keeps a record as it is. A table flattens it once: `metrics.NAME` and `meta.KEY` are columns, so are
+`intervals.NAME.low` and `.high` of the intervals that `score` writes, and every other key is a column under its own name.
+Text columns (ids, paths, error) hold bare text and an empty cell is None, so that the id "015" stays "015". Number columns
+(metrics, duration, ends of intervals) hold numbers and an empty cell is None. Any other cell is text that reads back as
+itself, or else JSON: `12` is a number, `"12"` a string, `null` None, and an empty cell means that the row has no such key.
 
 What a table cannot say, as it is rectangular: that a text or number column is absent in some rows only; those read back
 as None.
 """
 
 import json
+import re
 import reprlib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -25,6 +26,7 @@ Record = dict[str, Any]
 CLIP_KEYS = ("uid", "audio_path", "system_id", "reference_id", "corpus", "duration", "reference_path", "metrics", "meta")
 TEXT_COLUMNS = frozenset({*CLIP_KEYS} - {"duration", "metrics", "meta"} | {"model", "error"})
 NESTED = ("metrics", "meta")
+_END = re.compile(r"intervals\.(.+)\.(low|high)", re.DOTALL)  # a column with one end of the interval of a metric
 ABSENT = object()  # the row has no such key; None is a value
 
 _NO_NUMBER = frozenset({"", "nan", "na", "n/a", "none", "null"})
@@ -84,7 +86,7 @@ def id_text(value: object) -> str:
 
 def is_number_column(name: str) -> bool:
     """True for the columns whose empty cell is a missing number."""
-    return name == "duration" or name.startswith("metrics.")
+    return name == "duration" or name.startswith("metrics.") or _END.fullmatch(name) is not None
 
 
 def normal(record: Mapping[str, Any]) -> Record:
@@ -204,9 +206,23 @@ def flatten(record: Mapping[str, Any]) -> Record:
     for key, value in normal(record).items():
         if key in NESTED and isinstance(value, Mapping):
             flat.update({f"{key}.{name}": v for name, v in value.items()})
+        elif _are_intervals(key, value):
+            flat.update({column: end for name, ends in value.items() for column, end in zip(_ends(name), ends, strict=True)})
         else:
             flat[key] = value
     return flat
+
+
+def _are_intervals(key: str, value: Any) -> bool:
+    """Whether it is what `score` writes: {metric: [low, high]}."""
+    if key != "intervals" or not isinstance(value, Mapping):
+        return False
+    pairs = [ends if isinstance(ends, list | tuple) else () for ends in value.values()]
+    return all(len(ends) == 2 and all(isinstance(end, float) and isfinite(end) for end in ends) for ends in pairs)
+
+
+def _ends(metric: object) -> tuple[str, str]:
+    return f"intervals.{metric}.low", f"intervals.{metric}.high"
 
 
 def unflatten(columns: list[str], values: Iterable[Any]) -> Record:
@@ -219,6 +235,10 @@ def unflatten(columns: list[str], values: Iterable[Any]) -> Record:
         head, dot, name = column.partition(".")
         if dot and head in NESTED:
             record.setdefault(head, {})[name] = value
+        elif end := _END.fullmatch(column):
+            ends = record.setdefault("intervals", {})
+            if value is not None:  # a clip that could not be scored has no interval
+                ends.setdefault(end[1], [None, None])[end[2] == "high"] = value
         else:
             record[column] = value
     return record
@@ -229,6 +249,10 @@ def columns_of(records: Iterable[Mapping[str, Any]]) -> list[str]:
     heads: dict[str, dict[str, None]] = {}
     for record in records:
         for key, value in record.items():
-            nested = key in NESTED and isinstance(value, Mapping)
-            heads.setdefault(key, {}).update(dict.fromkeys([f"{key}.{name}" for name in value] if nested else [key]))
+            columns = [key]
+            if key in NESTED and isinstance(value, Mapping):
+                columns = [f"{key}.{name}" for name in value]
+            elif _are_intervals(key, value):
+                columns = [column for name in value for column in _ends(name)]
+            heads.setdefault(key, {}).update(dict.fromkeys(columns))
     return [name for names in heads.values() for name in names] or [key for key in CLIP_KEYS if key not in NESTED]

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from urgentmos.clips import Clip
 from urgentmos.metrics import METRICS
+from urgentmos.sources import fault, is_elsewhere
 
 _NAMED = 5  # contents or systems that one sentence spells out
 
@@ -80,7 +81,9 @@ def _of_clip(clip: Clip) -> Iterator[Problem]:
 
 
 def _file_fault(path: str) -> tuple[str, str] | None:
-    """(kind, sentence) if no sound can be read from `path`."""
+    """(kind, sentence) if no sound can be read from `path`; what lies behind a URL is not asked for."""
+    if is_elsewhere(path):
+        return fault(path)
     try:
         size = os.stat(path).st_size
     except (OSError, ValueError) as e:

@@ -13,10 +13,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from importlib import import_module
-from math import isfinite, isnan
+from math import inf, isfinite, isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from urgentmos.calibration import check_calibration
 from urgentmos.errors import UsageError, need
 from urgentmos.hub import is_hub_id, pull, release_of
 from urgentmos.releases import RELEASES, Release
@@ -128,6 +129,19 @@ def _check_info(about: Mapping[str, Any], source: Path) -> None:
     metrics = about.get("metrics", [])
     if not isinstance(metrics, list) or not all(isinstance(metric, str) for metric in metrics):
         raise UsageError(f"{source}: the model's metrics are not a list of names.")
+    verdict_temperature(about, source)
+    if "intervals" in about:
+        check_calibration(about["intervals"], source)
+
+
+def verdict_temperature(about: Mapping[str, Any], source: Path) -> float:
+    """What the logits of verdicts are divided by: 1 unless config.json has a "verdict_temperature"."""
+    value = about.get("verdict_temperature", 1.0)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < inf:
+        raise UsageError(f"{source}: verdict_temperature is {value!r:.60} and should be a number above 0. Correct it.")
+    if value != 1 and about["architecture"] != "urgentmos":
+        raise UsageError(f"{source}: {about['architecture']} models have no verdict_temperature. Remove it.")
+    return float(value)
 
 
 def _check_metrics(about: dict[str, Any], net: nn.Module, folder: Path) -> None:

@@ -1,13 +1,14 @@
 """The commands. Everything heavy is imported inside them, so that `urgentmos --help` answers at once.
 
 Exit status: 0 all well; 1 some clips failed (their rows say why); 2 the command could not be understood, its input does
-not exist, or its model cannot be loaded.
+not exist, or its model cannot be loaded; 3 `compare --fail-if-worse` found B worse.
 """
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,6 +17,7 @@ from urgentmos.commands import evaluate as evaluating_commands
 from urgentmos.commands import models as model_commands
 from urgentmos.commands import prepare as prepare_command
 from urgentmos.commands import train as train_command
+from urgentmos.commands.reporting import check_room, report_options, write_page
 from urgentmos.commands.shared import (
     Commands,
     check_output,
@@ -34,6 +36,9 @@ from urgentmos.commands.shared import (
 from urgentmos.console import progress, say
 from urgentmos.errors import UsageError
 
+if TYPE_CHECKING:
+    from urgentmos.report import Options
+
 SCORINGS = ("binary", "soft", "bradley-terry", "mos")
 
 
@@ -44,19 +49,21 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=str)
 @model_option
 @click.option("--metrics", default="all", show_default=True, help="Names joined by commas, or all that the model offers.")
 @labeller_options
+@report_options("clips")
 @output_option
 def score(
-    inputs: tuple[Path, ...],
+    inputs: tuple[str, ...],
     metrics: str,
     model: str | None,
     device: str,
     reference_dir: Path | None,
     jobs: int | None,
     weights: tuple[str, ...],
+    page: Options | None,
     output: Path | None,
 ) -> None:
     """Score clips: audio files, folders, wav.scp or manifests.
@@ -69,6 +76,7 @@ def score(
 
     check_output(output)
     clips = read_clips(inputs)
+    check_room(clips, len(clips), page)
     judge = load(model or DEFAULT_MODEL, weights=settings_of(weights).weights, device=device)
     if reference_dir is not None:
         clips = attach_references(clips, reference_dir)
@@ -76,8 +84,15 @@ def score(
     with progress() as show:
         run = run_of(jobs, output, show)
         scores = [s.only(names) for s in judge.score_clips(clips, run)]
-    rows = [(s.clip, {"model": s.model, "error": s.error, "warnings": s.warnings}) for s in scores]
-    finish(rows, output, run, names)
+    rows = [(s.clip, {"model": s.model, "error": s.error, "warnings": s.warnings, **s.interval_cell()}) for s in scores]
+
+    def show_page() -> None:
+        if page is not None:
+            from urgentmos.report import clips_page
+
+            write_page(clips_page(scores, judge, names, page), page)
+
+    finish(rows, output, run, names, show_page)
 
 
 @main.command()
@@ -90,7 +105,19 @@ def score(
     type=click.FloatRange(0, 1, True, True),
     default=0.95,
     show_default=True,
-    help="Of the interval in the summary of folders.",
+    help="Of the interval in the summary of folders, and of --fail-if-worse.",
+)
+@click.option(
+    "--fail-if-worse",
+    is_flag=True,
+    help="A gate for CI, for two folders: exit status 3 if B is worse than A, beyond chance at --confidence.",
+)
+@click.option(
+    "--margin",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    show_default=True,
+    help="With --fail-if-worse: how much worse B may be, in the unit of the CMOS.",
 )
 @output_option
 def compare(
@@ -99,6 +126,8 @@ def compare(
     model: str | None,
     device: str,
     confidence: float,
+    fail_if_worse: bool,
+    margin: float,
     reference_dir: Path | None,
     jobs: int | None,
     weights: tuple[str, ...],
@@ -109,14 +138,21 @@ def compare(
     The answer is a verdict (a, tie or b) with its probabilities, and CMOS: how much better A is. Both orders are judged and
     averaged. For folders there is one answer per name that both have, and a summary: mean CMOS with an interval over
     contents, wins, ties, losses and a sign test.
+
+    With --fail-if-worse, A is the old build and B the new one. Exit status 3: B is worse. 1: not shown to be worse, but some
+    pairs could not be judged, or B lacks a file that A has. 0: neither.
     """
     from urgentmos.comparing import summarise
     from urgentmos.manifest import attach_references, pair_folders
     from urgentmos.predictor import DEFAULT_MODEL, load
 
     check_output(output, rows="a comparison")
+    if margin and not fail_if_worse:
+        raise UsageError(f"--margin {margin:g} is about the gate. Add --fail-if-worse.")
     folders = a.is_dir() and b.is_dir()
     pairs, alone = pair_folders(a, b)
+    if fail_if_worse:
+        _check_gate(folders, confidence)
     if alone:
         verb = "file has" if len(alone) == 1 else "files have"
         say(f"{len(alone)} {verb} no counterpart of the same name. Left out, the first: {alone[0]}")
@@ -128,14 +164,42 @@ def compare(
         run = run_of(jobs, output, show)
         rows = list(judge.compare_clips(pairs, run))
     summary = summarise(str(a), str(b), rows, confidence=confidence) if folders else None
-    write_comparisons(rows, summary, judge, output)
+    found = None
+    if fail_if_worse:
+        from urgentmos.gate import gate
+
+        found = gate(rows, confidence=confidence, margin=margin)
+    write_comparisons(rows, summary, judge, output, found)
     clean_up(run)
     failed = [(row.b if row.error.startswith(row.b) else row.a, row.error) for row in rows if row.error]
-    leave(failed, len(rows), "pairs could not be judged")
+    n_pairs, status = len(rows), 0
+    if found is not None:
+        say(found.sentence())
+        if warning := found.warning():
+            say(f"Warning: {warning}")
+        lost = [path for path in alone if _is_below(path, a, b)]  # a build that writes nothing must not pass
+        failed += [(path, f"{b} lacks its counterpart. Write it, or remove this one") for path in lost]
+        n_pairs, status = n_pairs + len(lost), found.exit_status
+    leave(failed, n_pairs, "pairs could not be judged", status)
+
+
+def _check_gate(folders: bool, confidence: float) -> None:
+    """UsageError if there could be no gate: said before the work, not after it."""
+    from urgentmos.gate import contents_needed  # scipy: half a second, which two files need not wait for
+
+    if not folders:
+        raise UsageError("--fail-if-worse needs many contents, and these are two files. Give two folders.")
+    contents_needed(confidence)
+
+
+def _is_below(path: str, a: Path, b: Path) -> bool:
+    """Whether a file of folder `a` or `b` is of `a`; one folder may hold the other."""
+    above = Path(path).parents
+    return a in above and not (b in above and a in b.parents)
 
 
 @main.command()
-@click.argument("source", metavar="INPUT", type=click.Path(path_type=Path))
+@click.argument("source", metavar="INPUT", type=str)
 @model_option
 @click.option(
     "--scoring",
@@ -166,9 +230,10 @@ def compare(
 )
 @click.option("--table", "as_table", is_flag=True, help="Print the table into a pipe, too, instead of JSON.")
 @labeller_options
+@report_options("contents")
 @output_option
 def rank(
-    source: Path,
+    source: str,
     model: str | None,
     device: str,
     scoring: str,
@@ -182,6 +247,7 @@ def rank(
     reference_dir: Path | None,
     jobs: int | None,
     weights: tuple[str, ...],
+    page: Options | None,
     output: Path | None,
 ) -> None:
     """Rank systems by clips of the same contents.
@@ -193,7 +259,7 @@ def rank(
     from urgentmos.cells import safe_text
     from urgentmos.checking import HINDERS_RANKING, check, report
     from urgentmos.manifest import attach_references, read_systems
-    from urgentmos.predictor import DEFAULT_MODEL, load, rank_clips
+    from urgentmos.predictor import DEFAULT_MODEL, judged_systems, load
 
     check_output(output, rows="a ranking")
     if mos_strategy and scoring != "mos":
@@ -201,6 +267,7 @@ def rank(
     if (mos_strategy == "noisy") != (noisy_system is not None):
         raise UsageError("--mos-strategy noisy and --noisy-system NAME go together. Give both, or neither.")
     clips = read_systems(source, subset)
+    check_room(clips, len({clip.reference_id for clip in clips}), page)
     if reference_dir is not None:
         clips = attach_references(clips, reference_dir)
     judge = load(model or DEFAULT_MODEL, weights=settings_of(weights).weights, device=device)
@@ -212,8 +279,8 @@ def rank(
     with progress() as show:
         run = run_of(jobs, output, show)
         how = {"confidence": confidence, "samples": samples, "seed": seed, "noisy_system": noisy_system}
-        ranking, scores = rank_clips(clips, judge, scoring, run=run, **how)  # type: ignore[arg-type]
-    failed = [(s.clip.audio_path, s.error) for s in scores if s.error]
+        ranking, found = judged_systems(clips, judge, scoring, run=run, **how)  # type: ignore[arg-type]
+    failed = [(s.clip.audio_path, s.error) for s in found.rows if s.error]
     for warning in ranking.warnings:
         say(f"Warning: {warning}")
     if output is None and (as_table or sys.stdout.isatty()):
@@ -221,11 +288,15 @@ def rank(
     else:
         write_ranking(ranking.to_dict(), output)
     clean_up(run)
-    leave(failed, len(scores), "clips have no score")
+    if page is not None:
+        from urgentmos.report import ranking_page
+
+        write_page(ranking_page(ranking, found, clips, judge.judge, page), page)
+    leave(failed, len(found.rows), "clips have no score")
 
 
 @main.command()
-@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=str)
 @click.option(
     "--metrics",
     default="all",
@@ -235,7 +306,7 @@ def rank(
 @labeller_options
 @output_option
 def label(
-    inputs: tuple[Path, ...],
+    inputs: tuple[str, ...],
     metrics: str,
     reference_dir: Path | None,
     jobs: int | None,

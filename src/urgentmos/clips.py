@@ -9,9 +9,10 @@ from typing import Any
 from urgentmos.audio import AUDIO_SUFFIXES
 from urgentmos.cells import CLIP_KEYS, Record, brief, id_text, number
 from urgentmos.metrics import ALIASES, METRICS, canonical
+from urgentmos.sources import Place, joined, place_of
 
 _PATH_NAMES = ("path", "file", "filename", "file_name", "wav", "wav_path", "audio", "filepath_deg", "filename_deg", "deg_wav")
-_OF_A_RUN = ("model", "error", "warnings")  # keys that score and label add; about the run that wrote the row
+_OF_A_RUN = ("model", "error", "warnings", "intervals")  # keys that score and label add; about the run that wrote the row
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class Clip:
     """
 
     uid: str
-    audio_path: str  # opens from the current directory
+    audio_path: str  # opens from the current directory; or another place of `sources`: a URL, a tar's member, a cell
     system_id: str | None = None
     reference_id: str | None = None
     corpus: str | None = None
@@ -54,9 +55,9 @@ def clip_of(record: Mapping[str, Any], folder: str) -> tuple[Clip, bool]:
     if uid is None:
         uid = f"{system}:{content}" if system and content else without_suffix(path)
     duration = _number("duration", record.get("duration"))
-    reference = None if reference is None else os.path.join(folder, reference)
+    reference = None if reference is None else joined(folder, reference)
     metrics, meta = _metrics(record), _meta(record)
-    return Clip(uid, os.path.join(folder, path), system, content, corpus, duration, reference, metrics, meta), made
+    return Clip(uid, joined(folder, path), system, content, corpus, duration, reference, metrics, meta), made
 
 
 def no_path(record: Mapping[str, Any]) -> str:
@@ -120,11 +121,12 @@ def to_record(clip: Clip, base: str | Path | None, extra: Mapping[str, Any] | No
     """The row of a clip, in the order of the manifest, then `extra` (model, error, warnings, ...).
 
     Paths below `base` (the folder of the file that will hold the row) become relative to it, with "/"; others absolute.
-    With `base` None they stay as they are. An error or warnings of an earlier run make way for those in `extra`.
+    With `base` None they stay as they are. An error or warnings of an earlier run make way for those in `extra`, and its
+    intervals where `extra` names a model.
     """
     extra = extra or {}
     reference = None if clip.reference_path is None else _written_path(clip.reference_path, base)
-    stale = extra.keys() & {"error", "warnings"}
+    stale = extra.keys() & {"error", "warnings"} | ({"intervals"} if "model" in extra else set())
     meta = {key: value for key, value in clip.meta.items() if key not in stale} if stale else dict(clip.meta)
     return {
         "uid": clip.uid,
@@ -141,8 +143,11 @@ def to_record(clip: Clip, base: str | Path | None, extra: Mapping[str, Any] | No
 
 
 def _written_path(path: str, base: str | Path | None) -> str:
-    if base is None:
+    place = place_of(path)
+    if base is None or place.remote:
         return path
+    if place.member:  # its name is no path
+        return "#".join(Place(_written_path(place.file, base), place.member))
     if ".." in path:  # behind a link, "x/.." is not where it seems to be: let the disk say
         folder, name = os.path.split(path)
         path = os.path.join(os.path.realpath(folder), name)

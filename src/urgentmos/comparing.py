@@ -5,8 +5,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
-from scipy.stats import binomtest
-from scipy.stats import t as student
 
 Verdict = Literal["a", "tie", "b"]
 
@@ -86,6 +84,9 @@ def summarise(a: str, b: str, rows: Sequence[Comparison], *, confidence: float =
 
     The interval is Student's t over contents; the test is the two-sided binomial one.
     """
+    from scipy.stats import binomtest  # half a second, which two files need not wait for
+    from scipy.stats import t as student
+
     rows = [row for row in rows if row.error is None]
     cmos = np.array([row.cmos for row in rows])
     counts = {verdict: sum(row.verdict == verdict for row in rows) for verdict in ("a", "tie", "b")}

@@ -51,3 +51,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[
 def number(value: float | None) -> str:
     """A metric's value for a reader: three decimals, or a dash."""
     return "-" if value is None else f"{value:.3f}"
+
+
+def with_interval(value: float | None, ends: Sequence[float]) -> str:
+    """A score and its interval: "3.4 [2.9, 3.8]"."""
+    return "-" if value is None else f"{value:.1f} [{ends[0]:.1f}, {ends[1]:.1f}]"

@@ -6,12 +6,13 @@ A later run with the same files and the same judge takes them from there. Delete
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import NamedTuple, TextIO
+
+from urgentmos.sources import fingerprint
 
 
 class Task(NamedTuple):
@@ -76,12 +77,4 @@ class Journal:
 
 def _entry_key(stage: str, task: Sequence[str | None]) -> str:
     """Names the measurement: the stage, and the files with their sizes and times."""
-    return json.dumps([stage, *(_fingerprint(path) for path in task)])
-
-
-def _fingerprint(path: str | None) -> list[Any]:
-    try:
-        stat = os.stat(path) if path is not None else None
-    except OSError:
-        stat = None
-    return [path, stat and stat.st_size, stat and stat.st_mtime_ns]
+    return json.dumps([stage, *(fingerprint(path) for path in task)])

@@ -35,11 +35,14 @@ def choose_device(name: str) -> str:
     return name
 
 
-def judge_of(net: nn.Module, device: str = "auto") -> Any:
-    """The judge for a net, which it takes over: the net is in eval mode and on `device` afterwards."""
+def judge_of(net: nn.Module, device: str = "auto", *, temperature: float = 1.0) -> Any:
+    """The judge for a net, which it takes over: the net is in eval mode and on `device` afterwards.
+
+    temperature: the logits of an UrgentMOS model's verdicts are divided by it.
+    """
     device = choose_device(device)
     if isinstance(net, UrgentMos):
-        return UrgentMosJudge(net, device)
+        return UrgentMosJudge(net, device, temperature)
     if isinstance(net, UrgentPk):
         return UrgentPkJudge(net, device)
     if isinstance(net, Utmos):
@@ -60,16 +63,19 @@ class UrgentMosJudge:
 
     cheap_metrics = True
     alike_in_company = False  # matrices of other sizes are multiplied in another order
+    pads = True
     length_gap = ANY_GAP  # frames of both clips attend to each other, wherever they are
 
-    def __init__(self, net: UrgentMos, device: str) -> None:
+    def __init__(self, net: UrgentMos, device: str, temperature: float = 1.0) -> None:
         self._net = net.to(device).eval()
         self._device = device
+        self._temperature = temperature
         self.rate, self.min_samples = net.rate, net.min_samples
         self.window_seconds = min(net.window_seconds or WINDOW_SECONDS, WINDOW_SECONDS)
         # a CPU gains nothing from larger batches and pays for their padding (small conv encoder: 60 s cost 8 % more than 30 s)
         self.batch_seconds = 30.0 if torch.device(device).type == "cpu" else 600.0
         self.metrics = net.metrics
+        self.ranges = net.config.ranges
         self.compares = net.ncpm is not None
 
     def encode(self, waves: Sequence[np.ndarray]) -> list[Spoken]:
@@ -83,6 +89,16 @@ class UrgentMosJudge:
             sides = None if encoded.sides is None else Sides(*(part[i : i + 1, :, :n].clone() for part in encoded.sides))
             spoken.append(Spoken({name: values[i] for name, values in told.items()}, sides, n))
         return spoken
+
+    def frame_logits(self, wave: np.ndarray) -> dict[str, np.ndarray] | None:
+        """(T,) -> {metric: (F,)} whose mean is the clip's logit; None unless the net pools by the mean."""
+        if self._net.config.pooler != "mean":
+            return None
+        batch = collate([wave], [""])
+        with torch.inference_mode(), self._precision():
+            samples, n_samples = (torch.from_numpy(x).to(self._device) for x in (batch.wave, batch.n_samples))
+            told = self._net.frame_logits(self._net.encode(samples, n_samples))
+            return {name: row[0].double().cpu().numpy() for name, row in told.items()}
 
     def absolute(self, features: Sequence[Spoken]) -> list[dict[str, float]]:
         return [clip.metrics for clip in features]
@@ -99,7 +115,7 @@ class UrgentMosJudge:
         together = _side_by_side([features[i] for i in used])
         with torch.inference_mode(), self._precision():
             said = self._net.compare(*(together.pick([place[pair[side]] for pair in pairs]) for side in (0, 1)))
-            p_a, p_b, p_tie = said.logits.double().softmax(dim=1).unbind(dim=1)
+            p_a, p_b, p_tie = (said.logits.double() / self._temperature).softmax(dim=1).unbind(dim=1)
             return np.asarray(torch.stack([p_a, p_tie, p_b, said.cmos.double()], dim=1).cpu().numpy())
 
     def _precision(self) -> Any:
@@ -127,6 +143,7 @@ class UrgentPkJudge:
     """URGENT-PK: pairs in the two channels of one picture. A clip alone is judged against itself (Replication Strategy)."""
 
     cheap_metrics = False  # a pass through the ResNet per clip, which a ranking by votes does not need
+    pads = True
 
     def __init__(self, net: UrgentPk, device: str) -> None:
         # folding batch norms moves opinion scores by up to 4e-5 for a fifth of the time: not worth it where float32 is exact
@@ -180,6 +197,7 @@ class UtmosJudge:
     cheap_metrics = True
     compares = False
     alike_in_company = True
+    pads = False
     length_gap = ANY_GAP
     metrics = ("utmos",)
     rate = 16_000

@@ -1,4 +1,5 @@
-"""Clips, and every way to name them: audio files, folders, wav.scp, CSV, JSON, JSONL, Parquet, URGENT-PK data sets.
+"""Clips, and every way to name them: audio files, folders, wav.scp, CSV, JSON, JSONL, Parquet, URGENT-PK data sets, and
+shards (tar, Parquet with sound in it), here or behind a URL.
 
 Whatever cannot be understood as a whole (no such file, a row without a path) is a UsageError before any work starts.
 Whether a clip can be heard is not asked here: a path that leads nowhere stays a clip and becomes a row with a reason.
@@ -8,17 +9,19 @@ Relative paths in a manifest are relative to the manifest; in memory a path open
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from urgentmos.audio import AUDIO_SUFFIXES
 from urgentmos.cells import brief
 from urgentmos.checking import Problem, check, report
 from urgentmos.clips import Clip, clip_of, from_record, is_audio, no_path, to_record, without_suffix
 from urgentmos.errors import UsageError
-from urgentmos.tables import complain, is_table, read_records, read_rows, write_jsonl_lines, write_records
+from urgentmos.sources import PARQUET_ENDINGS, TAR_ENDINGS, expand, input_name, inside, scheme_of, suffix_of
+from urgentmos.tables import Rows, complain, is_table, read_records, read_rows, write_jsonl_lines, write_records
 
 __all__ = [
     "Clip",
@@ -41,7 +44,8 @@ __all__ = [
 SUBSETS = ("tr", "cv", "tt")  # training, validation, testing contents in the split.json of URGENT-PK
 
 _NAMED = 12  # columns that a message spells out
-_KINDS = "audio files, folders, a wav.scp, or a manifest (.jsonl .csv .parquet .json)"
+_KINDS = "audio files, folders, shards (.tar, .parquet), a wav.scp, or a manifest (.jsonl .csv .parquet .json)"
+_MANIFEST_BYTES = 4 << 30  # of a manifest behind a URL
 
 
 class _Group(NamedTuple):
@@ -101,16 +105,23 @@ def _walk(folder: str, parts: tuple[str, ...], above: frozenset[str]) -> Iterato
 
 
 def _folder_group(folder: Path) -> _Group:
-    found = audio_below(folder)
-    contents = _homologous(found)
+    def place(rel: str) -> str:
+        return os.path.join(folder, *rel.split("/"))
+
+    return _tree_group(folder.resolve().name, audio_below(folder), place)
+
+
+def _tree_group(name: str, found: Sequence[str], place: Callable[[str], str]) -> _Group:
+    """Clips of relative paths, with systems and contents where the paths are those of systems; place: path -> audio_path."""
+    contents = homologous(found)
     clips = []
     for rel in found:
         system, content = (rel.split("/", 1)[0], without_suffix(rel).split("/", 1)[1]) if contents else (None, None)
-        clips.append(Clip(without_suffix(rel), os.path.join(folder, *rel.split("/")), system, content))
-    return _Group(folder.resolve().name, clips, [True] * len(clips))
+        clips.append(Clip(without_suffix(rel), place(rel), system, content))
+    return _Group(name, clips, [True] * len(clips))
 
 
-def _homologous(found: Sequence[str]) -> bool:
+def homologous(found: Sequence[str]) -> bool:
     """Whether the paths are those of systems: two folders or more, all with the same contents in them."""
     by_folder: dict[str, set[str]] = {}
     for rel in found:
@@ -125,7 +136,11 @@ def _homologous(found: Sequence[str]) -> bool:
 
 
 def _manifest_group(path: Path) -> _Group:
-    rows = read_rows(path)
+    return _rows_group(path, read_rows(path), os.fspath(path.parent) if path.parent != Path() else "", os.fspath(path))
+
+
+def _rows_group(path: Path, rows: Rows, folder: str, manifest: str) -> _Group:
+    """The clips of a manifest's rows; `manifest` is its path or URL, and what `folder` makes paths relative to."""
     if rows.records and not any("audio_path" in record for record in rows.records):
         names = list(dict.fromkeys(brief(name) for record in rows.records for name in record))
         listed = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
@@ -134,7 +149,8 @@ def _manifest_group(path: Path) -> _Group:
     group, problems = _Group(path.stem, [], []), list(rows.problems)
     for count, record in zip(rows.numbers, rows.records, strict=True):
         try:
-            clip, made = clip_of(record, os.fspath(path.parent) if path.parent != Path() else "")
+            clip, made = clip_of(record, folder)
+            _check_allowed(clip, manifest)
         except ValueError as e:
             problems.append(f"{rows.unit} {count}: {e}")
             continue
@@ -142,6 +158,16 @@ def _manifest_group(path: Path) -> _Group:
         group.made.append(made)
     complain(path, sorted(problems, key=lambda p: int(p.split()[1].rstrip(":"))))
     return group
+
+
+def _check_allowed(clip: Clip, manifest: str) -> None:
+    """ValueError if a row of `manifest` names what lies elsewhere."""
+    if scheme_of(clip.audio_path) or scheme_of(clip.reference_path or "") or scheme_of(manifest):
+        from urgentmos.sources.remote import refusal
+
+        for path in (clip.audio_path, clip.reference_path):
+            if why := refusal(path, manifest):
+                raise ValueError(why)
 
 
 def _beside_or_here(clip: Clip, written: str) -> Clip:
@@ -226,7 +252,8 @@ def _contents(path: Path, subset: str) -> dict[str, int]:
 def read_clips(inputs: Sequence[str | Path] | str | Path) -> list[Clip]:
     """Clips of all inputs, one input after the other, each in its own order; uids that we make are unique.
 
-    An input is an audio file, a folder (recursive, sorted), a wav.scp, a manifest, or an URGENT-PK data set. A uid is what
+    An input is an audio file, a folder (recursive, sorted), shards (a tar, Parquet with sound in it, several by a pattern
+    such as x-{000..003}.tar), a wav.scp, a manifest, or an URGENT-PK data set; all but the last also as URL. A uid is what
     the manifest says, else the path inside the folder without suffix; when two inputs share one, the name of the folder
     goes before it, and then "#2", "#3". UsageError names an input that does not exist, holds no clip, or is of no known kind.
     """
@@ -234,14 +261,24 @@ def read_clips(inputs: Sequence[str | Path] | str | Path) -> list[Clip]:
         inputs = [inputs]
     if not inputs:
         raise UsageError(f"no input. Give {_KINDS}.")
-    return _unique([_group(Path(name)) for name in inputs])
+    return _unique([_group(input_name(name)) for name in inputs])
 
 
-def _group(path: Path) -> _Group:
-    group = _read(path)
+def _group(name: str) -> _Group:
+    names = [name] if os.path.lexists(name) else expand(name)
+    groups = [_read_remote(one) if scheme_of(one) else _read(Path(one)) for one in names]
+    group = groups[0] if len(groups) == 1 else _together(name, groups)
     if not group.clips:
-        raise UsageError(f"{path}: holds no clips. Give {_KINDS}; audio ends in {_suffixes()}.")
+        raise UsageError(f"{name}: holds no clips. Give {_KINDS}; audio ends in {_suffixes()}.")
     return group
+
+
+def _together(name: str, groups: Sequence[_Group]) -> _Group:
+    """The shards of one data set as one group; systems are looked for in all of them together."""
+    from urgentmos.sources import shards
+
+    clips = shards.with_systems([clip for group in groups for clip in group.clips])
+    return _Group(without_suffix(os.path.basename(name)), clips, [made for group in groups for made in group.made])
 
 
 def _read(path: Path) -> _Group:
@@ -249,6 +286,8 @@ def _read(path: Path) -> _Group:
         raise UsageError(f"{path}: no such file or folder. Give {_KINDS}.")
     if path.is_dir():
         return _read_folder(path)
+    if (shard := _shard_group(os.fspath(path))) is not None:
+        return shard
     if is_table(path):
         return _manifest_group(path)
     if is_audio(path.name):
@@ -263,7 +302,64 @@ def _read_folder(path: Path) -> _Group:
     group = _folder_group(path)
     if not group.clips and (path / "wav.scp").is_file():  # a Kaldi data folder
         return _manifest_group(path / "wav.scp")
+    if not group.clips and (names := _shards_below(path)):
+        return _together(path.resolve().name, [_read(Path(name)) for name in names])
     return _single(path) if not group.clips and is_audio(path.name) else group
+
+
+def _shards_below(folder: Path) -> list[str]:
+    return [e.path for e in _entries(os.fspath(folder)) if e.name.lower().endswith((*TAR_ENDINGS, *PARQUET_ENDINGS))]
+
+
+def _shard_group(file: str) -> _Group | None:
+    """The clips of a tar, or of a Parquet file with sound in it; None if it is neither."""
+    from urgentmos.sources import shards
+
+    if suffix_of(file) in TAR_ENDINGS:
+        made = shards.of_tar(file)
+    elif suffix_of(file) in PARQUET_ENDINGS and shards.holds_sound(file):
+        made = shards.of_parquet(file)
+    elif file.lower().endswith((".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")):
+        raise UsageError(f"{file}: a compressed tar cannot be read in parts. Uncompress it to .tar.")
+    else:
+        return None
+    complain(file, made.problems)
+    for clip in made.clips:
+        try:
+            _check_allowed(clip, file)
+        except ValueError as e:
+            raise UsageError(f"{file}: {clip.uid} {e}.") from None
+    return _Group(without_suffix(os.path.basename(file)), made.clips, made.made)
+
+
+def _read_remote(url: str) -> _Group:
+    from urgentmos.sources import remote
+
+    remote.check_scheme(url)
+    if "*" in url:
+        return _together(url, [_read_remote(one) for one in remote.listing(url, lambda name: True)])
+    if (shard := _shard_group(url)) is not None:
+        return shard
+    name = PurePosixPath(urlsplit(url).path).name if url.startswith("http") else url.rsplit("/", 1)[-1]
+    if is_table(Path(name)):
+        rows = read_rows(name, remote.read_all(url, _MANIFEST_BYTES))
+        return _rows_group(Path(name), rows, url.rsplit("/", 1)[0], url)
+    if is_audio(name):
+        return _Group(url.rsplit("/", 2)[-2], [Clip(without_suffix(name), url)], [True])
+    return _remote_folder(url.rstrip("/"))
+
+
+def _remote_folder(url: str) -> _Group:
+    from urgentmos.sources import remote
+
+    found = remote.listing(url, lambda name: is_audio(name) or name.lower().endswith((*TAR_ENDINGS, *PARQUET_ENDINGS)))
+    junk = [one for one in found if any(_is_junk(part) for part in one.removeprefix(url).split("/"))]
+    sounds = [one for one in found if is_audio(one) and one not in junk]
+    if not sounds and found:
+        return _together(url, [_read_remote(one) for one in found if one not in junk])
+    return _tree_group(
+        url.rsplit("/", 1)[-1], [one.removeprefix(url).lstrip("/") for one in sounds], lambda rel: f"{url}/{rel}"
+    )
 
 
 def _single(path: Path) -> _Group:
@@ -318,12 +414,15 @@ def read_systems(path: str | Path, subset: str = "tt") -> list[Clip]:
     (the contents of its `subset`), or a manifest, also one that score or label wrote. UsageError says what is missing.
     Whether all systems hold the same contents is for `check(clips, systems=True)`.
     """
-    path = Path(path)
+    name = input_name(path)
+    path = Path(name)
     if not path.is_dir():
-        return _systems_of_manifest(path)
+        return _systems_of_manifest(name)
     if is_urgentpk(path):
         return _urgentpk(path, subset)
     folders = _folders(path)
+    if not folders and not audio_below(path) and _shards_below(path):
+        return _systems_of_manifest(name)
     if not folders:
         raise UsageError(f"{path}: has no folders. Ranking needs one folder per system, each with the same file names in it.")
     return [clip for folder in folders for clip in _system(folder)]
@@ -342,11 +441,14 @@ def _system(folder: Path) -> list[Clip]:
     return clips
 
 
-def _systems_of_manifest(path: Path) -> list[Clip]:
-    layout = "Ranking needs one folder per system, an URGENT-PK data set, or a manifest with system_id and reference_id"
-    if not path.exists():
+def _systems_of_manifest(path: str) -> list[Clip]:
+    layout = (
+        "Ranking needs one folder per system, an URGENT-PK data set, or a manifest or shards with system_id and reference_id"
+    )
+    one = expand(path)[0]
+    if scheme_of(one) is None and not os.path.exists(path) and not os.path.exists(one):
         raise UsageError(f"{path}: no such file or folder. {layout}.")
-    if not is_table(path):
+    if is_audio(urlsplit(one).path) and not os.path.isdir(path):
         raise UsageError(f"{path}: a single file. {layout}.")
     clips = _unique([_group(path)])
     for name in ("system_id", "reference_id"):
@@ -411,7 +513,7 @@ def attach_references(clips: Sequence[Clip], folder: str | Path) -> list[Clip]:
 
 
 def _reference_of(clip: Clip, by_path: dict[str, list[str]], by_name: dict[str, list[str]]) -> str | None:
-    own = PurePosixPath(Path(without_suffix(clip.audio_path)).as_posix())
+    own = PurePosixPath(Path(without_suffix(inside(clip.audio_path))).as_posix())
     content = clip.reference_id or ""
     tails = ["/".join(own.parts[i:]) for i in range(len(own.parts))]  # longest first
     keys = [(by_path, content), (by_name, content), (by_name, own.name), *((by_path, tail) for tail in tails)]

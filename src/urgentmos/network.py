@@ -7,24 +7,29 @@ concerns files, windows, batches, memory and symmetry is here, once.
 from __future__ import annotations
 
 import math
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
 from urgentmos.audio import Audio, AudioInfo, duration_batches
+from urgentmos.calibration import intervals
 from urgentmos.clips import Clip
 from urgentmos.comparing import Comparison, comparison, failed_comparison
-from urgentmos.errors import AudioError, MeasureError, UsageError, need
+from urgentmos.errors import AudioError, MeasureError, UsageError
 from urgentmos.journal import Journal, Outcome, Task
 from urgentmos.predictor import Predictor, check_cells, score_table
-from urgentmos.ranking import Scoring
 from urgentmos.results import Evidence, Run, Score, Source
+from urgentmos.timeline import Timeline, TimelineJudge, traced
 from urgentmos.windows import Heard, Reader, matched, merge, names_of, stretched
+
+if TYPE_CHECKING:
+    from urgentmos.ranking import Scoring
 
 T = TypeVar("T")
 CHUNK_SECONDS = 240.0  # of audio among which similar lengths are sought
@@ -42,6 +47,7 @@ class Judge(Protocol):
     compares: bool  # whether it judges pairs
     cheap_metrics: bool  # whether `absolute` costs next to nothing once a clip is encoded
     alike_in_company: bool  # whether `judge` gives a pair the same bits whatever other pairs it is asked with
+    pads: bool  # whether clips encoded together cost as much as the longest of them
     length_gap: float  # seconds by which clips of one content may differ before part of them goes unjudged
 
     def encode(self, waves: Sequence[np.ndarray]) -> list[Any]:
@@ -74,11 +80,23 @@ class Network(Predictor):
     """A trained network. `symmetric` averages both orders of a pair; without it the raw network answers."""
 
     def __init__(
-        self, judge: Judge, name: str, version: str, metrics: tuple[str, ...], *, ranks_by: str, symmetric: bool = True
+        self,
+        judge: Judge,
+        name: str,
+        version: str,
+        metrics: tuple[str, ...],
+        *,
+        ranks_by: str,
+        symmetric: bool = True,
+        calibration: Mapping[str, Any] | None = None,
     ) -> None:
-        """metrics: those of the judge that its training taught; others are not offered. ranks_by: one of them."""
+        """metrics: those of the judge that its training taught; others are not offered. ranks_by: one of them.
+
+        calibration: what `urgentmos.calibration` makes intervals of scores from; None: scores come without.
+        """
         self.name, self.version, self.judge = name, version, ranks_by
         self.metrics = metrics
+        self.calibration = calibration
         self.compares = judge.compares
         self.tells_opinions = isinstance(judge, OpinionJudge)
         self.symmetric = symmetric
@@ -96,6 +114,11 @@ class Network(Predictor):
         except AudioError as e:
             heard = Heard(clip.audio_path, error=str(e))
         return self._answer(clip, self._outcome(heard))
+
+    def timeline(self, source: Source, *, sample_rate: int | None = None) -> Timeline | None:
+        if not isinstance(self._net, TimelineJudge):
+            return None
+        return traced(self._net, self._reader, source, self.metrics, sample_rate)
 
     def score_clips(self, clips: Sequence[Clip], run: Run = Run()) -> Iterator[Score]:
         tasks = list(dict.fromkeys(Task(clip.audio_path, None) for clip in clips))
@@ -119,7 +142,9 @@ class Network(Predictor):
         metrics: dict[str, float | None] = {name: outcome.values.get(name) for name in self.metrics}
         duration = clip.duration if outcome.duration is None else round(outcome.duration, 6)
         meta = {**clip.meta, "version": self.version}
-        return Score(replace(clip, metrics=metrics, duration=duration, meta=meta), self.name, outcome.error, outcome.warnings)
+        ends = None if self.calibration is None else intervals(self.calibration, metrics)
+        told = replace(clip, metrics=metrics, duration=duration, meta=meta)
+        return Score(told, self.name, outcome.error, outcome.warnings, ends)
 
     def _outcomes(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Outcome]]:
         """Outcomes chunk by chunk, in the order of the tasks; similar lengths share a batch."""
@@ -141,11 +166,17 @@ class Network(Predictor):
         """Outcomes of recordings of one window each."""
         fit = [(i, heard.whole) for i, (_, heard) in enumerate(chunk) if heard.error is None and heard.whole is not None]
         values: dict[int, dict[str, float]] = {}
-        for batch in duration_batches([len(audio.wave) / audio.rate for _, audio in fit], self._net.batch_seconds):
+        for batch in self._batches([audio for _, audio in fit]):
             told = self._absolute([fit[k][1].wave for k in batch])
             values |= {fit[k][0]: own for k, own in zip(batch, told, strict=True)}
         for i, (task, heard) in enumerate(chunk):
             yield task, _failed(heard) if heard.error or heard.whole is None else _told(heard, [heard.whole.info], values[i])
+
+    def _batches(self, audios: Sequence[Audio]) -> Iterator[list[int]]:
+        seconds = [len(audio.wave) / audio.rate for audio in audios]
+        if self._net.pads:
+            return duration_batches(seconds, self._net.batch_seconds)
+        return duration_batches(seconds, self._net.batch_seconds, max_padding=1.0)
 
     def _outcome(self, heard: Heard) -> Outcome:
         """Weighted means over the windows, one of which is in memory at a time."""
@@ -343,7 +374,7 @@ class Network(Predictor):
         flat = [(k, piece) for k, pieces in enumerate(cut) if not isinstance(pieces, str) for piece in pieces]
         features: list[list[Any]] = [[] for _ in group]
         encoded: dict[int, Any] = {}
-        for batch in duration_batches([len(piece.wave) / piece.rate for _, piece in flat], self._net.batch_seconds):
+        for batch in self._batches([piece for _, piece in flat]):
             encoded |= dict(zip(batch, halving(self._net.encode, [flat[i][1].wave for i in batch]), strict=True))
         for i, (k, _) in enumerate(flat):
             features[k].append(encoded[i])
@@ -398,28 +429,14 @@ class Network(Predictor):
         return tuple(said)
 
 
-def load_network(model: str | Path, *, device: str = "auto", symmetric: bool = True, allow_download: bool = True) -> Network:
-    """The predictor of a release, a model folder or a released checkpoint file. UsageError if it cannot be loaded."""
-    need("torch", "models")
-    from urgentmos.checkpoints import load_any
-    from urgentmos.judges import judge_of
-
-    found = load_any(model, allow_download=allow_download)
-    judge = judge_of(found.net, device)
-    offered = tuple(name for name in judge.metrics if name in (found.info.get("metrics") or judge.metrics))
-    if not offered:
-        raise UsageError(f"{model}: the model was taught no metric that its net has. Get the model again.")
-    ranks_by = "mos_overall" if "mos_overall" in offered else offered[0]
-    return Network(judge, str(found.info["name"]), str(found.info["version"]), offered, ranks_by=ranks_by, symmetric=symmetric)
-
-
 def halving(work: Callable[[Sequence[T]], list[Any]], items: Sequence[T]) -> list[Any]:
     """`work(items)`; when the device's memory does not suffice, in halves."""
-    import torch
-
     try:
         return work(items)
-    except torch.cuda.OutOfMemoryError:
+    except RuntimeError as e:
+        torch = sys.modules.get("torch")  # who has not imported it has no device whose memory could be short
+        if torch is None or not isinstance(e, torch.cuda.OutOfMemoryError):
+            raise
         if len(items) == 1:
             raise UsageError("one clip or pair alone does not fit into the device's memory. Choose --device cpu") from None
     torch.cuda.empty_cache()

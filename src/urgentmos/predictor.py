@@ -4,11 +4,13 @@ Writes no files. A measured metric (`dnsmos_ovrl`, `distill_mos`, `pesq` with re
 ranking by it is the "MOS predictor + ECS" baseline of the URGENT-PK paper.
 """
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,10 +21,13 @@ from urgentmos.hub import is_hub_id
 from urgentmos.labellers import MEASURABLE
 from urgentmos.manifest import attach_references, read_clips, read_systems
 from urgentmos.metrics import HUMAN, METRICS, canonical
-from urgentmos.ranking import Ranking, Scoring
-from urgentmos.ranking import rank as rank_scores
+from urgentmos.packaged import PACKAGED
 from urgentmos.releases import RELEASES
 from urgentmos.results import Evidence, Run, Score, Source
+
+if TYPE_CHECKING:
+    from urgentmos.ranking import Ranking, Scoring
+    from urgentmos.timeline import Timeline
 
 DEFAULT_MODEL = "dnsmos_ovrl"  # until the project's own small model is shipped
 
@@ -74,6 +79,13 @@ class Predictor(ABC):
         scores = list(self.score_clips(clips, run))
         return Evidence(*score_table(scores, self.judge), None, scores)
 
+    def timeline(self, source: Source, *, sample_rate: int | None = None) -> Timeline | None:
+        """What each frame of a recording contributes to its scores; None from a judge that cannot tell.
+
+        Raises AudioError if the recording cannot be heard.
+        """
+        return None
+
     def noisy_evidence(self, clips: Sequence[Clip], noisy_system: str, run: Run = Run()) -> Evidence:
         """Scores by the Noisy-Speech Strategy of the URGENT-PK paper (section III-F3). UsageError for other judges."""
         raise UsageError(f"{self.name} tells a clip's MOS from the clip alone. --mos-strategy is for URGENT-PK models.")
@@ -87,7 +99,7 @@ def load(
     symmetric: bool = True,
     allow_download: bool = True,
 ) -> Predictor:
-    """A model: the name of a release or of a measured metric, a model folder, or a released checkpoint file.
+    """A model: the name of a release or of a measured metric, a model folder, a released checkpoint file or an exported one.
 
     weights: labeller -> local path or hub id (see `urgentmos label --help`). device: "auto", "cpu", "cuda", ... symmetric:
     whether both orders of a pair are averaged; False gives the raw network. allow_download: whether a release that is named
@@ -99,13 +111,16 @@ def load(
         from urgentmos.measured import Measured
 
         return Measured(name, Settings(weights or {}, "cpu" if device == "auto" else device))
+    if name in PACKAGED:  # also where a folder has that name by chance: "./pocket" is the folder
+        model = PACKAGED[name]
     if name not in RELEASES and not Path(model).exists() and not is_hub_id(name):
-        known = f"Releases: {', '.join(RELEASES)}. Measured metrics that can judge: {', '.join((*HUMAN, *MEASURABLE))}"
+        named, measured = ", ".join((*PACKAGED, *RELEASES)), ", ".join((*HUMAN, *MEASURABLE))
+        known = f"Releases: {named}. Measured metrics that can judge: {measured}"
         raise UsageError(f"unknown model {name!r}. Give a model folder, a checkpoint file, or a name. {known}.")
-    from urgentmos.network import load_network
+    from urgentmos.loading import load_network
 
-    named = allow_download and not Path(model).exists()  # what lies here never makes us fetch anything
-    return load_network(model, device=device, symmetric=symmetric, allow_download=named)
+    allow_download = allow_download and not Path(model).exists()  # what lies here never makes us fetch anything
+    return load_network(model, device=device, symmetric=symmetric, allow_download=allow_download)
 
 
 def score(source: Source, model: str | Path | Predictor = DEFAULT_MODEL, *, sample_rate: int | None = None) -> Score:
@@ -156,10 +171,26 @@ def rank_clips(
     run: Run = Run(),
     **how: Any,
 ) -> tuple[Ranking, list[Score]]:
-    """The ranking and the scores it is made of. `how`: confidence, samples, seed.
+    """The ranking and the scores it is made of; see `judged_systems`."""
+    ranking, found = judged_systems(clips, judge, scoring, noisy_system=noisy_system, run=run, **how)
+    return ranking, found.rows
+
+
+def judged_systems(
+    clips: Sequence[Clip],
+    judge: Predictor,
+    scoring: Scoring,
+    *,
+    noisy_system: str | None = None,
+    run: Run = Run(),
+    **how: Any,
+) -> tuple[Ranking, Evidence]:
+    """The ranking and all that it is made of. `how`: confidence, samples, seed.
 
     noisy_system: the unprocessed input among the systems, for URGENT-PK's Noisy-Speech Strategy; only under "mos".
     """
+    from urgentmos.ranking import rank as rank_scores  # takes half a second, which a score need not wait for
+
     check_cells(clips)
     found = judge.noisy_evidence(clips, noisy_system, run) if noisy_system else judge.evidence(clips, scoring, run)
     failed = [score for score in found.rows if score.error]
@@ -175,7 +206,7 @@ def rank_clips(
             raise
         why = f"{len(failed)} of {len(found.rows)} clips could not be judged. The first: {failed[0].error}."
         raise UsageError(f"{e} {why}") from e
-    return replace(ranking, version=judge.version, warnings=(*ranking.warnings, *found.warnings)), found.rows
+    return replace(ranking, version=judge.version, warnings=(*ranking.warnings, *found.warnings)), found
 
 
 def check_cells(clips: Iterable[Clip]) -> None:

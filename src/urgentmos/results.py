@@ -22,6 +22,7 @@ class Score:
     model: str
     error: str | None = None
     warnings: list[str] = field(default_factory=list)
+    intervals: dict[str, list[float]] | None = None  # {metric: [low, high]}; None: the model has no calibration
 
     @property
     def uid(self) -> str:
@@ -31,9 +32,14 @@ class Score:
     def metrics(self) -> dict[str, float | None]:
         return self.clip.metrics
 
+    def interval_cell(self) -> dict[str, dict[str, list[float]]]:
+        """What a row says of it: {"intervals": {...}}, or nothing where the model has no calibration."""
+        return {} if self.intervals is None else {"intervals": self.intervals}
+
     def only(self, names: Sequence[str]) -> Score:
         """The same with these metrics alone."""
-        return replace(self, clip=replace(self.clip, metrics={name: self.metrics.get(name) for name in names}))
+        ends = None if self.intervals is None else {name: self.intervals[name] for name in names if name in self.intervals}
+        return replace(self, clip=replace(self.clip, metrics={name: self.metrics.get(name) for name in names}), intervals=ends)
 
 
 @dataclass(frozen=True)

@@ -71,8 +71,7 @@ def _read_bytes(path: Path) -> bytes:
         raise UsageError(f"{path}: cannot be read ({e}). Check the path and its permissions.") from None
 
 
-def _read_text(path: Path) -> str:
-    data = _read_bytes(path)
+def _text(path: Path, data: bytes) -> str:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as e:
@@ -85,9 +84,9 @@ def _read_text(path: Path) -> str:
     return text
 
 
-def _read_jsonl(path: Path) -> Rows:
+def _read_jsonl(path: Path, data: bytes) -> Rows:
     rows = Rows([], [], "line", [])
-    for count, raw in enumerate(_read_bytes(path).split(b"\n"), 1):
+    for count, raw in enumerate(data.split(b"\n"), 1):
         if not raw.strip():
             continue
         try:
@@ -107,8 +106,8 @@ def _append(rows: Rows, count: int, record: Any) -> None:
     rows.numbers.append(count)
 
 
-def _read_json(path: Path) -> Rows:
-    text = _read_text(path)
+def _read_json(path: Path, data: bytes) -> Rows:
+    text = _text(path, data)
     try:
         found = parse_json(text)
     except ValueError as e:
@@ -125,8 +124,8 @@ def _read_json(path: Path) -> Rows:
     return rows
 
 
-def _read_csv(path: Path) -> Rows:
-    text = _read_text(path)
+def _read_csv(path: Path, data: bytes) -> Rows:
+    text = _text(path, data)
     if not text.strip():
         raise UsageError(f"{path}: is empty. Its first line must name the columns, e.g. uid,audio_path,system_id.")
     rows = Rows([], [], "line", [])
@@ -184,9 +183,8 @@ def _delimiter(text: str) -> str:
     return max(",\t;", key=score)
 
 
-def _read_parquet(path: Path) -> Rows:
+def _read_parquet(path: Path, data: bytes) -> Rows:
     parquet = need("pyarrow.parquet", "parquet")
-    data = _read_bytes(path)
     try:
         table = parquet.ParquetFile(io.BytesIO(data)).read()
         fields = list(table.schema)
@@ -226,8 +224,8 @@ def _numbers(column: str, values: list[Any]) -> list[float | None]:
         raise ValueError(f"column {column}: {e}") from None
 
 
-def _read_scp(path: Path) -> Rows:
-    parts = [re.split(r"[ \t]+", line.strip(), maxsplit=1) for line in _read_text(path).split("\n")]
+def _read_scp(path: Path, data: bytes) -> Rows:
+    parts = [re.split(r"[ \t]+", line.strip(), maxsplit=1) for line in _text(path, data).split("\n")]
     held = [(count, part[0], part[1] if len(part) > 1 else "") for count, part in enumerate(parts, 1) if part[0]]
     rows = Rows([], [], "line", [])
     metric = _metric_of(path, [rest for _, _, rest in held])
@@ -263,7 +261,7 @@ def _metric_of(path: Path, values: list[str]) -> str | None:
     return name if path.stem != "wav" and any(x is not None for x in numbers) else None
 
 
-_READERS: dict[str, Callable[[Path], Rows]] = {
+_READERS: dict[str, Callable[[Path, bytes], Rows]] = {
     ".jsonl": _read_jsonl,
     ".ndjson": _read_jsonl,
     ".json": _read_json,
@@ -280,12 +278,15 @@ def is_table(path: Path) -> bool:
     return path.suffix.lower() in _READERS
 
 
-def read_rows(path: str | Path) -> Rows:
-    """All rows of a file, and a sentence for each that has no meaning. UsageError if the file as a whole has none."""
+def read_rows(path: str | Path, data: bytes | None = None) -> Rows:
+    """All rows of a file, and a sentence for each that has no meaning. UsageError if the file as a whole has none.
+
+    data: what the file holds, where it is not one of this machine.
+    """
     path = Path(path)
     if not is_table(path):
         raise UsageError(f"{path}: rows are read from {' '.join(SUFFIXES)} files. Rename or convert it.")
-    return _READERS[path.suffix.lower()](path)
+    return _READERS[path.suffix.lower()](path, _read_bytes(path) if data is None else data)
 
 
 def read_records(path: str | Path, *, cut_ok: bool = False) -> list[Record]:

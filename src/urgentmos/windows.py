@@ -18,6 +18,7 @@ import numpy as np
 from urgentmos.audio import AV_SUFFIXES, UNKNOWN_LENGTH, Audio, AudioInfo, describe, load, probe
 from urgentmos.errors import AudioError
 from urgentmos.results import Source
+from urgentmos.sources import opened
 
 T = TypeVar("T")
 
@@ -163,7 +164,8 @@ def _streams(path: str) -> bool:
     """Whether libsndfile reads it block by block: not other containers, nor a FLAC from a pipe, which hides its length."""
     import soundfile
 
-    return not path.lower().endswith(tuple(AV_SUFFIXES)) and soundfile.info(path).frames < UNKNOWN_LENGTH
+    with opened(path) as (source, suffix):
+        return suffix not in AV_SUFFIXES and soundfile.info(source).frames < UNKNOWN_LENGTH
 
 
 def _blocks(path: str, file_rate: int, rate: int) -> Iterator[tuple[np.ndarray, AudioInfo | None]]:
@@ -177,7 +179,7 @@ def _blocks(path: str, file_rate: int, rate: int) -> Iterator[tuple[np.ndarray, 
     stream = soxr.ResampleStream(file_rate, rate, 1, dtype="float32") if file_rate != rate else None
     read = 0
     try:
-        with soundfile.SoundFile(path) as f:
+        with opened(path) as (source, _), soundfile.SoundFile(source) as f:
             promised = f.frames
             for block in f.blocks(int(BLOCK_SECONDS * file_rate), dtype="float32", always_2d=True):
                 read += len(block)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from click.testing import CliRunner, Result
 from urgentmos.cli import main
 from urgentmos.manifest import read_records
 from urgentmos.model_list import known_models
+from urgentmos.predictor import load
 from urgentmos.releases import RELEASES
 
 
@@ -153,6 +155,18 @@ def test_an_exported_model_is_one_checked_file(tiny_model: Path, place: Path) ->
     said, number = result.stderr.removesuffix(" at most\n").rsplit(" ", 1)
     assert said == "tiny.onnx: differs from the original by" and float(number) <= 1e-4
     assert [path.name for path in place.iterdir()] == ["tiny.onnx"]
+
+
+def test_a_model_exported_into_its_folder_needs_no_torch(tiny_model: Path, place: Path, make_voice) -> None:
+    pytest.importorskip("onnx")
+    folder = Path(shutil.copytree(tiny_model, place / "light"))
+    assert urgentmos("export", folder, "--input", "log-mel", "-o", folder / "model.onnx").exit_code == 0
+    judge = load(folder)
+    assert type(judge._net).__name__ == "OnnxJudge" and judge._net.model.front is not None
+    wave = make_voice(0, 1.0)
+    assert judge.score(wave, sample_rate=16_000).metrics == pytest.approx(
+        load(tiny_model).score(wave, sample_rate=16_000).metrics, abs=1e-4
+    )
 
 
 def test_ctrl_c_does_not_promise_what_is_not_kept(tiny_model: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from urgentmos.commands.reporting import report_options, write_page
 from urgentmos.commands.shared import Command, check_output, output_option
 from urgentmos.console import number, say, table
 from urgentmos.errors import UsageError
 
 if TYPE_CHECKING:
     from urgentmos.pairs import Pair, Pairs
+    from urgentmos.report import Options as Page
 
 SHOWN = 20  # pairs that a terminal is shown
 
@@ -199,6 +201,12 @@ def _write_pairs(found: Pairs, judged: Sequence[Pair], output: Path | None) -> N
 )
 @click.option("--random", "guess", is_flag=True, help="Add a row of random guesses: what no model should fall below.")
 @click.option("--published", is_flag=True, help="Put the papers' numbers on the same corpora beside ours.")
+@click.option(
+    "--efficiency",
+    type=click.Path(path_type=Path),
+    help="Rows about the predictors (model, real-time factor, parameters, ...), a table of the page.",
+)
+@report_options("clips per metric, the farthest from the listeners,")
 @output_option
 def evaluate(
     predictions: Path,
@@ -215,6 +223,8 @@ def evaluate(
     duplicates: str,
     guess: bool,
     published: bool,
+    efficiency: Path | None,
+    page: Page | None,
     output: Path | None,
 ) -> None:
     """How well do predictions agree with listeners?
@@ -228,8 +238,12 @@ def evaluate(
     from urgentmos.evaluation import Resampling
     from urgentmos.judgements import read_source
     from urgentmos.metrics import canonical
+    from urgentmos.tables import read_records
 
     check_output(output, rows="an evaluation")
+    if efficiency is not None and page is None:
+        raise UsageError("--efficiency is about a page. Add --report FILE.html.")
+    costs = [] if efficiency is None else read_records(efficiency)
     said, known = (read_source(path, duplicates=duplicates) for path in (predictions, references))
     other = None if versus is None else read_source(versus, duplicates=duplicates)
     options = Options(
@@ -244,6 +258,11 @@ def evaluate(
     )
     report = run(said, known, options, other)
     _write_report(report, output)
+    if page is not None:
+        from urgentmos.judgements import match_clips
+        from urgentmos.report import evaluation_page
+
+        write_page(evaluation_page(report, match_clips(said, known), said, page, costs), page)
     for warning in report["warnings"]:
         say(f"Warning: {warning}")
     _leave(report)

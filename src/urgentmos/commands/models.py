@@ -45,19 +45,29 @@ def import_(checkpoint: str, output: Path, download: bool) -> None:
 @click.command(cls=Command)
 @click.argument("model")
 @click.option("-o", "--output", metavar="FILE.onnx", required=True, type=click.Path(path_type=Path), help="The file to write.")
-def export(model: str, output: Path) -> None:
+@click.option(
+    "--input",
+    "start",
+    type=click.Choice(("waves", "log-mel")),
+    default="waves",
+    show_default=True,
+    help="What the file takes: any number of waves, or the log-mel of one clip, which urgentmos computes faster itself.",
+)
+def export(model: str, output: Path, start: str) -> None:
     """Write a model for onnxruntime.
 
-    MODEL is the folder of an UrgentMOS model with the small trainable encoder. The file takes waves (B, T) at the model's
-    rate and their lengths (B,), and gives the metrics (B, M). It is checked against the original before the command ends.
+    MODEL is the folder of an UrgentMOS model with the small trainable encoder. The file gives the metrics of each clip, a
+    timeline of them, and what it takes to compare clips. It is checked against the original before the command ends, and can
+    follow -m. Called model.onnx in the model's folder, it makes the folder work without torch.
     """
     from urgentmos.errors import need
 
     need("torch", "models")
     from urgentmos.checkpoints import load_any
     from urgentmos.exporting import to_onnx
+    from urgentmos.packaged import PACKAGED
 
-    error = to_onnx(load_any(model), output)
+    error = to_onnx(load_any(PACKAGED.get(model, model)), output, start)  # type: ignore[arg-type]
     say(f"{output}: differs from the original by {error:.1e} at most")
 
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from urgentmos.console import number, say, table
+from urgentmos.console import number, say, table, with_interval
 from urgentmos.errors import UrgentmosError, UsageError
 
 if TYPE_CHECKING:
     from urgentmos.clips import Clip
     from urgentmos.comparing import Comparison, Summary
+    from urgentmos.gate import Gate
     from urgentmos.labellers import Settings
     from urgentmos.predictor import Predictor
     from urgentmos.results import Run
@@ -183,15 +184,21 @@ def run_of(jobs: int | None, output: Path | None, show: Any) -> Run:
     return Run(jobs or cores, None if output is None else journal_of(output), show)
 
 
-def finish(rows: list[tuple[Clip, dict[str, Any]]], output: Path | None, run: Run, metrics: Sequence[str]) -> None:
-    """Write or show the rows of clips, say what failed, and leave with the right exit status."""
+def finish(
+    rows: list[tuple[Clip, dict[str, Any]]],
+    output: Path | None,
+    run: Run,
+    metrics: Sequence[str],
+    then: Callable[[], None] = lambda: None,
+) -> None:
+    """Write or show the rows of clips, do what comes `then`, say what failed, and leave with the right exit status."""
     from urgentmos.clips import to_record
     from urgentmos.tables import write_jsonl_lines, write_records
 
     if output is not None:
         write_records((to_record(clip, output.parent, extra) for clip, extra in rows), output)
     elif sys.stdout.isatty():
-        shown = [[clip.uid, *(number(clip.metrics.get(m)) for m in metrics)] for clip, _ in rows]
+        shown = [[clip.uid, *_shown(clip, extra.get("intervals") or {}, metrics)] for clip, extra in rows]
         table(["clip", *metrics], shown, numbers=range(1, len(metrics) + 1))
     else:
         write_jsonl_lines((to_record(clip, None, extra) for clip, extra in rows), sys.stdout)
@@ -199,7 +206,18 @@ def finish(rows: list[tuple[Clip, dict[str, Any]]], output: Path | None, run: Ru
         for warning in extra["warnings"]:
             say(f"Warning: {clip.audio_path}: {warning}")
     clean_up(run)
+    then()
     leave([(clip.audio_path, extra["error"]) for clip, extra in rows if extra["error"]], len(rows))
+
+
+def _shown(clip: Clip, intervals: Mapping[str, Sequence[float]], metrics: Sequence[str]) -> list[str]:
+    """Metrics for a reader: the opinion score with its interval, as many decimals as that allows; the others plain."""
+    return [
+        with_interval(clip.metrics.get(name), intervals[name])
+        if name == "mos_overall" and name in intervals
+        else number(clip.metrics.get(name))
+        for name in metrics
+    ]
 
 
 def write_ranking(result: dict[str, Any], output: Path | None) -> None:
@@ -222,8 +240,13 @@ def _json_bytes(result: dict[str, Any], indent: int | None = None) -> bytes:
     return text.encode("utf-8", "backslashreplace") + b"\n"
 
 
-def write_comparisons(rows: Sequence[Comparison], summary: Summary | None, judge: Predictor, output: Path | None) -> None:
-    """One pair as one object; folders as {"model", "summary", "rows"} in JSON, rows elsewhere with the summary on stderr."""
+def write_comparisons(
+    rows: Sequence[Comparison], summary: Summary | None, judge: Predictor, output: Path | None, gate: Gate | None = None
+) -> None:
+    """One pair as one object; folders as {"model", "summary", "rows"} in JSON, rows elsewhere with the summary on stderr.
+
+    A gate stands beside the summary in JSON.
+    """
     from urgentmos.tables import write_jsonl_lines, write_records
 
     by = {"model": judge.name, "version": judge.version}
@@ -232,7 +255,8 @@ def write_comparisons(rows: Sequence[Comparison], summary: Summary | None, judge
     if on_terminal:
         _show_comparisons(rows, None if summary is None else summary.a)
     elif output is not None and output.suffix.lower() == ".json":
-        result = records[0] if summary is None else {**by, "summary": summary.to_dict(), "rows": records}
+        asked = {} if gate is None else {"gate": gate.to_dict()}
+        result = records[0] if summary is None else {**by, "summary": summary.to_dict(), **asked, "rows": records}
         output.write_bytes(_json_bytes(result, indent=1))
     elif output is not None:
         write_records(records, output)
@@ -263,14 +287,18 @@ def clean_up(run: Run) -> None:
 
 
 def leave(
-    failed: Sequence[tuple[str, str | None]], n_clips: int, what: str = "clips lack a metric (their rows say why)"
+    failed: Sequence[tuple[str, str | None]],
+    n_clips: int,
+    what: str = "clips lack a metric (their rows say why)",
+    status: int = 0,
 ) -> None:
-    """Exit status 1, with the first reasons on stderr, if a clip failed."""
-    if not failed:
-        return
-    say(f"{len(failed)} of {n_clips} {what}:")
+    """Leave with `status`, or with 1 if that is 0 and a clip failed; the first reasons are said on stderr."""
+    if failed:
+        say(f"{len(failed)} of {n_clips} {what}:")
+        status = status or 1
     for path, error in failed[:10]:
         say(f"  {error}" if str(error).startswith(path) else f"  {path}: {error}")
     if len(failed) > 10:
         say(f"  and {len(failed) - 10} more")
-    sys.exit(1)
+    if status:
+        sys.exit(status)

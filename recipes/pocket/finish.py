@@ -1,0 +1,72 @@
+"""A trained model -> the folder that is shipped: intervals and verdicts calibrated on validation contents, an ONNX file beside.
+
+Intervals are split-conformal (urgentmos.calibration), a content counting once. Verdicts get the temperature at which the
+validation pairs' labels (Eq. 6 on the pseudo-labels) are likeliest.
+"""
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+from evaluate import judged, pairs_of, predicted
+from targets import column, read
+
+import urgentmos
+from urgentmos.calibration import calibrate
+from urgentmos.checkpoints import load_any
+from urgentmos.exporting import to_onnx
+
+DELTA = 0.5
+TEMPERATURES = np.geomspace(0.5, 3.0, 61)
+
+
+def best_temperature(p: np.ndarray, delta: np.ndarray) -> float:
+    """p (P, 3) of a, tie, b at temperature 1, delta (P,) -> the temperature of the largest likelihood."""
+    label = np.where(delta > DELTA, 0, np.where(delta < -DELTA, 2, 1))
+    logits = np.log(np.maximum(p, 1e-12))
+
+    def surprise(temperature: float) -> float:
+        scaled = logits / temperature
+        return float(np.mean(np.logaddexp.reduce(scaled, axis=1) - scaled[np.arange(len(label)), label]))
+
+    return float(min(TEMPERATURES, key=surprise))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path, help="folder that training made")
+    parser.add_argument("--valid", type=Path, required=True)
+    parser.add_argument("--card", type=Path, help="MODEL_CARD.md to go with it")
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    rows = read([args.valid])
+    model = urgentmos.load(args.model)
+    told = predicted(model, rows)
+    intervals = calibrate(told, {name: column(rows, name) for name in told}, groups=[row["reference_id"] for row in rows])
+    pairs = pairs_of(rows, "mos_overall")
+    temperature = best_temperature(judged(model, rows, pairs)[:, :3], np.array([d for *_, d in pairs]))
+    shutil.copytree(args.model, args.out, dirs_exist_ok=True)
+    config = json.loads((args.out / "config.json").read_text(encoding="utf-8"))
+    config |= {"name": "pocket", "intervals": rounded(intervals), "verdict_temperature": round(temperature, 3)}
+    (args.out / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+    if args.card:
+        shutil.copy(args.card, args.out / "MODEL_CARD.md")
+    error = to_onnx(load_any(args.out), args.out / "model.onnx", start="log-mel")
+    print(
+        f"temperature {temperature:.2f}, intervals of {len(intervals['metrics'])} metrics, ONNX within {error:.1e}: {args.out}"
+    )
+
+
+def rounded(value: object) -> object:
+    """Numbers with five digits, which is more than is known of them."""
+    if isinstance(value, dict):
+        return {key: rounded(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [rounded(inner) for inner in value]
+    return float(f"{value:.5g}") if isinstance(value, float) else value
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,325 @@
+"""The page of a ranking: who is best and how sure that is, where systems are strong, and every content to listen to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from urgentmos.clips import Clip
+from urgentmos.metrics import HUMAN, METRICS
+from urgentmos.ranking_result import tie_letters
+from urgentmos.report import charts
+from urgentmos.report.audio import sound_of
+from urgentmos.report.page import (
+    Options,
+    counted,
+    direction,
+    interval_text,
+    mean_interval,
+    metric_title,
+    percent,
+    render,
+)
+
+if TYPE_CHECKING:
+    from urgentmos.ranking_result import Ranking
+    from urgentmos.results import Evidence
+
+Array = np.ndarray
+
+SCORES = {
+    "binary": "votes (ECS, binary)",
+    "soft": "votes (ECS, soft)",
+    "bradley-terry": "strength (Bradley-Terry, logits)",
+    "mos": "mean score",
+}
+NOTABLE = 0.5  # standard deviations of the systems from their mean: less is no strength and no weakness
+NAMED = 3  # strengths, and weaknesses, of a system that are spelt out
+TEXT_IN_CELLS = 30  # systems; the cells of more are too small for numbers
+
+
+@dataclass(frozen=True)
+class Field:
+    """The clips of a ranking as tables; systems are in the order of their ranks. NaN where nothing is known."""
+
+    systems: list[str]
+    contents: list[str]
+    value: Array  # (S, U) what the judge says, in its own unit
+    wins: Array  # (S, U) share of the other systems that a system beats on a content, ties half
+    human: Array  # (S, U) labels of listeners
+    metrics: dict[str, Array]  # (S, U) each: what the judge tells beside, and what the manifest holds
+    ahead: Array  # (S, S, U) 1 where the row system is better on a content, -1 where it is worse, 0 for a tie
+
+
+def ranking_page(ranking: Ranking, evidence: Evidence, clips: Sequence[Clip], judge: str, options: Options) -> str:
+    """The page of `ranking`, which rests on `evidence` about `clips` (in the order of evidence.rows).
+
+    judge: the metric that it ranks by. Nothing is judged anew. UsageError if the extra `report` is missing.
+    """
+    field = field_of(ranking, evidence, clips, judge)
+    order = _disagreement(ranking, field)
+    profile = _profile(field, judge)
+    data = {
+        "kind": "ranking",
+        "deck": _deck(field, order, evidence, judge, options),
+        "charts": _charts(ranking, field, profile, judge),
+    }
+    context = {
+        "title": f"Ranking of {counted(len(field.systems), 'system')}",
+        "ranking": ranking,
+        "judge": metric_title(judge),
+        "scoring": SCORES[ranking.scoring],
+        "percent": percent(ranking.confidence),
+        "headline": _headline(ranking),
+        "table": _table(ranking, field, judge),
+        "win_rates": [[ranking.win_rate[a][b] if a != b else None for b in field.systems] for a in field.systems],
+        "systems": field.systems,
+        "profile": profile,
+        "failed": [(row.clip.audio_path, row.error) for row in evidence.rows if row.error],
+        "n_clips": len(evidence.rows),
+        "n_systems": len(field.systems),
+        "with_mos": any(s.mos is not None for s in ranking.systems),
+        "options": options,
+    }
+    return render("ranking.html", context, data)
+
+
+def field_of(ranking: Ranking, evidence: Evidence, clips: Sequence[Clip], judge: str) -> Field:
+    systems = [s.system_id for s in ranking.systems]
+    contents = sorted(evidence.contents)
+    row, column = ({name: i for i, name in enumerate(names)} for names in (systems, contents))
+    shape = (len(systems), len(contents))
+    metrics: dict[str, Array] = {}
+    for clip, score in zip(clips, evidence.rows, strict=True):
+        place = row[str(clip.system_id)], column[str(clip.reference_id)]
+        for name, value in {**clip.metrics, **score.metrics}.items():
+            if value is not None:
+                metrics.setdefault(name, np.full(shape, np.nan))[place] = value
+    labels = np.full(shape, np.nan)
+    for clip in clips:
+        value = clip.metrics.get(HUMAN[0])
+        labels[row[str(clip.system_id)], column[str(clip.reference_id)]] = np.nan if value is None else value
+    at = np.ix_([evidence.systems.index(name) for name in systems], [evidence.contents.index(name) for name in contents])
+    value = evidence.scores[at]
+    ahead = np.sign(value[:, None] - value[None]) * direction(judge)
+    if evidence.pairs is not None:
+        ahead = np.sign(evidence.pairs[at[0], at[0].T][:, :, at[1][0]] - 0.5)
+    diagonal = np.arange(len(systems))
+    ahead[diagonal, diagonal] = np.nan
+    known = np.isfinite(ahead)
+    wins = np.where(known, (ahead + 1) / 2, 0).sum(1) / np.where(known.any(1), known.sum(1), np.nan)
+    return Field(systems, contents, value, wins, labels, {k: v for k, v in metrics.items() if k in METRICS}, ahead)
+
+
+# ---- the parts
+
+
+def _headline(ranking: Ranking) -> str:
+    best = ranking.systems[0]
+    others = [name for group in ranking.ties if best.system_id in group for name in group if name != best.system_id]
+    sure = f"cannot be told apart from {', '.join(dict.fromkeys(others))}" if others else "is clearly ahead of all others"
+    if len(ranking.systems) == 1:
+        return f"{best.system_id} is the only system."
+    return f"{best.system_id} comes first of {len(ranking.systems)} systems and {sure}."
+
+
+def _table(ranking: Ranking, field: Field, judge: str) -> list[dict[str, Any]]:
+    letters = tie_letters(field.systems, ranking.ties)
+    rows = []
+    for k, s in enumerate(ranking.systems):
+        mean, low, high, n = mean_interval(field.value[k], ranking.confidence)
+        human = mean_interval(field.human[k], ranking.confidence)
+        rows.append(
+            {
+                "rank": s.rank,
+                "system": s.system_id,
+                "score": s.score,
+                "interval": interval_text(s.low, s.high),
+                "low": s.low,
+                "ranks": f"{s.rank_low}-{s.rank_high}" if s.rank_low < s.rank_high else str(s.rank),
+                "rank_high": s.rank_high,
+                "ties": letters[s.system_id],
+                "mean": mean if n else None,
+                "mean_interval": interval_text(low, high),
+                "n": n or int(np.isfinite(field.wins[k]).sum()),
+                "mos": s.mos,
+                "mos_interval": interval_text(human[1], human[2]),
+                "mos_n": human[3],
+            }
+        )
+    return rows
+
+
+def _charts(ranking: Ranking, field: Field, profile: dict[str, Any], judge: str) -> dict[str, Any]:
+    n = ranking.n_contents
+    rows = [{"system": s.system_id, "value": s.score, "low": s.low, "high": s.high, "n": n} for s in ranking.systems]
+    rows = [{k: v if not isinstance(v, float) or isfinite(v) else None for k, v in row.items()} for row in rows]
+    ends = ("low", "low end", ".2f"), ("high", "high end", ".2f")
+    tips = (("system", "system", None), ("value", "score", ".2f"), *ends, ("n", "contents", "d"))
+    title = metric_title(judge) if ranking.scoring == "mos" else SCORES[ranking.scoring]
+    found = {"forest": charts.forest(rows, title, tips), "wins": _win_chart(ranking, field)}
+    if any(s.mos is not None for s in ranking.systems):
+        found["mos"] = _mos_chart(ranking, field, title)
+    if len(profile["metrics"]) > 1:
+        found["profile"] = _profile_chart(profile)
+    return found
+
+
+def _win_chart(ranking: Ranking, field: Field) -> dict[str, Any]:
+    known = np.isfinite(field.ahead).sum(2)
+    rows = [
+        {"winner": a, "loser": b, "share": ranking.win_rate[a][b], "n": int(known[i, j])}
+        for i, a in enumerate(field.systems)
+        for j, b in enumerate(field.systems)
+        if i != j and isfinite(ranking.win_rate[a][b])
+    ]
+    tips = (("winner", "row", None), ("loser", "column", None), ("share", "row wins", ".0%"), ("n", "contents", "d"))
+    text = len(field.systems) <= TEXT_IN_CELLS
+    legend = "share of contents that the row wins against the column"
+    return charts.heat(rows, "loser", "winner", "share", domain=(0, 0.5, 1), form=".0%", tips=tips, legend=legend, text=text)
+
+
+def _mos_chart(ranking: Ranking, field: Field, title: str) -> dict[str, Any]:
+    rows = []
+    for k, s in enumerate(ranking.systems):
+        _, low, high, n = mean_interval(field.human[k], ranking.confidence)
+        rows.append(
+            {
+                "system": s.system_id,
+                "mos": s.mos,
+                "score": s.score,
+                "low": s.low,
+                "high": s.high,
+                "x_low": low,
+                "x_high": high,
+                "n": n,
+            }
+        )
+    tips = (
+        ("system", "system", None),
+        ("mos", "MOS of listeners", ".2f"),
+        ("n", "clips with MOS", "d"),
+        ("score", "score", ".2f"),
+    )
+    return charts.named_scatter(rows, ("mos", "MOS of listeners"), ("score", title), "system", tips)
+
+
+def _profile(field: Field, judge: str) -> dict[str, Any]:
+    """Every metric's mean per system, and how far it is from the field in standard deviations of the systems."""
+    kept = {name: table for name, table in field.metrics.items() if np.isfinite(table).any(1).all() and len(field.systems) > 1}
+    names = [name for name in METRICS if name in kept]
+    cells = {name: [mean_interval(row, 0.95) for row in kept[name]] for name in names}
+    means = np.array([[cell[0] for cell in cells[name]] for name in names]).reshape(len(names), len(field.systems))
+    sd = means.std(axis=1, keepdims=True)
+    signs = np.array([[direction(name)] for name in names]).reshape(-1, 1)
+    ahead = np.divide(means - means.mean(axis=1, keepdims=True), sd, out=np.zeros_like(means), where=sd > 1e-12) * signs
+    place = 1 + (ahead[:, None, :] > ahead[:, :, None] + 1e-12).sum(2)
+    systems = []
+    for k, system in enumerate(field.systems):
+        order = [i for i in np.argsort(-ahead[:, k], kind="stable") if abs(ahead[i, k]) >= NOTABLE]
+        told = [
+            {
+                "metric": metric_title(names[i]),
+                "z": float(ahead[i, k]),
+                "place": int(place[i, k]),
+                "mean": float(means[i, k]),
+                "n": cells[names[i]][k][3],
+            }
+            for i in order
+        ]
+        good, bad = [t for t in told if t["z"] > 0], [t for t in told[::-1] if t["z"] < 0]
+        systems.append({"system": system, "strengths": good[:NAMED], "weaknesses": bad[:NAMED]})
+    columns = [
+        {
+            "name": name,
+            "title": metric_title(name),
+            "lower": direction(name) < 0,
+            "cells": [
+                {"mean": cells[name][k][0], "n": cells[name][k][3], "z": float(ahead[i, k])} for k in range(len(field.systems))
+            ],
+        }
+        for i, name in enumerate(names)
+    ]
+    return {"metrics": columns, "systems": systems, "n_systems": len(field.systems)}
+
+
+def _profile_chart(profile: dict[str, Any]) -> dict[str, Any]:
+    rows = [
+        {"system": s["system"], "metric": column["title"], "z": cell["z"], "mean": cell["mean"], "n": cell["n"]}
+        for column in profile["metrics"]
+        for s, cell in zip(profile["systems"], column["cells"], strict=True)
+    ]
+    tips = (
+        ("system", "system", None),
+        ("metric", "metric", None),
+        ("z", "SDs from the field", "+.2f"),
+        ("mean", "mean", ".3f"),
+        ("n", "clips", "d"),
+    )
+    legend = "standard deviations from the field, up is better"
+    return charts.heat(rows, "metric", "system", "z", domain=(-2, 0, 2), form="+.1f", tips=tips, legend=legend)
+
+
+# ---- contents
+
+
+def _disagreement(ranking: Ranking, field: Field) -> dict[str, Array]:
+    """(U,) each: spread of a content, and the share of pairs of systems that it orders against the ranking, or listeners do."""
+    ranks = np.array([s.rank for s in ranking.systems])
+    sign = np.sign(ranks[None] - ranks[:, None])
+    human = np.sign(field.human[:, None] - field.human[None])
+    with np.errstate(invalid="ignore"):
+        spread = np.array([np.ptp(x[np.isfinite(x)]) if np.isfinite(x).any() else np.nan for x in field.value.T])
+        if not np.isfinite(spread).any():  # a judge of pairs alone: how far from a tie the contents are
+            spread = np.array([np.ptp(x[np.isfinite(x)]) if np.isfinite(x).any() else np.nan for x in field.wins.T])
+    return {
+        "spread": spread,
+        "disagreement": _against(field.ahead, np.broadcast_to(sign[:, :, None], field.ahead.shape)),
+        "listeners": _against(field.ahead, human),
+    }
+
+
+def _against(one: Array, other: Array) -> Array:
+    """(S, S, U) twice -> (U,) share of the pairs in which both have a winner that have not the same; NaN where none has."""
+    both = np.nan_to_num(one) * np.nan_to_num(other)
+    n = (both != 0).sum((0, 1))
+    return np.divide((both < 0).sum((0, 1)), n, out=np.full(len(n), np.nan), where=n > 0)
+
+
+def listened(order: dict[str, Array], n: int) -> list[int]:
+    """Places of the `n` contents that one can listen to: those that differ most and those that disagree most, in turn."""
+    lists = [
+        np.argsort(-np.nan_to_num(values, nan=-1), kind="stable") for values in order.values() if np.isfinite(values).any()
+    ] or [np.arange(len(order["spread"]))]
+    return list(dict.fromkeys(int(k) for places in zip(*lists, strict=True) for k in places))[:n]
+
+
+def _deck(field: Field, order: dict[str, Array], evidence: Evidence, judge: str, options: Options) -> dict[str, Any]:
+    rows = {(str(row.clip.system_id), str(row.clip.reference_id)): row for row in evidence.rows}
+    heard = set(listened(order, options.listen)) if options.audio != "none" else set()
+    shown = {"value": field.value, "wins": field.wins, "human": field.human}
+    contents: list[dict[str, Any]] = []
+    for u, content in enumerate(field.contents):
+        item: dict[str, Any] = {"id": content, **{name: _short(values[u]) for name, values in order.items()}}
+        item |= {name: [_short(x) for x in table[:, u]] for name, table in shown.items() if np.isfinite(table[:, u]).any()}
+        if u in heard:
+            clips = [rows.get((system, content)) for system in field.systems]
+            sounds = [None if row is None else sound_of(row.clip.audio_path, options) for row in clips]
+            item["sound"] = [None if s is None else s.url for s in sounds]
+            item["why"] = ["there is no clip" if s is None else s.reason for s in sounds]
+        contents.append(item)
+    return {
+        "systems": field.systems,
+        "judge": metric_title(judge),
+        "contents": contents,
+        "n_heard": len(heard),
+        "audio": options.audio,
+    }
+
+
+def _short(x: float) -> float | None:
+    return float(f"{x:.4g}") if np.isfinite(x) else None

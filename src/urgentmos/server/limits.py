@@ -1,0 +1,52 @@
+"""What a request may cost, and what it is told when it costs more (RFC 9457: application/problem+json)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+from fastapi.responses import JSONResponse
+
+MEGABYTE = 1_000_000
+CLOSED = 499  # what nginx calls a client that went away: for the log and the counters only, nobody is there to read it
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Each of them ends a request with the status named here and a sentence on what to do."""
+
+    file_mb: float = 50.0  # one file, in megabytes: 413
+    request_mb: float = 200.0  # all that a request sends: 413
+    files: int = 64  # in a request: 413
+    seconds: float = 600.0  # of one recording: 413
+    samples: int = 64_000_000  # of one recording when decoded, over all channels; 4 bytes each: 413
+    requests: int = 64  # at once, uploading or waiting: 503
+    stored_mb: float = 2000.0  # of temporary files, of all requests together: 503
+    upload_seconds: float = 60.0  # until a request has arrived: 408
+    answer_seconds: float = 120.0  # from then on until its answer: 504
+    batch_ms: float = 5.0  # that a clip waits for others to be scored with, at most
+    batch_clips: int = 32  # scored together, at most
+
+
+@dataclass
+class Problem(Exception):
+    """A request that is refused: `detail` says why and what to do."""
+
+    status: int
+    detail: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    more: Mapping[str, Any] = field(default_factory=dict)  # further members of the answer
+
+    def response(self) -> JSONResponse:
+        body = {"title": HTTPStatus(self.status).phrase, "status": self.status, "detail": self.detail, **self.more}
+        return JSONResponse(body, self.status, dict(self.headers), media_type="application/problem+json")
+
+
+def too_large(detail: str) -> Problem:
+    return Problem(413, detail)
+
+
+def busy(detail: str, seconds: int) -> Problem:
+    return Problem(503, f"{detail} Try again in {seconds} s.", {"Retry-After": str(seconds)})

@@ -1,0 +1,332 @@
+"""The files of a request: from multipart/form-data, while it arrives, into one temporary file each.
+
+Nothing that a client says becomes part of a path: files are numbered, and of a name only its ending is used, if it is one of
+ours. Limits hold while bytes arrive, not afterwards; what a file would become when decoded is known before the model sees it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import Request
+
+from urgentmos.audio import AUDIO_SUFFIXES, AV_SUFFIXES, UNKNOWN_LENGTH
+from urgentmos.server.limits import MEGABYTE, Limits, Problem, busy, too_large
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FORM = "multipart/form-data"
+NAME_LENGTH = 255  # characters of a name
+TEXT_BYTES = 4096  # of a text field
+HEADER_BYTES = 8192  # of the headers of a part
+TEXTS_PER_FILE, TEXTS = 4, 16  # text fields in a request: some for each file that is allowed, and some more
+HEAD = 16  # bytes that tell what a container is
+
+# What a browser's recorder and curl call the formats that the decoders read; for files without an ending of ours.
+TYPES = {
+    "audio/wav": ".wav",
+    "audio/wave": ".wav",
+    "audio/x-wav": ".wav",
+    "audio/vnd.wave": ".wav",
+    "audio/flac": ".flac",
+    "audio/x-flac": ".flac",
+    "audio/mpeg": ".mp3",
+    "audio/mp3": ".mp3",
+    "audio/ogg": ".ogg",
+    "audio/opus": ".opus",
+    "application/ogg": ".ogg",
+    "audio/aiff": ".aiff",
+    "audio/x-aiff": ".aiff",
+    "audio/basic": ".au",
+    "audio/x-caf": ".caf",
+    "audio/mp4": ".m4a",
+    "audio/x-m4a": ".m4a",
+    "audio/m4a": ".m4a",
+    "audio/aac": ".aac",
+    "audio/amr": ".amr",
+    "audio/3gpp": ".3gp",
+    "audio/webm": ".webm",
+    "audio/x-matroska": ".mka",
+    "video/mp4": ".mp4",
+    "video/webm": ".webm",
+    "video/3gpp": ".3gp",
+}
+UNTYPED = ("", "application/octet-stream", "binary/octet-stream")  # what clients say that do not know
+
+
+@dataclass
+class Upload:
+    """A file that has arrived."""
+
+    part: str  # the form field
+    name: str  # as the client calls it: a label
+    path: Path  # ours
+    size: int = 0  # bytes
+
+
+@dataclass
+class Form:
+    """What a request sent, in its order."""
+
+    files: list[Upload] = field(default_factory=list)
+    texts: dict[str, list[str]] = field(default_factory=dict)
+
+
+class Store:
+    """Temporary files of all requests: a private folder with a private folder for each request, which goes with it."""
+
+    def __init__(self, limit_mb: float) -> None:
+        self._root = tempfile.TemporaryDirectory(prefix="urgentmos-", ignore_cleanup_errors=True)  # 0700
+        self._limit = limit_mb * MEGABYTE
+        self.bytes = 0
+
+    @property
+    def root(self) -> Path:
+        return Path(self._root.name)
+
+    @contextmanager
+    def folder(self) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory(dir=self.root, ignore_cleanup_errors=True) as name:
+            yield Path(name)
+
+    def reserve(self, n_bytes: int) -> None:
+        if self.bytes + n_bytes > self._limit:
+            raise busy("The service holds as many files as it may.", 5)
+        self.bytes += n_bytes
+
+    def release(self, n_bytes: int) -> None:
+        self.bytes -= n_bytes
+
+    def close(self) -> None:
+        self._root.cleanup()
+
+
+async def receive(request: Request, folder: Path, store: Store, limits: Limits) -> Form:
+    """The form of a request, its files in `folder`. Problem where it breaks a limit or is no form; ClientDisconnect."""
+    reading = _Reading(folder, store, limits)
+    try:
+        parser = MultipartParser(_boundary(request, limits), reading.callbacks())  # type: ignore[arg-type]
+        async with asyncio.timeout(limits.upload_seconds):
+            async for chunk in _chunks(request, limits):
+                parser.write(chunk)
+        parser.finalize()
+    except TimeoutError:
+        sentence = f"The request did not arrive within {limits.upload_seconds:g} s. Send less at once, or over a faster line."
+        raise Problem(408, sentence, {"Connection": "close"}) from None
+    except FormParserError as e:
+        raise Problem(400, f"The form cannot be read ({e}). Send it as {FORM}.") from e
+    finally:
+        reading.close()
+    if not reading.ended:
+        raise Problem(400, "The form is cut off: its last boundary is missing. Send it again.")
+    return reading.form
+
+
+def _boundary(request: Request, limits: Limits) -> bytes:
+    kind, options = parse_options_header(request.headers.get("content-type", ""))
+    if kind.decode("latin-1").lower() != FORM:
+        raise Problem(415, f"The body is {kind.decode('latin-1')[:80] or 'of no stated type'}. Send files as {FORM}.")
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise Problem(415, "The body is compressed as a whole. Send it without Content-Encoding.")
+    boundary = options.get(b"boundary", b"")
+    if not 0 < len(boundary) <= 200:
+        raise Problem(400, f"The Content-Type has no usable boundary. Let the client write it: {FORM}; boundary=...")
+    length = request.headers.get("content-length", "")
+    if length.isdigit() and int(length) > limits.request_mb * MEGABYTE:
+        raise _request_too_large(limits)
+    return boundary
+
+
+async def _chunks(request: Request, limits: Limits) -> AsyncIterator[bytes]:
+    received = 0
+    async for chunk in request.stream():
+        received += len(chunk)
+        if received > limits.request_mb * MEGABYTE:
+            raise _request_too_large(limits)
+        if chunk:
+            yield chunk
+
+
+def _request_too_large(limits: Limits) -> Problem:
+    return too_large(f"A request may have {limits.request_mb:g} MB. Send fewer files at once.")
+
+
+class _Reading:
+    """Callbacks of the multipart parser, and what they have seen."""
+
+    def __init__(self, folder: Path, store: Store, limits: Limits) -> None:
+        self._folder, self._store, self._limits = folder, store, limits
+        self.form = Form()
+        self.ended = False
+        self._file: BinaryIO | None = None
+        self._upload: Upload | None = None
+        self._part, self._text, self._n_texts = "", bytearray(), 0
+        self._name, self._value = bytearray(), bytearray()
+        self._headers: dict[str, bytes] = {}
+        self._header_bytes = 0
+
+    def callbacks(self) -> dict[str, Any]:
+        names = "part_begin part_data part_end header_field header_value header_end headers_finished end"
+        return {f"on_{name}": getattr(self, f"_{name}") for name in names.split()}
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def _part_begin(self) -> None:
+        self._headers, self._header_bytes = {}, 0
+        self._name, self._value = bytearray(), bytearray()
+        self._part, self._text, self._upload = "", bytearray(), None
+
+    def _header_field(self, data: bytes, start: int, end: int) -> None:
+        self._grow(self._name, data[start:end])
+
+    def _header_value(self, data: bytes, start: int, end: int) -> None:
+        self._grow(self._value, data[start:end])
+
+    def _grow(self, held: bytearray, more: bytes) -> None:
+        held += more
+        self._header_bytes += len(more)
+        if self._header_bytes > HEADER_BYTES:
+            raise Problem(400, f"The headers of a part have more than {HEADER_BYTES} bytes. Use shorter names.")
+
+    def _header_end(self) -> None:
+        self._headers[self._name.decode("latin-1").lower()] = bytes(self._value)
+        self._name, self._value = bytearray(), bytearray()
+
+    def _headers_finished(self) -> None:
+        _, options = parse_options_header(self._headers.get("content-disposition", b""))
+        self._part = label(options.get(b"name", b""))
+        if b"filename" in options:
+            self._open(label(options[b"filename"]))
+            return
+        self._n_texts += 1
+        if self._n_texts > TEXTS_PER_FILE * self._limits.files + TEXTS:
+            raise too_large("The form has too many fields. Send only those that the interface names.")
+
+    def _open(self, name: str) -> None:
+        n = len(self.form.files)
+        if n >= self._limits.files:
+            raise too_large(f"A request may have {self._limits.files} files. Send the others in further requests.")
+        kind = self._headers.get("content-type", b"").decode("latin-1").split(";")[0].strip().lower()
+        self._upload = Upload(self._part, name or f"file {n + 1}", self._folder / f"{n:04d}{suffix_of(name, kind)}")
+        self.form.files.append(self._upload)
+        self._file = open(self._upload.path, "xb")  # noqa: SIM115: closed when the part ends, or by close()
+
+    def _part_data(self, data: bytes, start: int, end: int) -> None:
+        if self._file is None or self._upload is None:
+            self._text += data[start:end]
+            if len(self._text) > TEXT_BYTES:
+                raise too_large(f"The field {self._part!r} has more than {TEXT_BYTES} bytes. Send audio as files.")
+            return
+        if self._upload.size + end - start > self._limits.file_mb * MEGABYTE:
+            raise too_large(
+                f"{self._upload.name} has more than {self._limits.file_mb:g} MB. Send it in pieces, or compressed as FLAC or Opus."
+            )
+        self._store.reserve(end - start)
+        self._upload.size += end - start
+        self._file.write(data[start:end])
+
+    def _part_end(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        else:
+            text = self._text.decode("utf-8", "replace")
+            self.form.texts.setdefault(self._part, []).append(_printable(text))
+
+    def _end(self) -> None:
+        self.ended = True
+
+
+def label(name: bytes) -> str:
+    """A name as a client sent it -> text that can be shown: no control characters, no more than NAME_LENGTH of them."""
+    return _printable(name.decode("utf-8", "replace").replace("%22", '"'))
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text).strip()[-NAME_LENGTH:]
+
+
+def suffix_of(name: str, kind: str) -> str:
+    """The ending, one of AUDIO_SUFFIXES, that tells the decoder what a file is. Problem if it is no audio by name and type."""
+    suffix = os.path.splitext(name)[1].lower()
+    known = TYPES.get(kind)
+    if suffix in AUDIO_SUFFIXES and (kind in UNTYPED or known or kind.startswith("audio/")):
+        return suffix
+    if known and suffix not in AUDIO_SUFFIXES:
+        return known
+    said = f"{name or 'A file'} is {kind or 'of no stated type'}"
+    raise Problem(415, f"{said}, which is no audio that can be read. Send one of: {' '.join(sorted(AUDIO_SUFFIXES))}.")
+
+
+# ---- what a file would become
+
+
+def check_decoded(upload: Upload, limits: Limits) -> None:
+    """Problem if the recording is longer than allowed, or is not what its ending says; blocks, in constant memory.
+
+    What cannot be decoded passes: the model says why.
+    """
+    import soundfile
+
+    suffix = upload.path.suffix
+    if suffix in AV_SUFFIXES:
+        # FFmpeg goes by content. Some formats that it knows are lists of other files and addresses to open: never those.
+        with open(upload.path, "rb") as f:
+            head = f.read(HEAD)
+        if head and not _begins_like(suffix, head):
+            raise Problem(415, f"{upload.name} does not begin as a {suffix} file does. Export it again, for example as FLAC.")
+        return _check_counted(upload, limits)
+    try:
+        info = soundfile.info(str(upload.path))
+    except (soundfile.LibsndfileError, RuntimeError):
+        return None
+    if info.frames >= UNKNOWN_LENGTH:  # a header that does not know; the decoder will read it through FFmpeg
+        return _check_counted(upload, limits)
+    return _check_length(upload, limits, info.frames / info.samplerate, info.frames * info.channels)
+
+
+def _begins_like(suffix: str, head: bytes) -> bool:
+    if suffix in (".m4a", ".mp4", ".3gp"):
+        return head[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")
+    if suffix in (".webm", ".mka"):
+        return head.startswith(b"\x1a\x45\xdf\xa3")
+    if suffix == ".aac":
+        return head.startswith((b"ADIF", b"ID3")) or (head[0] == 0xFF and len(head) > 1 and head[1] & 0xF6 == 0xF0)
+    return head.startswith({".amr": b"#!AMR", ".wma": b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"}[suffix])
+
+
+def _check_counted(upload: Upload, limits: Limits) -> None:
+    """Decodes frame by frame, keeps none, and stops at the limit."""
+    try:
+        import av
+    except ModuleNotFoundError:
+        return
+    seconds, samples = 0.0, 0
+    try:
+        with av.open(str(upload.path)) as container:
+            for frame in container.decode(audio=0):
+                seconds += frame.samples / (frame.sample_rate or 1)
+                samples += frame.samples * len(frame.layout.channels)
+                _check_length(upload, limits, seconds, samples)
+    except (av.FFmpegError, ValueError, IndexError):
+        return
+
+
+def _check_length(upload: Upload, limits: Limits, seconds: float, samples: int) -> None:
+    if seconds > limits.seconds:
+        raise too_large(f"{upload.name} lasts longer than {limits.seconds:g} s. Cut it into shorter recordings.")
+    if samples > limits.samples:
+        most = f"{limits.samples / MEGABYTE:g} million samples"
+        raise too_large(f"{upload.name} decodes to more than {most}. Send fewer channels, a lower rate, or shorter pieces.")
