@@ -50,5 +50,5 @@ clean:
 .venv/.dev: pyproject.toml constraints.txt Makefile | .venv/bin/python
 	$(PIP) -e '.[dev]' cython 'setuptools<81' wheel
 	$(PIP) --no-cache-dir --no-deps --no-build-isolation --use-pep517 pesqc2==0.0.4
-	$(PIP) --no-deps distillmos==0.9.1 xls-r-sqa==0.1.0 resemblyzer==0.1.4
+	$(PIP) --no-deps distillmos==0.9.1 xls-r-sqa==0.1.0 resemblyzer==0.1.4 pyrnnoise==0.4.5
 	touch $@

@@ -19,6 +19,12 @@ from urgentmos.checkpoints import load_any
 from urgentmos.exporting import to_onnx
 
 DELTA = 0.5
+# In plain words, for whoever lists the models.
+TRAINED_ON = (
+    "simulated and real damage of clean speech; labels are measured metrics; no human scores: mos_overall is a pseudo-label, a "
+    "consensus of Distill-MOS, PESQ, PESQc2 and PLCMOS put on the MOS scale by 78 human-scored P.835 clips"
+)
+LICENCE = "MIT; made from speech under CC0, CC BY 4.0, Apache-2.0 and the like, see MODEL_CARD.md"
 TEMPERATURES = np.geomspace(0.5, 3.0, 61)
 
 
@@ -49,7 +55,8 @@ def main() -> None:
     temperature = best_temperature(judged(model, rows, pairs)[:, :3], np.array([d for *_, d in pairs]))
     shutil.copytree(args.model, args.out, dirs_exist_ok=True)
     config = json.loads((args.out / "config.json").read_text(encoding="utf-8"))
-    config |= {"name": "pocket", "intervals": rounded(intervals), "verdict_temperature": round(temperature, 3)}
+    config |= {"name": "pocket", "trained_on": TRAINED_ON, "licence": LICENCE}
+    config |= {"intervals": rounded(intervals), "verdict_temperature": round(temperature, 3)}
     (args.out / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
     if args.card:
         shutil.copy(args.card, args.out / "MODEL_CARD.md")

@@ -25,15 +25,19 @@ for file in "$out"/train.part??.jsonl "$out"/{test,systems.train,systems.test,sy
 done
 
 scale=("$out"/train.part??.labels.jsonl)
-python "$here/targets.py" "${scale[@]}" "$out/systems.train.labels.jsonl" --scale "${scale[@]}" \
-  --human "$out/p835.labels.jsonl" --valid-share 0.08 --compare --out "$out/taught"
+first=("$out"/train.part0[0-4].labels.jsonl)
+teach() { python "$here/targets.py" "$@" --human "$out/p835.labels.jsonl"; }
+teach "${first[@]}" "$out/systems.train.labels.jsonl" --scale "${first[@]}" --valid-share 0.08 --out "$out/first"
+teach "${scale[@]}" "$out/systems.train.labels.jsonl" --scale "${scale[@]}" --valid-share 0.08 --compare --out "$out/taught"
 for part in test systems.test systems.unseen; do
-  python "$here/targets.py" "$out/$part.labels.jsonl" --scale "${scale[@]}" --human "$out/p835.labels.jsonl" \
-    --out "$out/taught.$part"
+  teach "$out/$part.labels.jsonl" --scale "${scale[@]}" --out "$out/taught.$part"
 done
 
-OMP_NUM_THREADS=$jobs urgentmos train "$here/pocket.yaml" data="$out/taught.jsonl" pairs="$out/taught.pairs.jsonl" \
-  valid="$out/taught.valid.jsonl" out="$out/run"
+# The shipped weights learned from the first parts while the rest was being labelled, then from all.
+learn() { urgentmos train "$here/$1" data="$out/$2.jsonl" pairs="$out/$2.pairs.jsonl" valid="$out/$2.valid.jsonl" "${@:3}"; }
+export OMP_NUM_THREADS=$jobs
+learn pocket.yaml first out="$out/run.first"
+learn go_on.yaml taught model="$out/run.first/model" out="$out/run"
 python "$here/finish.py" "$out/run/model" --valid "$out/taught.valid.jsonl" --out "$out/pocket"
 python "$here/evaluate.py" "$out/pocket" --test "$out/taught.test.jsonl" --systems "$out/taught.systems.test.jsonl" \
   --unseen-systems "$out/taught.systems.unseen.jsonl" --human "$out/p835.labels.jsonl" --out "$out/evaluation.json"

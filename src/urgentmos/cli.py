@@ -16,12 +16,14 @@ from urgentmos import __version__
 from urgentmos.commands import evaluate as evaluating_commands
 from urgentmos.commands import models as model_commands
 from urgentmos.commands import prepare as prepare_command
+from urgentmos.commands import serve as serve_command
 from urgentmos.commands import train as train_command
 from urgentmos.commands.reporting import check_room, report_options, write_page
 from urgentmos.commands.shared import (
     Commands,
     check_output,
     clean_up,
+    cluster_option,
     finish,
     labeller_options,
     leave,
@@ -30,6 +32,7 @@ from urgentmos.commands.shared import (
     possible_metrics,
     run_of,
     settings_of,
+    spread,
     write_comparisons,
     write_ranking,
 )
@@ -53,6 +56,7 @@ def main() -> None:
 @model_option
 @click.option("--metrics", default="all", show_default=True, help="Names joined by commas, or all that the model offers.")
 @labeller_options
+@cluster_option
 @report_options("clips")
 @output_option
 def score(
@@ -63,13 +67,15 @@ def score(
     reference_dir: Path | None,
     jobs: int | None,
     weights: tuple[str, ...],
+    cluster: str | None,
     page: Options | None,
     output: Path | None,
 ) -> None:
-    """Score clips: audio files, folders, wav.scp or manifests.
+    """Score clips: audio files, folders, wav.scp, manifests, or shards (.tar, .parquet), here or behind a URL.
 
     One row per clip, in the order they came; a clip that cannot be scored has the reason in its row.
     """
+    from urgentmos.cluster import works_of
     from urgentmos.manifest import attach_references, read_clips
     from urgentmos.metrics import parse_metrics
     from urgentmos.predictor import DEFAULT_MODEL, load
@@ -77,12 +83,13 @@ def score(
     check_output(output)
     clips = read_clips(inputs)
     check_room(clips, len(clips), page)
-    judge = load(model or DEFAULT_MODEL, weights=settings_of(weights).weights, device=device)
+    given, settings = model or DEFAULT_MODEL, settings_of(weights)
+    judge = load(given, weights=settings.weights, device=device)
     if reference_dir is not None:
         clips = attach_references(clips, reference_dir)
     names = parse_metrics(metrics, judge.metrics)
     with progress() as show:
-        run = run_of(jobs, output, show)
+        run = spread(cluster, clips, lambda: works_of(judge, given, device, settings), run_of(jobs, output, show), output)
         scores = [s.only(names) for s in judge.score_clips(clips, run)]
     rows = [(s.clip, {"model": s.model, "error": s.error, "warnings": s.warnings, **s.interval_cell()}) for s in scores]
 
@@ -304,6 +311,7 @@ def rank(
     help="Names joined by commas, or all: whatever the installed packages, the given weights and the reference signals allow.",
 )
 @labeller_options
+@cluster_option
 @output_option
 def label(
     inputs: tuple[str, ...],
@@ -311,15 +319,18 @@ def label(
     reference_dir: Path | None,
     jobs: int | None,
     weights: tuple[str, ...],
+    cluster: str | None,
     output: Path | None,
 ) -> None:
     """Measure clips: PESQ, ESTOI, DNSMOS, and others.
 
-    Nothing is predicted by models of our own. INPUT: audio files, folders, wav.scp or manifests.
+    Nothing is predicted by models of our own. INPUT: audio files, folders, wav.scp, manifests, or shards (.tar,
+    .parquet), here or behind a URL.
 
     Intrusive metrics need reference signals: --reference-dir, or reference_path in a manifest. With -o, work that was
     interrupted goes on where it stopped when the same command is run again.
     """
+    from urgentmos.cluster import label_works
     from urgentmos.labellers import MEASURABLE
     from urgentmos.labellers.loop import label as measure
     from urgentmos.manifest import attach_references, read_clips
@@ -332,7 +343,7 @@ def label(
         clips = attach_references(clips, reference_dir)
     names = possible_metrics(clips, settings) if metrics.strip() == "all" else parse_metrics(metrics, MEASURABLE)
     with progress() as show:
-        run = run_of(jobs, output, show)
+        run = spread(cluster, clips, lambda: label_works(names, settings), run_of(jobs, output, show), output)
         found = measure(clips, names, settings, jobs=run.jobs, journal=run.journal, progress=run.progress)
         rows = [(item.clip, {"error": item.error, "warnings": item.warnings}) for item in found]
     finish(rows, output, run, names)
@@ -346,5 +357,6 @@ for command in (
     model_commands.import_,
     model_commands.export,
     model_commands.models,
+    serve_command.serve,
 ):
     main.add_command(command)

@@ -6,11 +6,12 @@ A later run with the same files and the same judge takes them from there. Delete
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from urgentmos.sources import fingerprint
 
@@ -33,9 +34,15 @@ class Outcome:
     duration: float | None = None
     rate: int | None = None
 
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
 
 class Journal:
-    """Finished outcomes in a JSONL file, appended one by one. A line cut short by a kill is ignored."""
+    """Finished outcomes in a JSONL file, appended one by one. A line cut short by a kill is ignored.
+
+    A folder of Parquet shards (below) can be read like such a file; nothing is appended to it.
+    """
 
     def __init__(self, known: dict[str, Outcome], out: TextIO | None) -> None:
         self._known, self._out = known, out
@@ -46,6 +53,9 @@ class Journal:
         """The journal at `path`, with what an earlier run left there; None: remembers nothing."""
         if path is None:
             yield cls({}, None)
+            return
+        if path.is_dir():
+            yield cls(Shards.read(path), None)
             return
         known = cls._read(path)
         with path.open("a", encoding="utf-8") as out:
@@ -71,8 +81,66 @@ class Journal:
     def append(self, stage: str, task: Sequence[str | None], outcome: Outcome) -> None:
         """`task`: a Task, or whatever files the outcome rests on, in their order."""
         if self._out is not None:
-            self._out.write(json.dumps({"key": _entry_key(stage, task), "outcome": asdict(outcome)}) + "\n")
+            self._out.write(json.dumps({"key": _entry_key(stage, task), "outcome": outcome.to_dict()}) + "\n")
             self._out.flush()
+
+
+class Shards:
+    """Finished outcomes in a folder of Parquet files, each of them written whole or not at all, by one process at a time."""
+
+    def __init__(self, folder: Path, stage: str, clips: int, seconds: float) -> None:
+        self._folder, self._stage, self._limit, self._patience = folder, stage, clips, seconds
+        self._number = len(list(folder.glob("shard-*.parquet")))
+        self._rows: list[tuple[str, str, str]] = []
+        self._since = time.monotonic()
+        self.seconds = 0.0  # that writing took
+
+    @classmethod
+    @contextmanager
+    def append(cls, folder: Path, stage: str, clips: int, seconds: float) -> Iterator[Shards]:
+        """A shard is written after `clips` outcomes or `seconds`, and at the end, also where that is an error."""
+        shards = cls(folder, stage, clips, seconds)
+        try:
+            yield shards
+        finally:
+            shards._write()
+
+    def add(self, task: Sequence[str | None], outcome: Outcome) -> None:
+        self._rows.append((_entry_key(self._stage, task), str(task[0]), json.dumps(outcome.to_dict())))
+        if len(self._rows) >= self._limit or time.monotonic() - self._since > self._patience:
+            self._write()
+
+    def _write(self) -> None:
+        began = time.monotonic()
+        if self._rows:
+            from urgentmos.errors import need
+
+            pa, parquet = need("pyarrow", "cluster"), need("pyarrow.parquet", "cluster")
+            columns = dict(zip(("key", "audio_path", "outcome"), map(list, zip(*self._rows, strict=True)), strict=True))
+            place = self._folder / f"shard-{self._number:06}.parquet"
+            part = place.with_suffix(".part")
+            parquet.write_table(pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()}), part)
+            part.replace(place)
+            self._number += 1
+            self._rows = []
+        self._since = time.monotonic()
+        self.seconds += self._since - began
+
+    @staticmethod
+    def read(folder: Path) -> dict[str, Outcome]:
+        """Entries of all shards; one that cannot be read is measured anew."""
+        from urgentmos.errors import need
+
+        parquet, broken = need("pyarrow.parquet", "cluster"), need("pyarrow", "cluster").ArrowException
+        known = {}
+        for file in sorted(folder.glob("shard-*.parquet")):
+            try:
+                table = parquet.read_table(file, columns=["key", "outcome"])
+                for key, outcome in zip(table["key"].to_pylist(), table["outcome"].to_pylist(), strict=True):
+                    known[key] = Outcome(**json.loads(outcome))
+            except (OSError, ValueError, TypeError, KeyError, broken):
+                continue
+        return known
 
 
 def _entry_key(stage: str, task: Sequence[str | None]) -> str:

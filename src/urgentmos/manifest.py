@@ -20,7 +20,7 @@ from urgentmos.cells import brief
 from urgentmos.checking import Problem, check, report
 from urgentmos.clips import Clip, clip_of, from_record, is_audio, no_path, to_record, without_suffix
 from urgentmos.errors import UsageError
-from urgentmos.sources import PARQUET_ENDINGS, TAR_ENDINGS, expand, input_name, inside, scheme_of, suffix_of
+from urgentmos.sources import PARQUET_ENDINGS, TAR_ENDINGS, WEB, expand, input_name, inside, scheme_of, suffix_of
 from urgentmos.tables import Rows, complain, is_table, read_records, read_rows, write_jsonl_lines, write_records
 
 __all__ = [
@@ -44,7 +44,7 @@ __all__ = [
 SUBSETS = ("tr", "cv", "tt")  # training, validation, testing contents in the split.json of URGENT-PK
 
 _NAMED = 12  # columns that a message spells out
-_KINDS = "audio files, folders, shards (.tar, .parquet), a wav.scp, or a manifest (.jsonl .csv .parquet .json)"
+_KINDS = "audio files, folders, a wav.scp, or a manifest (.jsonl .csv .parquet .json), or shards (.tar .parquet)"
 _MANIFEST_BYTES = 4 << 30  # of a manifest behind a URL
 
 
@@ -340,7 +340,7 @@ def _read_remote(url: str) -> _Group:
         return _together(url, [_read_remote(one) for one in remote.listing(url, lambda name: True)])
     if (shard := _shard_group(url)) is not None:
         return shard
-    name = PurePosixPath(urlsplit(url).path).name if url.startswith("http") else url.rsplit("/", 1)[-1]
+    name = (urlsplit(url).path if scheme_of(url) in WEB else url).rsplit("/", 1)[-1]
     if is_table(Path(name)):
         rows = read_rows(name, remote.read_all(url, _MANIFEST_BYTES))
         return _rows_group(Path(name), rows, url.rsplit("/", 1)[0], url)
@@ -442,13 +442,11 @@ def _system(folder: Path) -> list[Clip]:
 
 
 def _systems_of_manifest(path: str) -> list[Clip]:
-    layout = (
-        "Ranking needs one folder per system, an URGENT-PK data set, or a manifest or shards with system_id and reference_id"
-    )
+    layout = "Ranking needs one folder per system, an URGENT-PK data set, or a manifest with system_id and reference_id"
     one = expand(path)[0]
     if scheme_of(one) is None and not os.path.exists(path) and not os.path.exists(one):
         raise UsageError(f"{path}: no such file or folder. {layout}.")
-    if is_audio(urlsplit(one).path) and not os.path.isdir(path):
+    if suffix_of(one) in AUDIO_SUFFIXES and not os.path.isdir(path):
         raise UsageError(f"{path}: a single file. {layout}.")
     clips = _unique([_group(path)])
     for name in ("system_id", "reference_id"):

@@ -1,19 +1,42 @@
 """What can follow -m, as rows for `urgentmos models`."""
 
+import json
 from typing import Any
 
 from urgentmos.labellers import LABELLERS
 from urgentmos.metrics import METRICS
+from urgentmos.packaged import PACKAGED
 from urgentmos.releases import RELEASES
 
 
 def known_models() -> list[dict[str, Any]]:
-    """A row per release and per measured metric: model, kind, ready, repo, revision, licence, size, metrics, trained_on.
+    """A row per model in the package, per release and per measured metric: model, kind, ready, repo, revision, licence, size, metrics, trained_on.
 
     `ready` says what is missing before the model can be used here: "yes", "download" (its name is enough), "get the file",
     or what to install or to give.
     """
-    return [*_releases(), *_measured()]
+    return [*_packaged(), *_releases(), *_measured()]
+
+
+def _packaged() -> list[dict[str, Any]]:
+    rows = []
+    for name, folder in PACKAGED.items():
+        about = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        rows.append(
+            {
+                "model": name,
+                "kind": "in the package",
+                "ready": "yes",
+                "repo": None,
+                "file": None,
+                "revision": about["version"],
+                "licence": about["licence"],
+                "size": f"{(folder / 'model.onnx').stat().st_size / 1e6:.1f} MB",
+                "metrics": ", ".join(about["metrics"]),
+                "trained_on": about["trained_on"],
+            }
+        )
+    return rows
 
 
 def _releases() -> list[dict[str, Any]]:

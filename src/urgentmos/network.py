@@ -101,7 +101,8 @@ class Network(Predictor):
         self.tells_opinions = isinstance(judge, OpinionJudge)
         self.symmetric = symmetric
         self._net = judge
-        self._reader = Reader(name, judge.rate, judge.window_seconds, judge.min_samples)
+        self.reader = self._reader = Reader(name, judge.rate, judge.window_seconds, judge.min_samples)
+        self.stage = f"{name} {version}"  # of its scores in a journal
 
     # ---- clips
 
@@ -122,7 +123,7 @@ class Network(Predictor):
 
     def score_clips(self, clips: Sequence[Clip], run: Run = Run()) -> Iterator[Score]:
         tasks = list(dict.fromkeys(Task(clip.audio_path, None) for clip in clips))
-        stage = f"{self.name} {self.version}"
+        stage = self.stage
         with Journal.open(run.journal) as log:
             known = {task: found for task in tasks if (found := log.get(stage, task)) is not None}
             todo = [task for task in tasks if task not in known]
@@ -161,6 +162,19 @@ class Network(Predictor):
             if long:
                 yield task, self._outcome(heard)
         yield from self._chunk(chunk)
+
+    @property
+    def light(self) -> bool:
+        """Whether it computes on the CPU whatever there is: by onnxruntime."""
+        return type(self._net).__module__ == "urgentmos.onnx_judge"
+
+    def outcomes_of(self, recordings: Sequence[Heard]) -> list[Outcome]:
+        """What is known of recordings that were opened: as many as there are, in their order."""
+        short = [(Task(str(i), None), heard) for i, heard in enumerate(recordings) if heard.error or heard.n_windows == 1]
+        found = dict(self._chunk(short))
+        return [
+            found[task] if (task := Task(str(i), None)) in found else self._outcome(heard) for i, heard in enumerate(recordings)
+        ]
 
     def _chunk(self, chunk: Sequence[tuple[Task, Heard]]) -> Iterator[tuple[Task, Outcome]]:
         """Outcomes of recordings of one window each."""

@@ -45,14 +45,15 @@ def test_strides_set_the_frame_rate():
     assert n_frames.tolist() == [13] and frames.shape == (1, 13, 16)
 
 
-def test_it_tells_loud_from_quiet_once_trained():
-    """All parameters learn: a frame's mean follows the level of the clip after a few steps."""
+def test_it_tells_dull_from_bright_once_trained():
+    """All parameters learn: a frame's mean follows the colour of the clip after a few steps."""
     torch.manual_seed(0)
     encoder = build_encoder(EncoderConfig("conv", frozen=False, model=TINY | {"dropout": 0.0}))
     head = torch.nn.Linear(16, 1)
     optimiser = torch.optim.Adam([*encoder.parameters(), *head.parameters()], lr=3e-3)
-    level = torch.tensor([0.01, 0.03, 0.1, 0.3])
-    wave, n, target = level[:, None] * torch.randn(4, 8000), torch.tensor([8000] * 4), level.log10()
+    colour = torch.tensor([-0.9, -0.3, 0.3, 0.9])
+    noise = 0.1 * torch.randn(4, 8001)
+    wave, n, target = noise[:, 1:] + colour[:, None] * noise[:, :-1], torch.tensor([8000] * 4), colour
     losses = []
     for _ in range(30):
         frames, _ = encoder(wave, n)
@@ -65,12 +66,27 @@ def test_it_tells_loud_from_quiet_once_trained():
     assert losses[-1] < 0.2 * losses[0]
 
 
+def test_batch_norm_learns_from_a_batch_and_then_looks_at_each_clip_alone():
+    torch.manual_seed(0)
+    encoder = build_encoder(EncoderConfig("conv", frozen=False, model=TINY | {"batch_norm": True}))
+    wave, n = 0.1 * torch.randn(3, 9000), torch.tensor([9000, 6000, 3000])
+    before = {name: x.clone() for name, x in encoder.named_buffers() if "running" in name}
+    encoder.train()(wave, n)
+    assert before and all(not torch.equal(x, before[name]) for name, x in encoder.named_buffers() if name in before)
+    with torch.inference_mode():
+        frames, n_frames = encoder.eval()(wave, n)
+        for row in range(3):
+            alone, _ = encoder(wave[row : row + 1, : n[row]], n[row : row + 1])
+            torch.testing.assert_close(frames[row, : n_frames[row]], alone[0], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
 @pytest.mark.filterwarnings("ignore")
-def test_it_runs_in_onnxruntime_with_any_batch_and_length(tmp_path):
+def test_it_runs_in_onnxruntime_with_any_batch_and_length(tmp_path, batch_norm):
     pytest.importorskip("onnx")
     ort = pytest.importorskip("onnxruntime")
     torch.manual_seed(0)
-    encoder = build_encoder(EncoderConfig("conv", model=TINY))
+    encoder = build_encoder(EncoderConfig("conv", model=TINY | {"batch_norm": batch_norm}))
     path = tmp_path / "conv.onnx"
     torch.onnx.export(
         encoder,

@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from urgentmos import sources
@@ -296,6 +296,7 @@ def test_a_data_set_of_a_hub_gives_clips_in_order_with_their_labels(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["train-0.parquet"]
 
 
+@settings(deadline=None, max_examples=30)
 @given(order=st.lists(st.integers(0, 29), min_size=1, max_size=40))
 def test_cells_are_right_in_any_order(order, tmp_path_factory):
     global _numbers
@@ -309,7 +310,7 @@ def test_cells_are_right_in_any_order(order, tmp_path_factory):
 _numbers: Path | None = None
 
 
-def test_rows_in_order_read_each_group_once(tmp_path, monkeypatch):
+def test_rows_in_order_are_read_once(tmp_path, monkeypatch):
     file = str(make_parquet(tmp_path / "x.parquet", [{"audio": cell(0)} for _ in range(60)], group=25))
     starts = []
     start = parquet._Cursor._start
@@ -317,7 +318,9 @@ def test_rows_in_order_read_each_group_once(tmp_path, monkeypatch):
     for row in range(60):
         parquet.sound(file, "audio", row)
         parquet.sound(file, "audio", max(0, row - 5))
-    assert starts == [0, 25, 24, 25, 50, 49, 50], starts  # TODO
+    assert starts == [0], "two threads may be a few rows apart"
+    parquet.sound(file, "audio", 1)
+    assert starts == [0, 1]
 
 
 def test_a_parquet_manifest_is_still_a_manifest(tmp_path):

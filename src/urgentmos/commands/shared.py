@@ -14,6 +14,7 @@ from urgentmos.errors import UrgentmosError, UsageError
 
 if TYPE_CHECKING:
     from urgentmos.clips import Clip
+    from urgentmos.cluster import Work
     from urgentmos.comparing import Comparison, Summary
     from urgentmos.gate import Gate
     from urgentmos.labellers import Settings
@@ -40,7 +41,7 @@ class Command(click.Command):
 def _what_is_kept(output: Path | None) -> str:
     if output is None:
         return "Nothing is kept without -o FILE."
-    if journal_of(output).exists():
+    if journal_of(output).exists() or shards_of(output).exists():
         return "Finished work is kept: run the same command again to go on."
     return f"{output} was not written. Run the same command again."
 
@@ -175,6 +176,39 @@ def journal_of(output: Path) -> Path:
     return output.with_name(f".{output.name}.partial")
 
 
+def shards_of(output: Path) -> Path:
+    """Where a cluster's finished work waits: a folder beside the results, hidden."""
+    return output.with_name(f".{output.name}.shards")
+
+
+def spread(
+    cluster: str | None, clips: Sequence[Clip], works: Callable[[], Sequence[Work]], run: Run, output: Path | None
+) -> Run:
+    """Let a cluster do the work, if one was named: what is left of the run finds its results done."""
+    if cluster is None:
+        return run
+    import tempfile
+    from dataclasses import replace
+
+    from urgentmos.cluster import run_on_cluster
+    from urgentmos.journal import Task
+
+    shards = Path(tempfile.mkdtemp(prefix="urgentmos-")) if output is None else shards_of(output)
+    made = list(works())
+    with_reference = any(hasattr(work, "passing") for work in made)  # networks listen to the clip alone
+    tasks = [Task(clip.audio_path, clip.reference_path if with_reference else None) for clip in clips]
+    run_on_cluster(cluster, tasks, made, shards, run.progress)
+    return replace(run, journal=shards)
+
+
+def cluster_option(command: F) -> F:
+    return click.option(
+        "--cluster",
+        metavar="local|ADDRESS",
+        help="Let Ray spread the work: over the cores of this machine (local), or over the cluster at ADDRESS (HOST:PORT).",
+    )(command)
+
+
 def run_of(jobs: int | None, output: Path | None, show: Any) -> Run:
     import os
 
@@ -282,7 +316,11 @@ def _show_comparisons(rows: Sequence[Comparison], folder: str | None) -> None:
 
 def clean_up(run: Run) -> None:
     """The results are safe: what was kept for a resume can go."""
-    if run.journal is not None:
+    if run.journal is not None and run.journal.is_dir():
+        import shutil
+
+        shutil.rmtree(run.journal, ignore_errors=True)
+    elif run.journal is not None:
         run.journal.unlink(missing_ok=True)
 
 

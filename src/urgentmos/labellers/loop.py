@@ -162,15 +162,23 @@ def _run_stage(
 
 def measure(task: Task, measures: Sequence[tuple[Labeller, Measure]]) -> Outcome:
     """Listen once, let every labeller of the stage measure. Never raises: what went wrong is in the outcome."""
+    return measure_heard(*listen(task, [row for row, _ in measures]), measures)
+
+
+def listen(task: Task, labellers: Iterable[Labeller]) -> tuple[Audio | str, Audio | str | None]:
+    """(clip, reference signal if one of the labellers needs it), or a sentence in place of what cannot be heard."""
     heard = _hear(task.audio_path)
-    if isinstance(heard, str):
-        return Outcome(error=heard)
-    reference: Audio | str | None = None
-    if task.reference_path is not None and any(METRICS[m].needs_reference for row, _ in measures for m in row.metrics):
-        reference = _hear(task.reference_path)
-        if isinstance(reference, str):
-            reference = f"reference signal: {reference}"
-    return measure_audio(heard, reference, measures)
+    if isinstance(heard, str) or task.reference_path is None:
+        return heard, None
+    if not any(METRICS[name].needs_reference for row in labellers for name in row.metrics):
+        return heard, None
+    reference = _hear(task.reference_path)
+    return heard, f"reference signal: {reference}" if isinstance(reference, str) else reference
+
+
+def measure_heard(heard: Audio | str, reference: Audio | str | None, measures: Sequence[tuple[Labeller, Measure]]) -> Outcome:
+    """What `listen` gave -> what the labellers say of it. Never raises."""
+    return Outcome(error=heard) if isinstance(heard, str) else measure_audio(heard, reference, measures)
 
 
 def _hear(path: str) -> Audio | str:
@@ -247,13 +255,13 @@ def _checked(row: Labeller, function: Measure, signals: Signals) -> dict[str, fl
 def _here(stage: Stage, tasks: Iterable[Task], settings: Settings) -> Iterator[tuple[Task, Outcome]]:
     measures = [(row, row.load(settings)) for row in stage.labellers]
     for task in tasks:
-        with _one_torch_thread():
+        with one_torch_thread():
             outcome = measure(task, measures)
         yield task, outcome
 
 
 @contextmanager
-def _one_torch_thread() -> Iterator[None]:
+def one_torch_thread() -> Iterator[None]:
     """As in a worker: the same digits, and no threads that wait for each other on a busy machine."""
     torch: Any = sys.modules.get("torch")
     if torch is None:
@@ -316,8 +324,13 @@ def _alone(stage: Stage, task: Task, settings: Settings) -> Outcome:
         with _pool(stage, settings, 1) as pool:
             return pool.submit(_work, task).result()
     except BrokenProcessPool:
-        why = f"the process that measured {stage.title} died (a crash in its code, or no memory left)"
-        return Outcome(reasons=dict.fromkeys((m for row in stage.labellers for m in row.metrics), why))
+        return died(stage)
+
+
+def died(stage: Stage) -> Outcome:
+    """The outcome of a clip that kills its process."""
+    why = f"the process that measured {stage.title} died (a crash in its code, or no memory left)"
+    return Outcome(reasons=dict.fromkeys((m for row in stage.labellers for m in row.metrics), why))
 
 
 @contextmanager

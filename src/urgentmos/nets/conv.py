@@ -34,6 +34,7 @@ class ConvConfig:
     hop: int = 160  # 10 ms: 100 frames a second before the stem
     channels: int | tuple[int, ...] = 32  # of the stem's layers
     strides: tuple[int, ...] = (2, 2)  # of the stem's layers in time; each of them also halves the bands
+    batch_norm: bool = False  # in the stem: learns in fewer steps, and costs nothing once it is exported
     width: int = 144
     layers: int = 4
     heads: int = 4
@@ -156,6 +157,7 @@ class Stem(nn.Module):
             nn.Conv2d(before, after, 3, stride=(stride, 2), padding=1)
             for before, after, stride in zip((1, *channels), channels, sizes.strides, strict=False)
         )
+        self.norms = nn.ModuleList(nn.BatchNorm2d(n) if sizes.batch_norm else nn.Identity() for n in channels)
         bands = sizes.bands
         for _ in sizes.strides:
             bands = (bands + 1) // 2
@@ -165,9 +167,9 @@ class Stem(nn.Module):
     def forward(self, mel: Tensor, n: Tensor) -> tuple[Tensor, Tensor]:
         """(B, F, bands), (B,) -> (B, F', width), (B,)."""
         x = mel[:, None]  # (B, channels, F, bands)
-        for conv, stride in zip(self.convs, self.strides, strict=True):
+        for conv, norm, stride in zip(self.convs, self.norms, self.strides, strict=True):
             x = x * valid_mask(n, x.shape[2])[:, None, :, None].to(x.dtype)
-            x = functional.gelu(conv(x))
+            x = functional.gelu(norm(conv(x)))
             n = torch.div(n - 1, stride, rounding_mode="floor") + 1
         x = self.project(x.transpose(1, 2).flatten(2))
         return self.norm(x), n

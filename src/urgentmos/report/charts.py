@@ -14,12 +14,12 @@ Spec = dict[str, Any]
 Row = Mapping[str, Any]
 
 MAIN, QUIET, INK, GOOD, BAD = "@main", "@quiet", "@ink", "@good", "@bad"
-ROW_HEIGHT = 24  # pixels per system in a chart with a row each
+ROW_HEIGHT = 24  # pixels per system in a chart with a row each; not Vega-Lite's "step", which bars the width from filling
 TIME_AXIS = 56  # pixels: charts below each other share their time axis only if their other axes are equally wide
 LABEL_LIMIT = 150  # pixels of a system's name
 
 
-def _chart(height: int | dict[str, int], rows: Sequence[Row], **more: Any) -> Spec:
+def _chart(height: int, rows: Sequence[Row], **more: Any) -> Spec:
     return {"width": "container", "height": height, "data": {"values": list(rows)}, **more}
 
 
@@ -54,7 +54,7 @@ def forest(rows: Sequence[Row], title: str, tips: Sequence[tuple[str, str, str |
     if zero is not None:
         layers.insert(0, {"mark": {"type": "rule", "color": INK, "strokeDash": [4, 3]}, "encoding": {"x": {"datum": zero}}})
         layers[0]["encoding"]["y"] = None
-    return _chart({"step": ROW_HEIGHT}, rows, encoding={"y": y, "tooltip": _tip(*tips)}, layer=layers)
+    return _chart(ROW_HEIGHT * max(1, len({row["system"] for row in rows})), rows, encoding={"y": y, "tooltip": _tip(*tips)}, layer=layers)
 
 
 def heat(
@@ -87,7 +87,7 @@ def heat(
     if text:
         shown = {"field": value, "type": "quantitative", "format": form}
         layers.append({"mark": {"type": "text", "color": INK, "fontSize": 11}, "encoding": {"text": shown}})
-    return _chart({"step": cell}, rows, encoding=sides, layer=layers)
+    return _chart(cell * max(1, len({row[y] for row in rows})), rows, encoding=sides, layer=layers)
 
 
 def named_scatter(

@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from urgentmos.clips import Clip, to_record, without_suffix
+from urgentmos.metrics import METRICS
 from urgentmos.results import Score
 from urgentmos.server.uploads import Upload
 
@@ -24,7 +25,7 @@ Names = Mapping[str, str]  # temporary path -> what the client calls the file
 
 
 class _Answer(BaseModel):
-    model_config = ConfigDict(extra="allow", title="Answer")
+    model_config = ConfigDict(extra="allow")
 
 
 class ProblemAnswer(_Answer):
@@ -169,6 +170,14 @@ def bent(logits: np.ndarray, low: float, high: float) -> np.ndarray:
     if isfinite(low):
         return np.asarray(low + np.logaddexp(0, logits - low))
     return np.asarray(high - np.logaddexp(0, high - logits)) if isfinite(high) else logits
+
+
+def about(metric: str) -> dict[str, Any]:
+    """What a page needs to show a metric: title, range (None: no bound), and which end is the better one."""
+    if metric not in METRICS:
+        return {"title": metric, "range": [None, None], "better": "higher"}
+    row = METRICS[metric]
+    return {"title": row.title, "range": [x if isfinite(x) else None for x in row.range()], "better": row.better}
 
 
 # ---- documents

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -24,17 +24,14 @@ from urgentmos.predictor import Predictor, check_cells, judged_systems
 from urgentmos.server import answers
 from urgentmos.server.guard import Guard
 from urgentmos.server.limits import Limits, Problem
-from urgentmos.server.uploads import FORM, Form, Store, Upload, check_decoded, receive
+from urgentmos.server.uploads import FORM, Form, Room, Store, Upload, check_decoded, receive
 from urgentmos.server.watching import Meters
 from urgentmos.server.worker import Abandoned, Job, Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from urgentmos.results import Run
     from urgentmos.timeline import Timeline
 
-T = TypeVar("T")
 Format = Literal["json", "csv", "html"]
 PAGE_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 PAGE_POLICY = (
@@ -55,19 +52,9 @@ class Service:
     worker: Worker
     meters: Meters
 
-    @contextmanager
-    def room(self) -> Iterator[Path]:
-        """A folder for the files of one request. Their bytes count until the request is over."""
-        with self.store.folder() as folder:
-            try:
-                yield folder
-            finally:
-                size = sum(file.stat().st_size for file in folder.iterdir() if not file.name.startswith("answer"))
-                self.store.release(size)
-
-    async def form(self, request: Request, folder: Path) -> Form:
-        """What was sent, checked against every limit. Problem, ClientDisconnect."""
-        form = await receive(request, folder, self.store, self.limits)
+    async def form(self, request: Request, room: Room) -> Form:
+        """What was sent. Problem if it breaks a limit or is no form; ClientDisconnect."""
+        form = await receive(request, room, self.limits)
         facts = request.state.facts
         facts["files"], facts["bytes"] = len(form.files), sum(upload.size for upload in form.files)
         return form
@@ -163,7 +150,7 @@ def _documented(required: Sequence[str], **properties: Any) -> dict[str, Any]:
 
 
 def _responses(model: type[Any], *statuses: int, others: Sequence[str] = ()) -> dict[int | str, dict[str, Any]]:
-    problem = {"$ref": "#/components/schemas/ProblemAnswer"}
+    problem = answers.ProblemAnswer.model_json_schema()
     refused: dict[int | str, dict[str, Any]] = {
         status: {"description": "Refused", "content": {"application/problem+json": {"schema": problem}}} for status in statuses
     }
@@ -191,8 +178,8 @@ def _add_work(app: FastAPI, service: Service) -> None:
         """One row per file, in their order. A file that cannot be scored has an `error`; if none can, the status is 422."""
         names = parse_metrics(metrics, service.judge.metrics)
         _check_format(format)
-        with service.room() as folder:
-            form = await service.form(request, folder)
+        with service.store.room() as room:
+            form = await service.form(request, room)
             uploads = _files(form, "files")
             async with _deadline(service):
                 await _check_all(uploads, service.limits)
@@ -210,9 +197,9 @@ def _add_work(app: FastAPI, service: Service) -> None:
                 if all(row["error"] for row in rows):
                     raise Problem(422, f"No file could be scored. {rows[0]['error']}.", more={"clips": rows})
                 if format == "csv":
-                    return await _csv(rows, folder)
+                    return await _csv(rows, room.folder)
                 if format == "html":
-                    work = service.worker.alone(lambda judge, run: _clips_page(judge, scores, names, folder))
+                    work = service.worker.alone(lambda judge, run: _clips_page(judge, scores, names, room.folder))
                     return _html(answers.page_text(await service.result(request, work), told))
         return JSONResponse({"model": service.judge.name, "version": service.judge.version, "clips": rows})
 
@@ -224,8 +211,8 @@ def _add_work(app: FastAPI, service: Service) -> None:
     )
     async def compare(request: Request) -> Response:
         """Which of the files `a` and `b` sounds better: a verdict with its probabilities, and how much better A is."""
-        with service.room() as folder:
-            form = await service.form(request, folder)
+        with service.store.room() as room:
+            form = await service.form(request, room)
             both = [_only(form, part) for part in "ab"]
             async with _deadline(service):
                 await _check_all(both, service.limits)
@@ -251,16 +238,16 @@ def _add_work(app: FastAPI, service: Service) -> None:
         seed: Annotated[int, Query(ge=0, lt=2**32)] = 0,
         format: Format = "json",
     ) -> Response:
-        """Files are named SYSTEM/CONTENT.wav, or the fields `system_id` and `reference_id` stand once for each, in their order."""
+        """Files are named SYSTEM/CONTENT.wav, or each has a field `system_id` and a `reference_id`, in the same order."""
         _check_format(format)
-        with service.room() as folder:
-            form = await service.form(request, folder)
+        with service.store.room() as room:
+            form = await service.form(request, room)
             uploads = _files(form, "files")
             clips = _systems(form, uploads)
             told = answers.names_of(uploads)
             async with _deadline(service):
                 await _check_all(uploads, service.limits)
-                how = {"confidence": confidence, "samples": samples, "seed": seed}
+                how: dict[str, Any] = {"confidence": confidence, "samples": samples, "seed": seed}
                 job = service.worker.alone(lambda judge, run: judged_systems(clips, judge, scoring, run=run, **how))
                 try:
                     ranking, found = await service.result(request, job)
@@ -269,9 +256,9 @@ def _add_work(app: FastAPI, service: Service) -> None:
                 service.count(found.rows)
                 result = ranking.to_dict()
                 if format == "csv":
-                    return await _csv(result["systems"], folder)
+                    return await _csv(result["systems"], room.folder)
                 if format == "html":
-                    work = service.worker.alone(lambda judge, run: _ranking_page(judge, ranking, found, clips, folder))
+                    work = service.worker.alone(lambda judge, run: _ranking_page(judge, ranking, found, clips, room.folder))
                     return _html(answers.page_text(await service.result(request, work), told))
         failed = [{"uid": s.clip.uid, "error": answers.renamed(s.error, told)} for s in found.rows if s.error]
         result["warnings"] = [answers.renamed(warning, told) for warning in result["warnings"]]
@@ -321,10 +308,8 @@ def _named(upload: Upload) -> tuple[str, str]:
     system, slash, content = upload.name.strip("/").partition("/")
     content = without_suffix(content) if is_audio(content) else content
     if not slash or not system or not content:
-        raise Problem(
-            422,
-            f"{upload.name} does not say its system. Name files SYSTEM/CONTENT.wav, or send a system_id and a reference_id for each.",
-        )
+        cure = "Name files SYSTEM/CONTENT.wav, or send a system_id and a reference_id for each"
+        raise Problem(422, f"{upload.name} does not say its system. {cure}.")
     return system, content
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import time
 import uuid
+from contextlib import suppress
 from math import ceil
 from typing import Any
 
@@ -19,12 +21,35 @@ from urgentmos.server.worker import Worker
 
 OPEN = ("/healthz", "/", "/openapi.json")  # without a token: they tell nothing that the package does not tell
 PAGE = "/page/"
+DRAIN_SECONDS = 2.0
 SECURITY = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+
+
+class _Body:
+    """The body of a request as it comes; knows when it is whole."""
+
+    def __init__(self, receive: Receive, expected: bool) -> None:
+        self._receive = receive
+        self._held_back = expected  # the client waits for a word before it sends anything
+        self._whole = False
+
+    async def __call__(self) -> Message:
+        self._held_back = False
+        message = await self._receive()
+        self._whole = self._whole or message["type"] != "http.request" or not message.get("more_body")
+        return message
+
+    async def drain(self) -> None:
+        """Read what is on its way, for a moment: a connection that is closed before loses the answer with it."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_SECONDS):
+                while not self._whole and not self._held_back:
+                    await self()
 
 
 class Guard:
@@ -43,24 +68,27 @@ class Guard:
         facts: dict[str, Any] = {"request": uuid.uuid4().hex[:12], "method": scope["method"]}
         scope.setdefault("state", {})["facts"] = facts
         answer: dict[str, Any] = {"status": None}
+        body = _Body(receive, expected="expect" in Headers(scope=scope))
 
         async def watched(message: Message) -> None:
             if message["type"] == "http.response.start":
                 answer["status"] = message["status"]
+                if scope["method"] == "POST" and message["status"] not in (200, 408):
+                    await body.drain()
                 headers = MutableHeaders(scope=message)
                 for name, value in {**SECURITY, "X-Request-Id": facts["request"]}.items():
                     headers.setdefault(name, value)
             await send(message)
 
         try:
-            await self._pass(scope, receive, watched)
+            await self._pass(scope, body, watched)
         except ClientDisconnect:
             answer["status"] = CLOSED
         except Exception:
             LOGGER.exception("a bug", extra={"facts": {"request": facts["request"]}})
             if answer["status"] is None:
                 sentence = f"The service failed. Its log says more under {facts['request']}."
-                await Problem(500, sentence).response()(scope, receive, watched)
+                await Problem(500, sentence).response()(scope, body, watched)
         finally:
             self._note(scope, facts, answer["status"] or CLOSED, time.monotonic() - started)
 

@@ -19,7 +19,7 @@ class Limits:
 
     file_mb: float = 50.0  # one file, in megabytes: 413
     request_mb: float = 200.0  # all that a request sends: 413
-    files: int = 64  # in a request: 413
+    files: int = 256  # in a request: 413
     seconds: float = 600.0  # of one recording: 413
     samples: int = 64_000_000  # of one recording when decoded, over all channels; 4 bytes each: 413
     requests: int = 64  # at once, uploading or waiting: 503
@@ -30,7 +30,7 @@ class Limits:
     batch_clips: int = 32  # scored together, at most
 
 
-@dataclass
+@dataclass(eq=False)
 class Problem(Exception):
     """A request that is refused: `detail` says why and what to do."""
 

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
+import sys
+from contextlib import suppress
+from typing import Any
 
+import numpy as np
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -15,6 +20,7 @@ from urgentmos.server.limits import Limits
 from urgentmos.server.watching import log, log_lines
 
 HEADER_SECONDS = 10.0  # from a connection to the headers of its first request
+WARM_UP_RATE = 16_000
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -62,9 +68,17 @@ def serve(
     """Serve until SIGINT or SIGTERM. UsageError if the address cannot be had."""
     place = listening(host, port)
     log_lines()
+    judge.score(np.zeros(WARM_UP_RATE, dtype=np.float32), sample_rate=WARM_UP_RATE)  # so that the first client need not wait
     shown = f"[{host}]" if ":" in host else host
     url = f"http://{shown}:{place.getsockname()[1]}/"
     log("listening", url=url, model=judge.name, version=judge.version, token=token is not None)
     if token is None and host not in LOOPBACK:
         log("open to all: others can reach this address, and no token is asked for. Set one with --token", host=host)
-    server_of(judge, limits, token).run(sockets=[place])
+    signal.signal(signal.SIGTERM, _leave)
+    with suppress(KeyboardInterrupt):
+        server_of(judge, limits, token).run(sockets=[place])
+
+
+def _leave(number: int, frame: Any) -> None:
+    """uvicorn, once all is answered, sends itself the signal that ended it: that is no failure."""
+    sys.exit(0)

@@ -45,6 +45,7 @@ TYPES = {
     "audio/ogg": ".ogg",
     "audio/opus": ".opus",
     "application/ogg": ".ogg",
+    "video/ogg": ".ogg",
     "audio/aiff": ".aiff",
     "audio/x-aiff": ".aiff",
     "audio/basic": ".au",
@@ -95,25 +96,41 @@ class Store:
         return Path(self._root.name)
 
     @contextmanager
-    def folder(self) -> Iterator[Path]:
+    def room(self) -> Iterator[Room]:
+        """A folder for one request. Its bytes count until the request is over."""
         with tempfile.TemporaryDirectory(dir=self.root, ignore_cleanup_errors=True) as name:
-            yield Path(name)
+            room = Room(Path(name), self)
+            try:
+                yield room
+            finally:
+                self.bytes -= room.bytes
 
-    def reserve(self, n_bytes: int) -> None:
-        if self.bytes + n_bytes > self._limit:
-            raise busy("The service holds as many files as it may.", 5)
-        self.bytes += n_bytes
-
-    def release(self, n_bytes: int) -> None:
-        self.bytes -= n_bytes
+    def has_room(self, n_bytes: int) -> bool:
+        return self.bytes + n_bytes <= self._limit
 
     def close(self) -> None:
         self._root.cleanup()
 
 
-async def receive(request: Request, folder: Path, store: Store, limits: Limits) -> Form:
-    """The form of a request, its files in `folder`. Problem where it breaks a limit or is no form; ClientDisconnect."""
-    reading = _Reading(folder, store, limits)
+@dataclass
+class Room:
+    """The folder of one request."""
+
+    folder: Path
+    store: Store
+    bytes: int = 0
+
+    def reserve(self, n_bytes: int) -> None:
+        """Problem if all requests together hold too much."""
+        if not self.store.has_room(n_bytes):
+            raise busy("The service holds as many files as it may.", 5)
+        self.bytes += n_bytes
+        self.store.bytes += n_bytes
+
+
+async def receive(request: Request, room: Room, limits: Limits) -> Form:
+    """The form of a request, its files in its room. Problem where it breaks a limit or is no form; ClientDisconnect."""
+    reading = _Reading(room, limits)
     try:
         parser = MultipartParser(_boundary(request, limits), reading.callbacks())  # type: ignore[arg-type]
         async with asyncio.timeout(limits.upload_seconds):
@@ -164,8 +181,8 @@ def _request_too_large(limits: Limits) -> Problem:
 class _Reading:
     """Callbacks of the multipart parser, and what they have seen."""
 
-    def __init__(self, folder: Path, store: Store, limits: Limits) -> None:
-        self._folder, self._store, self._limits = folder, store, limits
+    def __init__(self, room: Room, limits: Limits) -> None:
+        self._room, self._limits = room, limits
         self.form = Form()
         self.ended = False
         self._file: BinaryIO | None = None
@@ -219,9 +236,9 @@ class _Reading:
         if n >= self._limits.files:
             raise too_large(f"A request may have {self._limits.files} files. Send the others in further requests.")
         kind = self._headers.get("content-type", b"").decode("latin-1").split(";")[0].strip().lower()
-        self._upload = Upload(self._part, name or f"file {n + 1}", self._folder / f"{n:04d}{suffix_of(name, kind)}")
+        self._upload = Upload(self._part, name or f"file {n + 1}", self._room.folder / f"{n:04d}{suffix_of(name, kind)}")
         self.form.files.append(self._upload)
-        self._file = open(self._upload.path, "xb")  # noqa: SIM115: closed when the part ends, or by close()
+        self._file = self._upload.path.open("xb")  # closed when the part ends, or by close()
 
     def _part_data(self, data: bytes, start: int, end: int) -> None:
         if self._file is None or self._upload is None:
@@ -230,10 +247,9 @@ class _Reading:
                 raise too_large(f"The field {self._part!r} has more than {TEXT_BYTES} bytes. Send audio as files.")
             return
         if self._upload.size + end - start > self._limits.file_mb * MEGABYTE:
-            raise too_large(
-                f"{self._upload.name} has more than {self._limits.file_mb:g} MB. Send it in pieces, or compressed as FLAC or Opus."
-            )
-        self._store.reserve(end - start)
+            cure = "Send it in pieces, or compressed as FLAC or Opus"
+            raise too_large(f"{self._upload.name} has more than {self._limits.file_mb:g} MB. {cure}.")
+        self._room.reserve(end - start)
         self._upload.size += end - start
         self._file.write(data[start:end])
 

@@ -29,6 +29,7 @@ from urgentmos.errors import AudioError, UsageError
 
 IN_MEMORY = 64 << 20  # bytes; what is larger is read piece by piece where it lies
 KEEP_BYTES, KEEP_SECONDS = 32 << 20, 30.0  # a header is read before the samples: what was fetched is kept for that long
+WEB = ("http", "https")
 TAR_ENDINGS = (".tar",)
 PARQUET_ENDINGS = (".parquet", ".pq")
 
@@ -95,7 +96,7 @@ def suffix_of(path: str) -> str:
     place = place_of(path)
     if place.member:
         return "" if place.file.lower().endswith(PARQUET_ENDINGS) else PurePosixPath(place.member).suffix.lower()
-    name = urlsplit(path).path if place.remote else path
+    name = urlsplit(path).path if scheme_of(path) in WEB else path
     return os.path.splitext(name)[1].lower()
 
 

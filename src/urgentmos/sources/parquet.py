@@ -1,7 +1,7 @@
 """Parquet files with sound in them, as data sets on a hub have it: a column of {bytes, path}.
 
-Labels are read without the sound. The sound of a row is read in its order: a cursor moves through one row group with a few
-rows in memory, and starts anew only where somebody asks for an earlier row.
+Labels are read without the sound. The sound of a row is read in its order: a cursor moves through the file with a few rows
+in memory, and starts anew, at a row group, only where somebody asks for an earlier row.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from urgentmos.sources import open_file, scheme_of, stamp_of
 
 BATCH = 8  # rows of sound read at once
 LOOK_BACK = 4  # batches a cursor keeps, for threads that ask out of step
-CURSORS = 4  # row groups that are being read
+FAR = 512  # rows that a cursor reads over to reach one, rather than start anew in that row's group
+CURSORS = 4  # files that are being read
 BUFFER = 1 << 20  # bytes of a column read ahead
 
 # First bytes -> ending, for cells without a name; the decoder knows most formats by itself.
@@ -94,24 +95,23 @@ def rows(file: str, column: str, sound: list[str]) -> Iterator[Row]:
 
 
 class _Cursor:
-    """Reads the sound of one row group in its order."""
+    """Reads the sound of a file in its order."""
 
     def __init__(self, file: str, column: str) -> None:
         self._table = _open(file)
         if column not in self._table.schema_arrow.names:
             raise AudioError(f"{file} has no column {column!r}. Check the name")
         self._column = column
-        self._at: tuple[int, int] = (0, 0)  # of the row group: first row, row behind the last
         self._batches: Iterator[Any] = iter(())
         self._held: OrderedDict[int, Any] = OrderedDict()  # row -> cell
-        self._next = 0
+        self._next = -FAR  # nowhere yet
         self.lock = threading.Lock()
 
     def cell(self, row: int) -> Any:
         """KeyError if there is no such row."""
         if row in self._held:
             return self._held[row]
-        if not self._at[0] <= row < self._at[1] or row < self._next:
+        if not self._next <= row < self._next + FAR:
             self._start(row)
         while row >= self._next:
             batch = next(self._batches)
@@ -123,13 +123,15 @@ class _Cursor:
         return self._held[row]
 
     def _start(self, row: int) -> None:
+        """From the row group of `row` on, to the end of the file."""
         first = 0
-        for group in range(self._table.num_row_groups):
+        groups = range(self._table.num_row_groups)
+        for group in groups:
             end = first + self._table.metadata.row_group(group).num_rows
             if row < end:
-                self._at, self._next = (first, end), first
+                self._next = first
                 self._held.clear()
-                self._batches = self._table.iter_batches(batch_size=BATCH, row_groups=[group], columns=[self._column])
+                self._batches = self._table.iter_batches(batch_size=BATCH, row_groups=groups[group:], columns=[self._column])
                 return
             first = end
         raise KeyError(row)
@@ -149,9 +151,9 @@ def _cell(file: str, column: str, row: int) -> Any:
     try:
         with cursor.lock:
             return cursor.cell(row)
-    except KeyError:
+    except (KeyError, StopIteration):
         raise AudioError(f"{file} has no row {row}. Rows are counted from 0") from None
-    except (*_broken(), StopIteration) as e:
+    except _broken() as e:
         with _lock:
             _cursors.pop(key, None)
         raise AudioError(f"{file} cannot be read at row {row} ({e}). Copy it again") from e

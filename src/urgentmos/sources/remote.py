@@ -16,13 +16,12 @@ from typing import Any, BinaryIO, TypeVar
 from urllib.parse import urlsplit
 
 from urgentmos.errors import AudioError, UsageError, need
-from urgentmos.sources import IN_MEMORY, place_of, scheme_of
+from urgentmos.sources import IN_MEMORY, WEB, place_of, scheme_of
 
 T = TypeVar("T")
 
 # scheme -> the extra with the package behind it. "memory" holds objects of this process: for tests and notebooks.
 SCHEMES = {"file": "", "http": "urls", "https": "urls", "s3": "s3", "gs": "gcs", "hf": "hf", "memory": "urls"}
-WEB = ("http", "https")
 ALLOWED = "URGENTMOS_ALLOW_URLS"
 TRIES, PAUSE = 3, 0.5  # a transfer that fails is tried again, after PAUSE seconds and then twice that
 BLOCK = 1 << 20  # bytes fetched at a time from what is read piece by piece
@@ -115,15 +114,39 @@ def fetch(url: str) -> bytes | BinaryIO:
 def fetch_range(url: str, start: int, size: int) -> bytes:
     """`size` bytes of an object from `start` on."""
     fs, name = filesystem(url)
+    _check_parts(url)
 
     def work() -> bytes:
         data: bytes = fs.cat_file(name, start=start, end=start + size) if size else b""
         if len(data) != size:
-            raise AudioError(
-                f"{url}: the server does not give parts of a file ({len(data)} bytes came instead of {size}). "
-                "Copy the file to this machine, or to a server that answers byte ranges"
-            )
+            raise AudioError(f"{url} is cut off: {len(data)} bytes came instead of {size}. Copy it again")
         return data
+
+    return _trying(work, url)
+
+
+def _check_parts(url: str) -> None:
+    """AudioError if a web server would send all of a file for each part of it."""
+    if scheme_of(url) in WEB and not _gives_parts(url):
+        raise AudioError(
+            f"{url}: the server does not give parts of a file. Copy the file to this machine, or to a server that answers "
+            "byte ranges"
+        )
+
+
+@lru_cache(maxsize=4096)
+def _gives_parts(url: str) -> bool:
+    fs, name = filesystem(url)
+
+    def work() -> bool:
+        with fs.open(name, "rb", block_size=BLOCK, cache_type="none") as file:
+            if not file.seekable():
+                return False
+            file.seek(1)
+            try:
+                return file.read(1) is not None
+            except ValueError:  # fsspec's word for it
+                return False
 
     return _trying(work, url)
 
@@ -131,14 +154,8 @@ def fetch_range(url: str, start: int, size: int) -> bytes:
 def seekable(url: str) -> BinaryIO:
     """An object to read piece by piece, BLOCK bytes at a time."""
     fs, name = filesystem(url)
-    file: BinaryIO = _trying(lambda: fs.open(name, "rb", block_size=BLOCK, cache_type="readahead"), url)
-    if not file.seekable():
-        file.close()
-        raise AudioError(
-            f"{url}: the server does not give parts of a file. Copy the file to this machine, or to a server that answers "
-            "byte ranges"
-        )
-    return file
+    _check_parts(url)
+    return _trying(lambda: fs.open(name, "rb", block_size=BLOCK, cache_type="readahead"), url)  # type: ignore[no-any-return]
 
 
 def read_all(url: str, limit: int) -> bytes:
@@ -185,4 +202,4 @@ def listing(url: str, wanted: Callable[[str], bool]) -> list[str]:
         names = sorted(_trying(work, url))
     except AudioError as e:
         raise UsageError(f"{e}.") from e
-    return [str(fs.unstrip_protocol(name)) for name in names if wanted(name)]
+    return [f"{scheme_of(url)}://{name.lstrip('/')}" for name in names if wanted(name)]

@@ -394,7 +394,7 @@
         const spec = { ...own.charts.spectrogram, params: [{ name: "seconds", value: seconds }, { name: "top", value: clip.top }],
           data: { values: [{ start: 0, end: seconds, low: 0, high: clip.top, url: clip.picture }] } };
         picture.setAttribute("aria-label", `Spectrogram, 0 to ${clip.top} kHz, ${number(seconds)} s`);
-        draw(picture, spec, (view) => { measure(view); });
+        draw(picture, spec, placed);
       }
       const told_of = clip.timeline ? Object.keys(clip.timeline.bars) : [];
       which.replaceChildren(...told_of.map((name) => make("option", { value: name }, clip.timeline.titles[name])));
@@ -443,7 +443,7 @@
       spec.data = { values: frames };
       spec.layer[0].encoding.y.axis.labelExpr = `format(${told.bends[metric]}, '.2f')`;
       line.setAttribute("aria-label", `Timeline of ${told.titles[metric]}; the lowest part is at ${number(lowest(frames))} s`);
-      draw(line, spec, measure);
+      draw(line, spec, placed);
       const whole = told.n_windows > 1 ? `the mean logit of its ${told.n_windows} windows` : "the clip's logit";
       about.textContent = `The line is ${whole}, ${number(clip, 3)} (score ${number(bend(clip))}): the mean of n = ${told.n_frames} frames. `
         + "A frame above it lifts the score, one below it lowers it; the areas above and below are equal. Click to play from there.";
@@ -458,11 +458,17 @@
       return (x) => x;
     }
 
+    function placed(view) {
+      measure(view);
+      view.addResizeListener(() => requestAnimationFrame(() => measure(view)));
+    }
+
     /** Where the time axis lies on the page. Both charts have it at the same place. */
     function measure(view) {
-      const svg = view.container().querySelector("svg").getBoundingClientRect();
+      const drawing = view.container()?.querySelector("svg");
+      if (!drawing) return;
+      const svg = drawing.getBoundingClientRect();
       frame = { left: svg.left - time.getBoundingClientRect().left + view.origin()[0], width: view.width() };
-      view.addResizeListener(() => requestAnimationFrame(() => measure(view)));
       player.onplace(player.audio ? player.audio.currentTime : 0);
     }
 

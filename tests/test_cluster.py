@@ -1,0 +1,304 @@
+"""The cluster engine: rows of the local engine, whatever dies; nothing lost, nothing twice.
+
+Ray takes seconds to start and its tests some more: they share one where they can, and skip where Ray is absent.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from click.testing import CliRunner
+
+from urgentmos import cluster
+from urgentmos.audio import Audio, load
+from urgentmos.cli import main
+from urgentmos.clips import Clip
+from urgentmos.errors import UsageError
+from urgentmos.journal import Journal, Outcome, Shards, Task
+from urgentmos.labellers import Settings
+from urgentmos.labellers.loop import label
+from urgentmos.windows import Heard
+
+NAMES = ["lsd"]
+
+
+@dataclass(frozen=True)
+class Fake:
+    """Listens to nothing; leaves a mark for each clip it measures, and dies where a clip's name asks for it."""
+
+    marks: str
+    pause: float = 0.0
+    stage: str = "fake 1"
+    title: str = "fake"
+    gpu: bool = False
+
+    def listen(self, task: Task) -> Any:
+        if "deadly-to-hear" in task.audio_path:
+            os._exit(1)
+        return task.audio_path
+
+    def start(self) -> Any:
+        def measure(heard: Any) -> list[Outcome]:
+            for path in heard:
+                if "deadly-to-measure" in path:
+                    os._exit(1)
+                time.sleep(self.pause)
+                with open(os.path.join(self.marks, os.path.basename(path)), "a") as mark:
+                    mark.write("x")
+            return [Outcome({"length": float(len(path))}, duration=1.0) for path in heard]
+
+        return measure
+
+    def died(self, task: Task) -> Outcome:
+        return Outcome(error=f"{task.audio_path}: died")
+
+
+@dataclass(frozen=True)
+class Unready(Fake):
+    def start(self) -> Any:
+        raise UsageError("no such model here. Copy it.")
+
+
+@pytest.fixture(scope="module")
+def ray_here():
+    ray = pytest.importorskip("ray")
+    pytest.importorskip("ray.data")
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=80 << 20, log_to_driver=False, logging_level=40)
+    yield ray
+    ray.shutdown()
+
+
+@pytest.fixture
+def marks(tmp_path) -> Path:
+    (tmp_path / "marks").mkdir()
+    return tmp_path / "marks"
+
+
+def tasks_of(names: list[str]) -> list[Task]:
+    return [Task(f"/none/{name}.wav", None) for name in names]
+
+
+def outcomes_in(folder: Path, stage: str, tasks: list[Task]) -> list[Outcome | None]:
+    with Journal.open(folder) as log:
+        return [log.get(stage, task) for task in tasks]
+
+
+def entries(folder: Path) -> list[str]:
+    """Keys of all rows of all shards, also those that stand there twice."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    return [key for file in sorted(folder.glob("shard-*.parquet")) for key in parquet.read_table(file)["key"].to_pylist()]
+
+
+# ---- without Ray
+
+
+def test_shards_are_a_journal(tmp_path):
+    pytest.importorskip("pyarrow")
+    tasks = tasks_of(["a", "b", "c", "d", "e"])
+    with Shards.append(tmp_path, "s", 2, 1e9) as out:
+        for i, task in enumerate(tasks[:3]):
+            out.add(task, Outcome({"x": i / 3}, {"y": "why"}, None, ["w"], 1.5, 8000))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["shard-000000.parquet", "shard-000001.parquet"]
+    with pytest.raises(KeyError), Shards.append(tmp_path, "s", 100, 1e9) as out:
+        out.add(tasks[3], Outcome(error="gone"))
+        raise KeyError
+    (tmp_path / "shard-000007.parquet").write_bytes(b"cut")
+    found = outcomes_in(tmp_path, "s", tasks)
+    assert found[:3] == [Outcome({"x": i / 3}, {"y": "why"}, None, ["w"], 1.5, 8000) for i in range(3)]
+    assert found[3:] == [Outcome(error="gone"), None]
+    assert outcomes_in(tmp_path, "t", tasks) == [None] * 5
+
+
+def test_batches_are_cut_by_what_was_decoded(tmp_path, monkeypatch):
+    def heard(seconds: float) -> Audio:
+        return Audio(np.zeros(int(seconds * 1000), np.float32), 1000, None)  # type: ignore[arg-type]
+
+    assert cluster._size_of((heard(2.0), heard(3.0))) == (20_000, 3.0)
+    assert cluster._size_of(Heard("x", heard(1.0))) == (4_000, 1.0)
+    assert cluster._size_of("cannot be heard") == (0, 0.0)
+
+
+def test_neighbours_travel_together_with_the_places_of_their_members(tmp_path, monkeypatch):
+    import io
+    import tarfile
+
+    from urgentmos.sources.tar import At
+
+    monkeypatch.setattr(cluster, "PIECE_CLIPS", 2)
+    with tarfile.open(tmp_path / "x.tar", "w") as out:
+        for name in ("a.wav", "b.wav"):
+            info = tarfile.TarInfo(name)
+            info.size = 3
+            out.addfile(info, io.BytesIO(b"abc"))
+    file = str(tmp_path / "x.tar")
+    tasks = [Task(f"{file}#a.wav", None), Task("/x/y.wav", None), Task(f"{file}#b.wav", f"{file}#a.wav")]
+    pieces = list(cluster._pieces(tasks, [0, 1, 2]))
+    assert [[place for place, _ in piece] for piece, _ in pieces] == [[0, 1], [2]]
+    assert pieces[0][1] == {(file, "a.wav"): At(512, 3)}
+    assert pieces[1][1].keys() == {(file, "a.wav"), (file, "b.wav")}
+
+
+def test_a_meter_tells_hours_per_hour_and_shares():
+    meter = cluster.Meter(done=10, seconds=7200.0, listening=1.0, computing=2.0, writing=1.0, began=time.monotonic() - 3600)
+    assert meter.sentence() == "10 clips, 2 h of audio in 1 h: 2.0 hours per hour; decoding 25%, computing 50%, writing 25%"
+
+
+def test_without_ray_the_line_that_installs_it_is_said(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UsageError, match=r"urgentmos\[cluster\]"):
+        cluster.run_on_cluster("local", tasks_of(["a"]), [], tmp_path / "s")
+
+
+# ---- with Ray
+
+
+def test_rows_equal_those_of_the_local_engine(ray_here, tmp_path, make_voice, capsys):
+    clips = []
+    for i in range(40):
+        path = tmp_path / f"c{i}.wav"
+        soundfile.write(path, make_voice(i, 0.3), 16_000)
+        clips.append(Clip(f"c{i}", str(path), reference_path=str(tmp_path / f"c{(i + 1) % 40}.wav")))
+    (tmp_path / "c7.wav").write_bytes(b"no audio")
+    clips[9] = Clip("c9", str(tmp_path / "none.wav"))
+    clips[11] = Clip("c11", clips[10].audio_path, reference_path=clips[10].reference_path)
+    works = cluster.label_works(NAMES, Settings())
+    tasks = [Task(clip.audio_path, clip.reference_path) for clip in clips]
+    shards = tmp_path / "shards"
+    cluster.run_on_cluster("local", tasks, works, shards)
+    assert "hours per hour; decoding" in capsys.readouterr().err
+    known = entries(shards)
+    assert len(known) == len(set(known)) == len(set(tasks))
+    assert list(label(clips, NAMES, journal=shards)) == list(label(clips, NAMES))
+
+
+def test_a_network_scores_alike(ray_here, tmp_path, make_voice, tiny_model):
+    files = tmp_path / "in"
+    files.mkdir()
+    for i in range(6):
+        soundfile.write(files / f"c{i}.wav", make_voice(i, 0.4 + 0.1 * i), 16_000)
+    (files / "bad.wav").write_bytes(b"no audio")
+    outputs = [tmp_path / "local.jsonl", tmp_path / "spread.jsonl"]
+    for output, more in zip(outputs, ([], ["--cluster", "local"]), strict=True):
+        ran = CliRunner().invoke(main, ["score", str(files), "-m", str(tiny_model), "-o", str(output), *more])
+        assert ran.exit_code == 1, ran.output
+    rows = [[json.loads(line) for line in output.read_text().splitlines()] for output in outputs]
+    for local, spread in zip(*rows, strict=True):
+        assert {k: v for k, v in local.items() if k != "metrics"} == {k: v for k, v in spread.items() if k != "metrics"}
+        for name, value in local["metrics"].items():
+            assert spread["metrics"][name] == (value if value is None else pytest.approx(value, abs=1e-5))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "local.jsonl", "spread.jsonl"]
+
+
+def test_a_clip_that_kills_its_process_is_a_row(ray_here, tmp_path, marks, monkeypatch):
+    monkeypatch.setattr(cluster, "PIECE_CLIPS", 4)
+    names = [f"c{i}" for i in range(8)] + ["deadly-to-hear", "deadly-to-measure"]
+    tasks, shards = tasks_of(names), tmp_path / "shards"
+    cluster.run_on_cluster("local", tasks, [Fake(str(marks))], shards)
+    found = outcomes_in(shards, "fake 1", tasks)
+    assert [outcome.error for outcome in found] == [None] * 8 + [f"{task.audio_path}: died" for task in tasks[8:]]
+    assert len(entries(shards)) == 10
+
+
+def test_a_run_goes_on_from_its_shards(ray_here, tmp_path, marks):
+    tasks, shards = tasks_of([f"c{i}" for i in range(10)]), tmp_path / "shards"
+    shards.mkdir()
+    with Shards.append(shards, "fake 1", 100, 1e9) as out:
+        for task in tasks[:7]:
+            out.add(task, Outcome({"length": 0.0}))
+    cluster.run_on_cluster("local", tasks, [Fake(str(marks))], shards)
+    assert sorted(p.name for p in marks.iterdir()) == ["c7.wav", "c8.wav", "c9.wav"]
+    assert [outcome.values["length"] > 0 for outcome in outcomes_in(shards, "fake 1", tasks)] == [False] * 7 + [True] * 3
+
+
+def test_a_model_that_no_worker_can_load_is_said(ray_here, tmp_path, marks):
+    with pytest.raises(UsageError, match="no such model here"):
+        cluster.run_on_cluster("local", tasks_of(["a"]), [Unready(str(marks))], tmp_path / "shards")
+
+
+def test_a_node_that_is_killed_costs_no_row_and_doubles_none(tmp_path, marks):
+    """Two nodes on this machine; the one that is killed had begun."""
+    ray = pytest.importorskip("ray")
+    utils = pytest.importorskip("ray.cluster_utils")
+    ray.shutdown()
+    script = tmp_path / "kill_a_node.py"
+    script.write_text(NODE_SCRIPT.format(tests=str(Path(__file__)), marks=str(marks), shards=str(tmp_path / "shards")))
+    ran = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    assert utils is not None and "killed" in ran.stdout
+    tasks = tasks_of([f"c{i}" for i in range(40)])
+    found = outcomes_in(tmp_path / "shards", "fake 1", tasks)
+    assert all(outcome is not None and outcome.error is None for outcome in found)
+    assert len(entries(tmp_path / "shards")) == 40
+
+
+NODE_SCRIPT = """
+import importlib.util, os, sys, threading, time
+spec = importlib.util.spec_from_file_location("fakes", {tests!r})
+fakes = importlib.util.module_from_spec(spec); sys.modules["fakes"] = fakes; spec.loader.exec_module(fakes)
+import ray
+from ray.cluster_utils import Cluster
+from urgentmos import cluster
+ray.cloudpickle.register_pickle_by_value(fakes)
+cluster.PIECE_CLIPS = 2
+nodes = Cluster(initialize_head=True, head_node_args=dict(num_cpus=1, object_store_memory=80 << 20, include_dashboard=False))
+second = nodes.add_node(num_cpus=1, object_store_memory=80 << 20)
+ray.init(address=nodes.address, log_to_driver=False, logging_level=40)
+
+def kill():
+    while len(os.listdir({marks!r})) < 8:
+        time.sleep(0.05)
+    nodes.remove_node(second, allow_graceful=False)
+    print("killed", flush=True)
+
+threading.Thread(target=kill, daemon=True).start()
+tasks = [fakes.Task(f"/none/c{{i}}.wav", None) for i in range(40)]
+from pathlib import Path
+cluster.run_on_cluster("auto", tasks, [fakes.Fake({marks!r}, 0.15)], Path({shards!r}))
+ray.shutdown()
+nodes.shutdown()
+"""
+
+
+def test_a_killed_driver_goes_on_where_it_stopped(tmp_path, make_voice):
+    pytest.importorskip("ray")
+    for i in range(24):
+        soundfile.write(tmp_path / f"c{i}.wav", make_voice(i, 0.3), 16_000)
+    rows = [{"audio_path": f"c{i}.wav", "reference_path": f"c{(i + 1) % 24}.wav"} for i in range(24)]
+    (tmp_path / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    output = tmp_path / "out.jsonl"
+    shards = tmp_path / ".out.jsonl.shards"
+    small = "cluster.SHARD_CLIPS = cluster.PIECE_CLIPS = 2"
+    code = f"from urgentmos import cluster; {small}; from urgentmos.cli import main; main()"
+    asked = [sys.executable, "-c", code, "label", str(tmp_path / "m.jsonl"), "--metrics", "lsd", "-o", str(output)]
+    run = subprocess.Popen([*asked, "--cluster", "local"], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 240
+    while not list(shards.glob("shard-*.parquet")) and run.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    kept = len(entries(shards))
+    assert kept > 0 and not output.exists()
+    again = subprocess.run([*asked, "--cluster", "local"], capture_output=True, text=True, timeout=300)
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert kept == 24 or f"lsd: {24 - kept} clips" in again.stderr
+    local = tmp_path / "local.jsonl"
+    assert subprocess.run([*asked[:-1], str(local)], capture_output=True).returncode == 0
+    assert output.read_text() == local.read_text() and not shards.exists()
+
+
+def test_what_a_worker_decodes_is_what_is_decoded_here(tmp_path, make_voice):
+    path = tmp_path / "x.wav"
+    soundfile.write(path, make_voice(0, 0.3), 16_000)
+    (work,) = cluster.label_works(NAMES, Settings())
+    heard, reference = work.listen(Task(str(path), None))
+    assert np.array_equal(heard.wave, load(path).wave) and reference is None

@@ -1,0 +1,165 @@
+"""What is published: the package's data, the Dockerfile, compose and workflow. packaging/check.sh builds and installs it."""
+
+import fnmatch
+import importlib.util
+import json
+import re
+import shlex
+import subprocess
+import tomllib
+from pathlib import Path
+
+import click
+import pytest
+
+from urgentmos.cli import main
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = ROOT / "src" / "urgentmos"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+LARGEST = 20 << 20  # bytes
+
+
+def script(name: str):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "packaging" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+steps = script("steps")
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+
+
+def yaml_of(path: Path) -> dict:
+    return pytest.importorskip("yaml").safe_load(path.read_text(encoding="utf-8"))
+
+
+def options_of(command: str) -> set[str]:
+    return {spelling for p in main.commands[command].params if isinstance(p, click.Option) for spelling in p.opts}
+
+
+# ---- the package
+
+
+def data_files() -> list[str]:
+    files = (path for path in SOURCE.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return sorted(path.relative_to(SOURCE).as_posix() for path in files if path.suffix != ".py")
+
+
+def test_all_data_of_the_package_is_named_in_package_data():
+    patterns = PROJECT["tool"]["setuptools"]["package-data"]["urgentmos"]
+
+    def covers(pattern: str, name: str) -> bool:
+        parts, wanted = name.split("/"), pattern.split("/")
+        return len(parts) == len(wanted) and all(map(fnmatch.fnmatch, parts, wanted))
+
+    files = data_files()
+    assert "py.typed" in files and any(name.startswith("report/templates/") for name in files)
+    assert [name for name in files if not any(covers(pattern, name) for pattern in patterns)] == []
+
+
+def test_no_large_file_is_shipped():
+    assert [p for p in SOURCE.rglob("*") if p.is_file() and p.stat().st_size > LARGEST] == []
+
+
+def test_each_folder_of_code_is_a_package():
+    folders = {path.parent for path in SOURCE.rglob("*.py")}
+    assert [folder for folder in folders if not (folder / "__init__.py").is_file()] == []
+
+
+def test_extras_name_extras_that_exist():
+    extras = PROJECT["project"]["optional-dependencies"]
+    named = re.findall(r"urgentmos\[([^\]]*)\]", str(extras))
+    assert {name for names in named for name in names.split(",")} <= extras.keys()
+
+
+def test_the_core_has_no_torch():
+    names = {re.match(r"[\w-]+", line)[0] for line in PROJECT["project"]["dependencies"]}
+    assert names.isdisjoint({"torch", "transformers", "pandas", "pyarrow", "ray", "fsspec", "librosa"})
+
+
+# ---- the image
+
+
+def test_lines_are_joined_and_comments_left_out():
+    text = "# a\nARG A=1\nFROM x AS y\nRUN a \\\n  # b\n  && c\nFROM z\nRUN d\n"
+    assert steps.instructions(text)[2] == ("RUN", "a    && c")
+    assert [[name for name, _ in stage] for stage in steps.stages(text)] == [["FROM", "RUN"], ["FROM", "RUN"]]
+    assert steps.script("FROM x\nRUN ls /src /opt/a b/src '/src[x]'\n", "/t") == "ls /t/src /t/opt/a b/src '/t/src[x]'\n"
+
+
+def test_the_image_copies_what_is_there_and_nothing_secret():
+    first = steps.stages(DOCKERFILE)[0]
+    copied = [word for name, rest in first if name == "COPY" for word in rest.split()[:-1]]
+    assert copied and all((ROOT / name).exists() for name in copied)
+    ignore = (ROOT / ".dockerignore").read_text().split()
+    assert ignore[0] == "*" and {line[1:] for line in ignore if line.startswith("!")} == set(copied)
+
+
+@pytest.mark.parametrize("variant", ["cpu", "cuda", "tpu"])
+def test_each_variant_installs_extras_that_exist(variant, tmp_path):
+    (tmp_path / "opt/urgentmos/bin").mkdir(parents=True)
+    for name in ("python", "urgentmos"):
+        (tmp_path / "opt/urgentmos/bin" / name).write_text('#!/bin/sh\necho "$@"\n')
+        (tmp_path / "opt/urgentmos/bin" / name).chmod(0o755)
+    text = "\n".join(line for line in steps.script(DOCKERFILE, str(tmp_path)).splitlines() if "venv" not in line)
+    ran = subprocess.run(
+        ["sh", "-eu", "-c", text], env={"VARIANT": variant, "PATH": "/bin:/usr/bin"}, capture_output=True, text=True
+    )
+    if variant == "tpu":
+        assert ran.returncode == 1 and "cpu or cuda" in ran.stderr
+        return
+    assert ran.returncode == 0, ran.stderr
+    (asked,) = re.findall(r"/src\[([\w,]+)\]", ran.stdout)
+    assert set(asked.split(",")) <= PROJECT["project"]["optional-dependencies"].keys()
+    assert ("models" in asked.split(",")) == (variant == "cuda")
+
+
+def test_the_image_serves_without_root():
+    last = steps.stages(DOCKERFILE)[-1]
+    assert dict(last)["USER"] not in ("root", "0")
+    command = json.loads(dict(last)["CMD"])
+    assert command[0] in main.commands
+    assert {word for word in command if word.startswith("--")} <= options_of(command[0])
+    assert dict(last)["EXPOSE"] in command and f":{dict(last)['EXPOSE']}/healthz" in DOCKERFILE
+
+
+# ---- what stands around it
+
+
+def test_prometheus_watches_the_service_that_compose_starts():
+    compose = yaml_of(ROOT / "compose.yaml")
+    (job,) = yaml_of(ROOT / "packaging/prometheus.yml")["scrape_configs"]
+    host, port = job["static_configs"][0]["targets"][0].split(":")
+    assert job.get("metrics_path", "/metrics") == "/metrics"
+    assert host in compose["services"] and port == dict(steps.stages(DOCKERFILE)[-1])["EXPOSE"]
+    assert any(published.endswith(f":{port}") for published in compose["services"][host]["ports"])
+    mounted = [v.split(":")[0] for v in compose["services"]["prometheus"]["volumes"]]
+    assert all((ROOT / v).is_file() for v in mounted if v.startswith("./"))
+    assert all(port.startswith("127.0.0.1:") for s in compose["services"].values() for port in s["ports"])
+
+
+def test_the_workflow_runs_a_gate_that_exists():
+    workflow = yaml_of(ROOT / ".github/workflows/quality.yml")
+    assert "pull_request" in workflow.get("on", workflow.get(True))
+    assert workflow["permissions"] == {"contents": "read"}
+    runs = [step["run"] for job in workflow["jobs"].values() for step in job["steps"] if "run" in step]
+    (gate,) = [shlex.split(run) for run in runs if run.startswith("urgentmos")]
+    command = main.commands[gate[1]]
+    assert "--fail-if-worse" in gate
+    assert {word for word in gate if word.startswith("-")} <= options_of(gate[1]) | {"-o"}
+    with command.make_context(gate[1], gate[2:]) as context:
+        assert (ROOT / str(context.params["a"]).split("/", 1)[1]).is_dir()
+
+
+def test_the_check_is_a_script_that_sh_understands():
+    assert subprocess.run(["bash", "-n", str(ROOT / "packaging/check.sh")], capture_output=True).returncode == 0
+    assert (ROOT / "packaging/check.sh").stat().st_mode & 0o100
+
+
+def test_a_wheel_that_lacks_data_is_noticed():
+    contents = script("contents")
+    files = {path.relative_to(ROOT / "src").as_posix() for path in SOURCE.rglob("*") if path.is_file()}
+    assert contents.missing(files) == []
+    assert contents.missing(files - {"urgentmos/py.typed"}) == ["urgentmos/py.typed"]
