@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test setup lint bench browser docs docs-serve clean
+.PHONY: demo test setup lint bench browser package docs docs-serve clean
 
 demo: .venv/.demo
 	.venv/bin/urgentmos rank examples/systems -m dnsmos_ovrl --table
@@ -27,6 +27,10 @@ bench: .venv/.dev
 	.venv/bin/python benchmarks/labellers.py
 	.venv/bin/python benchmarks/rank_statistics.py
 	.venv/bin/python benchmarks/networks.py
+
+# wheel and sdist, checked and installed into an empty environment; the Dockerfile's steps without Docker
+package:
+	packaging/check.sh
 
 docs: .venv/.dev
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict

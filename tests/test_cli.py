@@ -105,7 +105,7 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
 
 MISTAKES = {
     ("score", "nothing.wav"): "nothing.wav: no such file or folder. Give audio files, folders, a wav.scp, or a manifest "
-    "(.jsonl .csv .parquet .json).",
+    "(.jsonl .csv .parquet .json), or shards (.tar .parquet).",
     (
         "score",
         "systems",
@@ -261,10 +261,10 @@ def test_a_pipe_gets_a_json_line_for_each_clip_and_no_talk(place: Path) -> None:
     assert rows[0]["meta"]["labellers"].keys() == {"lsd"}
 
 
-def test_the_default_model_is_dnsmos(place: Path) -> None:
-    pytest.importorskip("speechmos")
+def test_the_default_model_is_pocket(place: Path) -> None:
     (row,) = rows_of(urgentmos("score", "clean/a.wav").stdout)
-    assert row["model"] == "dnsmos_ovrl" and 1 <= row["metrics"]["dnsmos_ovrl"] <= 5
+    low, high = row["intervals"]["mos_overall"]
+    assert row["model"] == "pocket" and 1 <= low <= row["metrics"]["mos_overall"] <= high <= 5
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "csv", "parquet", "json"])
@@ -750,8 +750,9 @@ def test_folders_without_a_common_name_are_refused(place: Path) -> None:
 
 def test_a_measured_metric_compares_too(place: Path) -> None:
     pytest.importorskip("speechmos")
-    scores = [row["metrics"]["dnsmos_ovrl"] for row in rows_of(urgentmos("score", "systems/good", "systems/bad").stdout)]
-    rows = compared("systems/good", "systems/bad", "-m", "dnsmos_ovrl")
+    folders = ("systems/good", "systems/bad")
+    scores = [row["metrics"]["dnsmos_ovrl"] for row in rows_of(urgentmos("score", *folders, "-m", "dnsmos_ovrl").stdout)]
+    rows = compared(*folders, "-m", "dnsmos_ovrl")
     for row, good, bad in zip(rows, scores[:2], scores[2:], strict=True):
         assert row["cmos"] == pytest.approx(good - bad) and row["verdict"] == ("a" if good > bad else "b")
 

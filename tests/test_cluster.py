@@ -9,8 +9,10 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -157,6 +159,155 @@ def test_without_ray_the_line_that_installs_it_is_said(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UsageError, match=r"urgentmos\[cluster\]"):
         cluster.run_on_cluster("local", tasks_of(["a"]), [], tmp_path / "s")
+
+
+# ---- a stand-in for Ray, in this process: deaths are exceptions, and what died is done again, as Ray does it
+
+
+class Death(BaseException):
+    pass
+
+
+class Lost(Exception):
+    pass
+
+
+class InProcess:
+    """As much of Ray as the engine asks for. `breaks` and `doubles`: what the first streams of a run do wrong."""
+
+    def __init__(self, breaks: int = 0, doubles: bool = False) -> None:
+        self.breaks, self.doubles, self.rows = breaks, doubles, []
+        self.exceptions, self.data = SimpleNamespace(RayError=Lost), self
+        self.ActorPoolStrategy = dict
+
+    def cluster_resources(self) -> dict:
+        return {"CPU": 2.0}
+
+    def remote(self, **_: Any) -> Any:
+        return lambda kind: SimpleNamespace(remote=lambda: Told(kind()))
+
+    def from_items(self, items: list, override_num_blocks: int) -> "InProcess":
+        assert override_num_blocks == len(items)
+        self.rows = items
+        return self
+
+    def flat_map(self, fn: Any, **_: Any) -> "InProcess":
+        self.rows = [out for row in self.rows for out in surviving(lambda row=row: list(fn(row)))]
+        return self
+
+    def map(self, kind: Any, fn_constructor_args: tuple, **_: Any) -> "InProcess":
+        self.rows = [surviving(lambda row=row: kind(*fn_constructor_args)(row)) for row in self.rows]
+        return self
+
+    def iter_rows(self) -> Any:
+        for place, row in enumerate(self.rows):
+            if self.breaks and place == len(self.rows) // 2:
+                self.breaks -= 1
+                raise Lost("a node is gone")
+            yield from [row] * (2 if self.doubles else 1)
+
+
+class Told:
+    """An actor in this process: x.method.remote(...) answers at once."""
+
+    def __init__(self, kind: Any) -> None:
+        self._kind = kind
+
+    def __getattr__(self, name: str) -> Any:
+        return SimpleNamespace(remote=getattr(self._kind, name))
+
+
+def surviving(work: Any) -> Any:
+    for _ in range(30):
+        try:
+            return work()
+        except Death:
+            continue
+    raise AssertionError("done again for ever")
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    pytest.importorskip("pyarrow")
+
+    def start(**how: Any) -> InProcess:
+        made = InProcess(**how)
+        monkeypatch.setattr(cluster, "_ray", lambda address, jobs: nullcontext(made))
+        monkeypatch.setattr(cluster, "_guarded", lambda ledger, name: ledger.begin.remote(name))
+        monkeypatch.setattr(os, "_exit", lambda status: (_ for _ in ()).throw(Death()))
+        monkeypatch.setattr(cluster, "PIECE_CLIPS", 4)
+        return made
+
+    return start
+
+
+@pytest.mark.parametrize("how", [{}, {"breaks": 2}, {"doubles": True}, {"breaks": 1, "doubles": True}])
+def test_each_clip_is_written_once_whatever_the_stream_does(stand_in, tmp_path, marks, how, capsys):
+    stand_in(**how)
+    tasks, shards = tasks_of([f"c{i}" for i in range(30)]), tmp_path / "shards"
+    cluster.run_on_cluster("local", [*tasks, tasks[3]], [Fake(str(marks))], shards)
+    found = outcomes_in(shards, "fake 1", tasks)
+    assert [outcome.values for outcome in found] == [{"length": float(len(task.audio_path))} for task in tasks]
+    assert len(entries(shards)) == 30
+    assert "fake: 30 clips, 30 s of audio" in capsys.readouterr().err
+
+
+def test_a_stream_that_breaks_again_and_again_keeps_what_it_gave(stand_in, tmp_path, marks):
+    stand_in(breaks=99)
+    shards = tmp_path / "shards"
+    with pytest.raises(Lost):
+        cluster.run_on_cluster("local", tasks_of([f"c{i}" for i in range(30)]), [Fake(str(marks))], shards)
+    assert 0 < len(entries(shards)) < 30
+
+
+def test_deadly_clips_have_rows_and_cost_nobody_else_one(stand_in, tmp_path, marks):
+    stand_in()
+    names = ["c0", "deadly-to-hear", "c1", "c2", "c3", "deadly-to-measure", "c4", "deadly-to-measure too", "c5"]
+    tasks, shards = tasks_of(names), tmp_path / "shards"
+    cluster.run_on_cluster("local", tasks, [Fake(str(marks))], shards)
+    errors = [outcome.error for outcome in outcomes_in(shards, "fake 1", tasks)]
+    assert errors == [f"{task.audio_path}: died" if "deadly" in task.audio_path else None for task in tasks]
+    assert len(entries(shards)) == len(tasks)
+
+
+def test_what_one_pass_cannot_hear_no_other_is_asked_about(stand_in, tmp_path, marks):
+    stand_in()
+    tasks, shards = tasks_of(["c0", "deadly-to-hear", "c1"]), tmp_path / "shards"
+    cluster.run_on_cluster("local", tasks, [Fake(str(marks)), Fake(str(marks), stage="fake 2")], shards)
+    assert [outcome is None for outcome in outcomes_in(shards, "fake 2", tasks)] == [False, True, False]
+
+
+def test_only_what_is_missing_is_done(stand_in, tmp_path, marks):
+    stand_in()
+    tasks, shards = tasks_of([f"c{i}" for i in range(10)]), tmp_path / "shards"
+    shards.mkdir()
+    with Shards.append(shards, "fake 1", 100, 1e9) as out:
+        for task in tasks[:7]:
+            out.add(task, Outcome({"length": 0.0}))
+    cluster.run_on_cluster("local", tasks, [Fake(str(marks))], shards)
+    assert sorted(p.name for p in marks.iterdir()) == ["c7.wav", "c8.wav", "c9.wav"]
+
+
+def test_a_worker_that_cannot_load_the_model_says_so(stand_in, tmp_path, marks):
+    stand_in()
+    with pytest.raises(UsageError, match="no such model here"):
+        cluster.run_on_cluster("local", tasks_of(["a"]), [Unready(str(marks))], tmp_path / "shards")
+
+
+def test_label_rows_equal_those_of_the_local_engine(stand_in, tmp_path, make_voice, monkeypatch):
+    stand_in()
+    monkeypatch.setattr(cluster, "BATCH_BYTES", 40_000)  # some recordings are decoded where the model is
+    clips = []
+    for i in range(9):
+        soundfile.write(tmp_path / f"c{i}.wav", make_voice(i, 0.3 + 0.1 * i), 16_000)
+        clips.append(Clip(f"c{i}", str(tmp_path / f"c{i}.wav"), reference_path=str(tmp_path / f"c{i}.wav")))
+    (tmp_path / "c7.wav").write_bytes(b"no audio")
+    clips[5] = Clip("c5", str(tmp_path / "none.wav"))
+    clips[4] = Clip("c4", clips[4].audio_path)
+    tasks = [Task(clip.audio_path, clip.reference_path) for clip in clips]
+    cluster.run_on_cluster("local", tasks, cluster.label_works(NAMES, Settings()), tmp_path / "shards")
+    assert len(entries(tmp_path / "shards")) == 9
+    assert list(label(clips, NAMES, journal=tmp_path / "shards")) == list(label(clips, NAMES))
 
 
 # ---- with Ray

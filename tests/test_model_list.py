@@ -8,6 +8,7 @@ import pytest
 from urgentmos import labellers, model_list
 from urgentmos.labellers import LABELLERS, MEASURABLE
 from urgentmos.model_list import known_models
+from urgentmos.packaged import PACKAGED
 from urgentmos.releases import RELEASES
 
 KEYS = ["model", "kind", "ready", "repo", "file", "revision", "licence", "size", "metrics", "trained_on"]
@@ -19,7 +20,7 @@ def rows() -> dict[str, dict]:
 
 def test_each_release_and_each_measured_metric_is_there_once() -> None:
     names = [row["model"] for row in known_models()]
-    assert names == [*RELEASES, *MEASURABLE]
+    assert names == [*PACKAGED, *RELEASES, *MEASURABLE] and "pocket" in PACKAGED
 
 
 def test_all_rows_have_the_same_keys_and_are_plain_data() -> None:

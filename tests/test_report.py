@@ -35,7 +35,9 @@ SCALARS = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max
 
 
 @settings(deadline=None)
-@given(st.recursive(SCALARS, lambda x: st.lists(x, max_size=4) | st.dictionaries(st.text(max_size=9), x, max_size=4), max_leaves=9))
+@given(
+    st.recursive(SCALARS, lambda x: st.lists(x, max_size=4) | st.dictionaries(st.text(max_size=9), x, max_size=4), max_leaves=9)
+)
 def test_any_data_survives_the_script_element(data):
     text = page.script_json(data)
     assert not set("<>&\u2028\u2029") & set(text)
@@ -186,8 +188,30 @@ def test_charts_show_every_row_and_escape_names(compiled):
     svg = compiled(charts.forest(rows, "score", TIPS, zero=0))
     assert svg.count("role-mark") >= 1 and "<img" not in svg and "&lt;img" in svg
     cells = [{"a": a, "b": b, "x": 0.5, "n": 3} for a in "pqr" for b in "pqr"]
-    heat = compiled(charts.heat(cells, "a", "b", "x", domain=(0, 0.5, 1), form=".0%", tips=TIPS, legend="share"))
+    heat = compiled(
+        charts.heat(cells, "a", "b", "x", domain=(0, 0.5, 1), form=".0%", tips=TIPS, legend="share", order=("pqr", "pqr"))
+    )
     assert heat.count(">50%<") >= 9
+
+
+def test_missing_cells_do_not_change_the_order_of_a_heat_map(compiled):
+    cells = [{"a": a, "b": b, "x": 0.5} for a, b in ("zp", "pz", "qp")]
+    names = ("pp", "qq", "zz")
+    cells = [{**cell, "a": 2 * cell["a"], "b": 2 * cell["b"]} for cell in cells]
+    svg = compiled(
+        charts.heat(cells, "a", "b", "x", domain=(0, 0.5, 1), form=".0%", tips=TIPS, legend="share", order=(names, names))
+    )
+    assert re.findall(r">(pp|qq|zz)</text>", svg) == ["pp", "qq", "zz", "pp", "zz"]
+
+
+def test_every_axis_says_what_it_shows(compiled):
+    point = {"uid": "u", "system": "s", "x": 1.0, "y": 2.0, "n": 4}
+    ends = {"x_low": 0.5, "x_high": 1.5, "y_low": 1.0, "y_high": 3.0, "low": 1.0, "high": 3.0, "value": 2.0}
+    svg = compiled(charts.clip_scatter([point], [point | ends], "the label", "the score", (1, 5)))
+    svg += compiled(charts.named_scatter([point | ends], ("x", "the MOS"), ("y", "the votes"), "system", TIPS))
+    svg += compiled(charts.forest([point | ends], "the strength", TIPS, zero=0))
+    for title in ("the label", "the score", "the MOS", "the votes", "the strength"):
+        assert svg.count(f">{title}<") == 1
 
 
 def test_each_chart_compiles(compiled):

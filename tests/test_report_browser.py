@@ -125,7 +125,7 @@ def draw_all(page: Any) -> None:
     until(
         page,
         "[...document.querySelectorAll('[data-chart]')]"
-        ".every((e) => e.dataset.drawn || !e.offsetParent || (e.scrollIntoView(), false))"
+        ".every((e) => e.dataset.drawn || !e.offsetParent || (e.scrollIntoView(), false))",
     )
 
 
@@ -318,10 +318,7 @@ def test_charts_are_drawn_anew_when_the_system_turns_dark(visit):
     colour = "getComputedStyle(document.querySelector('[data-chart=forest] svg .role-axis-label text')).fill"
     before = page.evaluate(colour)
     page.emulate_media(color_scheme="dark")
-    until(
-        page,
-        f"document.querySelector('[data-chart=forest] svg .role-axis-label text') && {colour} !== '{before}'"
-    )
+    until(page, f"document.querySelector('[data-chart=forest] svg .role-axis-label text') && {colour} !== '{before}'")
 
 
 def test_everything_is_named_for_a_screen_reader(visit):

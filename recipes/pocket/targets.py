@@ -44,13 +44,13 @@ ROUNDS = 200
 
 
 def read(paths: Iterable[Path]) -> list[dict]:
-    """The rows of labelled manifests that could be heard, their paths made absolute, without labels that mean nothing."""
+    """The rows of labelled manifests that have any label, their paths made absolute, without labels that mean nothing."""
     rows = []
     for path in paths:
         for line in path.read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
-            if row.get("error"):
-                continue
+            if not any(value is not None for value in row["metrics"].values()):
+                continue  # it could not be heard; where only some labels are missing, the others count
             if any(step["name"] in OUT_OF_TIME for step in row["meta"].get("simulation", ())):
                 row["metrics"] = {name: None if name in INTRUSIVE else value for name, value in row["metrics"].items()}
             for key in ("audio_path", "reference_path"):

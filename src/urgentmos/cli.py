@@ -71,7 +71,7 @@ def score(
     page: Options | None,
     output: Path | None,
 ) -> None:
-    """Score clips: audio files, folders, wav.scp, manifests, or shards (.tar, .parquet), here or behind a URL.
+    """Score clips: files, folders, manifests, shards, URLs.
 
     One row per clip, in the order they came; a clip that cannot be scored has the reason in its row.
     """

@@ -177,16 +177,22 @@ class Meter:
 
 
 def run_on_cluster(
-    address: str, tasks: Sequence[Task], works: Sequence[Work], shards: Path, progress: Progress | None = None
+    address: str,
+    tasks: Sequence[Task],
+    works: Sequence[Work],
+    shards: Path,
+    progress: Progress | None = None,
+    *,
+    jobs: int | None = None,
 ) -> None:
     """Fill the folder `shards` with the outcomes of all tasks; those that it holds already are not done again.
 
-    address: "local" starts Ray on this machine, anything else joins the cluster there. UsageError if that cannot be, or if
-    the workers cannot load the model.
+    address: "local" starts Ray on this machine with `jobs` cores (None: all), anything else joins the cluster there.
+    UsageError if that cannot be, or if the workers cannot load the model.
     """
     shards.mkdir(exist_ok=True)
     todo = list(dict.fromkeys(tasks))
-    with _ray(address) as ray:
+    with _ray(address, jobs) as ray:
         for work in works:
             with Journal.open(shards) as log:
                 known = {task: found for task in todo if (found := log.get(work.stage, task)) is not None}
@@ -233,25 +239,13 @@ def _round(ray: Any, work: Work, tasks: list[Task]) -> Iterator[tuple[Task, Outc
                 if place not in done:  # a node that died may have delivered already
                     done.add(place)
                     yield tasks[place], outcome, times
-        except Exception as e:
-            cause = _usage_error(e)
-            if cause is not None:
-                raise cause from None
-            if not isinstance(e, ray.exceptions.RayError) or attempt == ATTEMPTS:
+        except ray.exceptions.RayError as e:
+            if attempt == ATTEMPTS:
                 raise
             say(f"{work.title}: {type(e).__name__}; what is missing is done again")
     missing = [place for place in range(len(tasks)) if place not in done]
     if missing:
         raise UsageError(f"the cluster lost {len(missing)} clips, the first: {tasks[missing[0]].audio_path}. Run it again.")
-
-
-def _usage_error(e: BaseException | None) -> UsageError | None:
-    """The UsageError of a worker that Ray wrapped."""
-    while e is not None:
-        if isinstance(e, UsageError):
-            return UsageError(str(e.args[0]) if e.args else str(e))
-        e = getattr(e, "cause", None) or e.__cause__
-    return None
 
 
 def _stream(
@@ -273,6 +267,8 @@ def _stream(
         **({"num_gpus": 1, "num_cpus": 1.0} if gpus else {"num_cpus": 0.9}),
     )
     for row in computed.iter_rows():
+        if row["fatal"]:
+            raise UsageError(row["fatal"])
         outcomes = json.loads(row["outcomes"])
         for place, outcome in outcomes:
             yield place, Outcome(**outcome), (row["listening"] / len(outcomes), row["computing"] / len(outcomes))
@@ -343,7 +339,11 @@ class _Listen:
     def __call__(self, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
         from urgentmos.sources import tar
 
-        _go_to(self.folder)
+        try:
+            _go_to(self.folder)
+        except UsageError as e:
+            yield {"batch": b"", "listening": 0.0, "fatal": str(e)}
+            return
         piece, hints = pickle.loads(row["piece"])
         tar.take_hints(hints)
         name = f"listen {piece[0][0]}"
@@ -372,7 +372,7 @@ class _Listen:
 
 
 def _batch_row(batch: list[tuple[int, Task, Any, Outcome | None]], took: float) -> dict[str, Any]:
-    return {"batch": pickle.dumps(batch, protocol=5), "listening": took}
+    return {"batch": pickle.dumps(batch, protocol=5), "listening": took, "fatal": ""}
 
 
 def _size_of(heard: Any) -> tuple[int, float]:
@@ -396,12 +396,17 @@ class _Compute:
     """Holds a model, makes outcomes of batches. An actor of Ray."""
 
     def __init__(self, work: Work, ledger: Any, folder: str | None) -> None:
-        os.environ.setdefault("OMP_NUM_THREADS", "1")
-        _go_to(folder)
         self._work, self._ledger = work, ledger
-        self._model = work.start()
+        self._fatal = ""
+        try:
+            _go_to(folder)
+            self._model = work.start()
+        except UsageError as e:  # Ray would start one actor after the other
+            self._fatal = str(e)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        if fatal := self._fatal or row["fatal"]:
+            return {"outcomes": "[]", "listening": 0.0, "computing": 0.0, "fatal": fatal}
         began = time.perf_counter()
         batch = pickle.loads(row["batch"])
         name = f"compute {batch[0][0]}"
@@ -411,7 +416,8 @@ class _Compute:
             outcomes = [self._alone(f"{name} {one[0]}", one) for one in batch]
         self._ledger.end.remote(name)
         told = [[one[0], outcome.to_dict()] for one, outcome in zip(batch, outcomes, strict=True)]
-        return {"outcomes": json.dumps(told), "listening": row["listening"], "computing": time.perf_counter() - began}
+        took = time.perf_counter() - began
+        return {"outcomes": json.dumps(told), "listening": row["listening"], "computing": took, "fatal": ""}
 
     def _together(self, batch: Sequence[tuple[int, Task, Any, Outcome | None]]) -> list[Outcome]:
         fit = [i for i, (_, _, _, outcome) in enumerate(batch) if outcome is None]
@@ -445,7 +451,7 @@ def _go_to(folder: str | None) -> None:
 
 
 @contextmanager
-def _ray(address: str) -> Iterator[Any]:
+def _ray(address: str, jobs: int | None) -> Iterator[Any]:
     """Ray, started or joined; one that runs in this process already is used and left running."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves the machine unasked
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
@@ -454,9 +460,12 @@ def _ray(address: str) -> Iterator[Any]:
     running = ray.is_initialized()
     if not running:
         try:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, ValueError, RuntimeError) as e:
-            raise UsageError(f"--cluster {address}: cannot be joined ({e}). Give local, or HOST:PORT of a Ray cluster.") from e
+            size = {"num_cpus": jobs} if address == "local" and jobs else {}
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **size)
+        except Exception as e:  # Ray raises bare ones, too, where it cannot start in time
+            raise UsageError(
+                f"--cluster {address}: cannot be started or joined ({e}). Give local, or HOST:PORT of a Ray cluster."
+            ) from e
     context = ray.data.DataContext.get_current()
     before = context.enable_progress_bars
     context.enable_progress_bars = False

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from urgentmos.ranking import Ranking, Scoring
     from urgentmos.timeline import Timeline
 
-DEFAULT_MODEL = "dnsmos_ovrl"  # until the project's own small model is shipped
+DEFAULT_MODEL = "pocket"
 
 
 class Predictor(ABC):

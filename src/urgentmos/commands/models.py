@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import click
@@ -99,7 +100,11 @@ def _show(rows: Sequence[dict[str, Any]]) -> None:
     for row in (row for row in rows if row not in measured):
         click.echo(row["model"])
         for key in FACTS:
-            click.echo(f"  {key.replace('_', ' '):<10}  {row[key]}")
+            if row[key] is not None:
+                first, *more = wrap(str(row[key]), 84, break_long_words=False, break_on_hyphens=False) or [""]
+                click.echo(f"  {key.replace('_', ' '):<10}  {first}")
+                for line in more:
+                    click.echo(f"{'':14}{line}")
         click.echo()
     shown = [[row["model"], row["ready"], "reference signals" if "reference" in row["kind"] else "-"] for row in measured]
     table(["measured here", "ready", "needs"], shown)

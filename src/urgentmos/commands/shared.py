@@ -101,7 +101,7 @@ def model_option(command: F) -> F:
         "--model",
         default=None,
         help="What judges: a measured metric such as distill_mos or pesq, a model folder, a released checkpoint file, or the "
-        "name of a release or a hub id, which is fetched once. See urgentmos models.  [default: dnsmos_ovrl]",
+        "name of a release or a hub id, which is fetched once. See urgentmos models.  [default: pocket]",
     )(command)
 
 
@@ -197,7 +197,7 @@ def spread(
     made = list(works())
     with_reference = any(hasattr(work, "passing") for work in made)  # networks listen to the clip alone
     tasks = [Task(clip.audio_path, clip.reference_path if with_reference else None) for clip in clips]
-    run_on_cluster(cluster, tasks, made, shards, run.progress)
+    run_on_cluster(cluster, tasks, made, shards, run.progress, jobs=run.jobs)
     return replace(run, journal=shards)
 
 

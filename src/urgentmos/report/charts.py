@@ -48,13 +48,18 @@ def forest(rows: Sequence[Row], title: str, tips: Sequence[tuple[str, str, str |
         {**bar, "encoding": {"x": _number("low", title), "x2": {"field": "high"}}},
         {
             "mark": {"type": "point", "filled": True, "size": 90, "color": MAIN, "opacity": 1},
-            "encoding": {"x": _number("value")},
+            "encoding": {"x": _number("value", title)},
         },
     ]
     if zero is not None:
-        layers.insert(0, {"mark": {"type": "rule", "color": INK, "strokeDash": [4, 3]}, "encoding": {"x": {"datum": zero}}})
+        layers.insert(
+            0,
+            {"mark": {"type": "rule", "color": INK, "strokeDash": [4, 3]}, "encoding": {"x": {"datum": zero, "title": title}}},
+        )
         layers[0]["encoding"]["y"] = None
-    return _chart(ROW_HEIGHT * max(1, len({row["system"] for row in rows})), rows, encoding={"y": y, "tooltip": _tip(*tips)}, layer=layers)
+    return _chart(
+        ROW_HEIGHT * max(1, len({row["system"] for row in rows})), rows, encoding={"y": y, "tooltip": _tip(*tips)}, layer=layers
+    )
 
 
 def heat(
@@ -67,10 +72,14 @@ def heat(
     form: str,
     tips: Sequence[tuple[str, str, str | None]],
     legend: str,
+    order: tuple[Sequence[str], Sequence[str]],
     text: bool = True,
     cell: int = ROW_HEIGHT,
 ) -> Spec:
-    """Rows {x, y, value}: a diverging heat map, `domain` being its low end, middle and high end; numbers in the cells."""
+    """Rows {x, y, value}: a diverging heat map, `domain` being its low end, middle and high end; numbers in the cells.
+
+    `order` names columns and rows in their order: cells may be missing, so that the data cannot tell it.
+    """
     low, middle, high = domain
     colour = {
         "field": value,
@@ -79,15 +88,15 @@ def heat(
         "legend": {"title": legend, "orient": "top", "gradientLength": 160, "format": form, "titleLimit": 400},
     }
     sides = {
-        "x": _names(x, labelAngle=-60, orient="top", labelLimit=110),
-        "y": _names(y),
+        "x": {**_names(x, labelAngle=-60, orient="top", labelLimit=170), "sort": list(order[0])},
+        "y": {**_names(y), "sort": list(order[1])},
         "tooltip": _tip(*tips),
     }
     layers: list[Spec] = [{"mark": {"type": "rect", "tooltip": True}, "encoding": {"color": colour}}]
     if text:
         shown = {"field": value, "type": "quantitative", "format": form}
         layers.append({"mark": {"type": "text", "color": INK, "fontSize": 11}, "encoding": {"text": shown}})
-    return _chart(cell * max(1, len({row[y] for row in rows})), rows, encoding=sides, layer=layers)
+    return _chart(cell * max(1, len(order[1])), rows, encoding=sides, layer=layers)
 
 
 def named_scatter(
@@ -102,12 +111,15 @@ def named_scatter(
         {
             "transform": [across],
             "mark": rule,
-            "encoding": {"x": _number("x_low", x[1]), "x2": {"field": "x_high"}, "y": _number(y[0])},
+            "encoding": {"x": _number("x_low", x[1]), "x2": {"field": "x_high"}, "y": _number(y[0], y[1])},
         },
-        {"mark": {"type": "point", "filled": True, "size": 80, "color": MAIN, "opacity": 1}, "encoding": {"y": _number(y[0])}},
+        {
+            "mark": {"type": "point", "filled": True, "size": 80, "color": MAIN, "opacity": 1},
+            "encoding": {"y": _number(y[0], y[1])},
+        },
         {
             "mark": {"type": "text", "dy": -10, "color": INK, "fontSize": 11, "limit": 120},
-            "encoding": {"text": {"field": name, "type": "nominal"}, "y": _number(y[0])},
+            "encoding": {"text": {"field": name, "type": "nominal"}, "y": _number(y[0], y[1])},
         },
     ]
     return _chart(320, rows, encoding={"x": _number(x[0], x[1]), "tooltip": _tip(*tips)}, layer=layers)
@@ -137,12 +149,12 @@ def clip_scatter(
             {
                 "transform": [{"filter": "isValid(datum.x_low)"}],
                 "mark": rule,
-                "encoding": {"x": _number("x_low"), "x2": {"field": "x_high"}, "y": y},
+                "encoding": {"x": _number("x_low", label), "x2": {"field": "x_high"}, "y": y},
             },
             {
                 "transform": [{"filter": "isValid(datum.y_low)"}],
                 "mark": rule,
-                "encoding": {"y": _number("y_low"), "y2": {"field": "y_high"}, "x": x},
+                "encoding": {"y": _number("y_low", predicted), "y2": {"field": "y_high"}, "x": x},
             },
             {
                 "mark": {"type": "point", "filled": True, "size": 70, "color": MAIN, "opacity": 1},

@@ -13,7 +13,7 @@ from urgentmos.errors import AudioError, MeasureError
 from urgentmos.metrics import METRICS
 from urgentmos.report import charts
 from urgentmos.report.audio import sound_of
-from urgentmos.report.page import Options, counted, direction, interval_text, metric_title, render
+from urgentmos.report.page import Options, counted, direction, interval_text, metric_title, number, render
 from urgentmos.report.picture import spectrogram
 
 if TYPE_CHECKING:
@@ -69,12 +69,18 @@ def _about(name: str, scores: Sequence[Score]) -> dict[str, Any]:
     return {
         "name": name,
         "title": metric_title(name),
-        "range": interval_text(low, high) if isfinite(low) or isfinite(high) else "unbounded",
+        "range": _range_text(low, high),
         "better": "lower" if direction(name) < 0 else "higher",
         "source": METRICS[name].source if name in METRICS else "",
         "n": len(values),
         "mean": float(np.mean(values)) if values else None,
     }
+
+
+def _range_text(low: float, high: float) -> str:
+    if isfinite(low) and isfinite(high):
+        return interval_text(low, high)
+    return f"from {number(low)}" if isfinite(low) else f"up to {number(high)}" if isfinite(high) else "unbounded"
 
 
 def _row(score: Score, metrics: Sequence[str], place: int | None) -> dict[str, Any]:

@@ -319,11 +319,13 @@ def _spearman(matched: Matched, report: Report, found: dict[str, Any]) -> dict[s
         if values[i][j] is not None
     ]
     tips = (("a", "metric", None), ("b", "metric", None), ("srcc", "SRCC", ".3f"), ("n", "clips", "d"))
+    titles = [metric_title(name) for name in names]
+    legend, order = "Spearman correlation", (titles, titles)
     found["spearman"] = charts.heat(
-        rows, "b", "a", "srcc", domain=(-1, 0, 1), form=".2f", tips=tips, legend="Spearman correlation", cell=30
+        rows, "b", "a", "srcc", domain=(-1, 0, 1), form=".2f", tips=tips, legend=legend, order=order, cell=30
     )
     ns = [row["n"] for row in rows]
-    return {"names": [metric_title(n) for n in names], "values": values, "n": (min(ns), max(ns)) if ns else (0, 0)}
+    return {"names": titles, "values": values, "n": (min(ns), max(ns)) if ns else (0, 0)}
 
 
 def _short(x: float) -> float:

@@ -180,7 +180,18 @@ def _win_chart(ranking: Ranking, field: Field) -> dict[str, Any]:
     tips = (("winner", "row", None), ("loser", "column", None), ("share", "row wins", ".0%"), ("n", "contents", "d"))
     text = len(field.systems) <= TEXT_IN_CELLS
     legend = "share of contents that the row wins against the column"
-    return charts.heat(rows, "loser", "winner", "share", domain=(0, 0.5, 1), form=".0%", tips=tips, legend=legend, text=text)
+    return charts.heat(
+        rows,
+        "loser",
+        "winner",
+        "share",
+        domain=(0, 0.5, 1),
+        form=".0%",
+        tips=tips,
+        legend=legend,
+        order=(field.systems, field.systems),
+        text=text,
+    )
 
 
 def _mos_chart(ranking: Ranking, field: Field, title: str) -> dict[str, Any]:
@@ -261,7 +272,8 @@ def _profile_chart(profile: dict[str, Any]) -> dict[str, Any]:
         ("n", "clips", "d"),
     )
     legend = "standard deviations from the field, up is better"
-    return charts.heat(rows, "metric", "system", "z", domain=(-2, 0, 2), form="+.1f", tips=tips, legend=legend)
+    order = [column["title"] for column in profile["metrics"]], [s["system"] for s in profile["systems"]]
+    return charts.heat(rows, "metric", "system", "z", domain=(-2, 0, 2), form="+.1f", tips=tips, legend=legend, order=order)
 
 
 # ---- contents

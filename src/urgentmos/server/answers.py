@@ -104,6 +104,7 @@ class ServedAnswer(_Answer):
     version: str
     metrics: list[str]
     judge: str = Field(description="The metric that it ranks by")
+    about: dict[str, dict[str, Any]] = Field(description="Of each metric: title, range (null: no bound), and the better end")
 
 
 class ModelsAnswer(_Answer):

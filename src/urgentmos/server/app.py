@@ -377,8 +377,8 @@ def _add_facts(app: FastAPI, service: Service) -> None:
             "version": judge.version,
             "metrics": list(judge.metrics),
             "judge": judge.judge,
+            "about": {name: answers.about(name) for name in judge.metrics},
         }
-        told["compares"] = bool(getattr(judge, "compares", True))
         known = await asyncio.to_thread(known_models)
         return JSONResponse({"served": told, "limits": asdict(service.limits), "report": has_reports(), "models": known})
 

@@ -407,7 +407,7 @@
 
     function metricRow(m) {
       const [low, high] = m.range;
-      let bar = make("span", { class: "quiet" }, low === null && high === null ? "unbounded" : `from ${number(low)}`);
+      let bar = make("span", { class: "quiet" }, low === null && high === null ? "unbounded" : low === null ? `up to ${number(high)}` : `from ${number(low)}`);
       if (low !== null && high !== null) {
         const part = (x) => `${100 * Math.max(0, Math.min(1, (x - low) / (high - low)))}%`;
         bar = make("div", { class: "range", role: "img", "aria-label": `${number(m.value)} between ${number(low)} and ${number(high)}`, title: `${number(low)} to ${number(high)}` });
@@ -468,7 +468,8 @@
       const drawing = view.container()?.querySelector("svg");
       if (!drawing) return;
       const svg = drawing.getBoundingClientRect();
-      frame = { left: svg.left - time.getBoundingClientRect().left + view.origin()[0], width: view.width() };
+      const padding = view.padding().left ?? view.padding();
+      frame = { left: svg.left - time.getBoundingClientRect().left + padding + view.origin()[0], width: view.width() };
       player.onplace(player.audio ? player.audio.currentTime : 0);
     }
 

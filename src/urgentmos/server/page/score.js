@@ -25,7 +25,11 @@ export function setUpScore(facts) {
 const title = (name) => about.served.about?.[name]?.title ?? name;
 const ends = (name) => about.served.about?.[name]?.range ?? [null, null];
 
-async function score(found) {
+// One after the other: what is dropped while others are scored waits for its turn.
+let turn = Promise.resolve();
+const score = (found) => (turn = turn.then(() => scoreNow(found)));
+
+async function scoreNow(found) {
   const files = found.filter(({ path }) => isAudio(path));
   const others = found.length - files.length;
   if (!files.length) {
@@ -76,11 +80,10 @@ function add(sent, row) {
   if (!$("score-table").tHead.rows.length) {
     const heads = ordered.flatMap((name, i) => (i ? [th(title(name), "number")] : [th(title(name), "number"), th("")]));
     $("score-table").tHead.append(element("tr", {}, th("Recording"), ...heads));
-    const calibrated = row.intervals && judge in row.intervals;
-    $("score-legend").textContent = calibrated
-      ? "The line shows where the measured value lies, by the model's own errors on held-out recordings. Open a recording to listen and to see its timeline."
-      : "Open a recording to listen and to see its timeline.";
   }
+  const calibrated = rows.some((item) => item.row.intervals && judge in item.row.intervals);
+  const told = "The line shows where the measured value lies, by the model's own errors on held-out recordings. ";
+  $("score-legend").textContent = `${calibrated ? told : ""}Open a recording to listen and to see its timeline.`;
   const open = element("button", { type: "button", textContent: row.audio_path, attributes: { "aria-expanded": "false" } });
   const name = element("td", { className: "clip" }, open);
   for (const text of row.warnings) name.append(element("span", { className: "said", textContent: text }));
@@ -208,12 +211,15 @@ async function record() {
     await score([{ path: file.name, file }]);
     return;
   }
+  $("record").disabled = true; // one click, one microphone
   try {
     recording = await startRecording();
   } catch (error) {
     const why = navigator.mediaDevices ? error.message : "browsers allow it on https and on this machine only";
     say("score-message", `The microphone cannot be used: ${why}.`, true);
     return;
+  } finally {
+    $("record").disabled = false;
   }
   $("record").setAttribute("aria-pressed", true);
   $("record-text").textContent = "Stop and score";
