@@ -5,7 +5,9 @@ PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check -c con
 .PHONY: demo test setup lint bench browser package docs docs-serve clean
 
 demo: .venv/.demo
-	.venv/bin/urgentmos rank examples/systems -m dnsmos_ovrl --table
+	mkdir -p demo
+	.venv/bin/urgentmos rank examples/systems --table --report demo/ranking.html
+	@echo "demo/ranking.html: open it in a browser to look and to listen"
 
 test: lint browser
 	.venv/bin/python -m pytest -n 2
@@ -27,6 +29,7 @@ bench: .venv/.dev
 	.venv/bin/python benchmarks/labellers.py
 	.venv/bin/python benchmarks/rank_statistics.py
 	.venv/bin/python benchmarks/networks.py
+	OMP_NUM_THREADS=1 .venv/bin/python benchmarks/pocket.py
 
 # wheel and sdist, checked and installed into an empty environment; the Dockerfile's steps without Docker
 package:
@@ -44,9 +47,9 @@ clean:
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
-# enough to rank with DNSMOS: no torch
+# enough to rank with pocket and to write a report: no torch
 .venv/.demo: pyproject.toml constraints.txt | .venv/bin/python
-	$(PIP) -e . speechmos
+	$(PIP) -e '.[report]'
 	touch $@
 
 # Everything for development. The second line builds against the numpy at hand (pesqc2 asks for numpy 1, but does

@@ -175,6 +175,16 @@ def test_what_cannot_be_heard_says_why(tmp_path: Path, wave: np.ndarray, says: s
         ask(path)
 
 
+def test_an_mp3_without_audio_is_not_said_to_be_no_file(tmp_path: Path) -> None:
+    """As libsndfile does, which must not send anybody to look for the file."""
+    bad = tmp_path / "a.mp3"
+    bad.write_bytes(np.random.default_rng(0).bytes(5000))
+    for read in (load, probe):
+        with pytest.raises(AudioError, match=r"a\.mp3 cannot be decoded: [^.]*\. Check") as caught:
+            read(bad)
+        assert "exist" not in str(caught.value)
+
+
 @pytest.mark.parametrize("name", ["a.flac", "a.mp3"])
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.95])
 def test_a_cut_file_has_a_reason(tmp_path: Path, wave: np.ndarray, name: str, share: float) -> None:

@@ -72,3 +72,11 @@ def test_a_missing_value_is_a_dash_not_a_zero(value: float | None, shown: str) -
 def test_a_score_with_its_interval_has_the_decimals_that_it_deserves() -> None:
     assert console.with_interval(3.44, [2.91, 3.849]) == "3.4 [2.9, 3.8]"
     assert console.with_interval(None, [1.0, 5.0]) == "-"
+
+
+def test_as_many_columns_as_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    head, rows = ["clip", "mos", "pesq"], [["a" * 30, "3.4 [2.9, 3.8]", "1.234"]]
+    monkeypatch.delenv("TERM", raising=False)
+    for width, wanted in ((200, 3), (53, 3), (52, 2), (46, 2), (45, 1)):
+        monkeypatch.setenv("COLUMNS", str(width))
+        assert console.columns_that_fit(head, rows) == wanted, width

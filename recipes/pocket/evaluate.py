@@ -169,11 +169,13 @@ def enhancers(title: str, model: Predictor, rows: Sequence[dict]) -> dict[str, f
     told = predicted(model, rows)["mos_overall"]
     place = {(r["reference_id"], r["system_id"]): i for i, r in enumerate(rows)}
     both = [(place[c, "clean"], place[c, "noisy"], 1.0) for c, s in place if s == "clean" and (c, "noisy") in place]
-    said = judged(model, rows, both)
-    out = {
-        "clean beats noisy, by score": float(np.mean([told[i] > told[j] for i, j, _ in both])),
-        "clean beats noisy, by compare": float(np.mean(said[:, 0] > said[:, 2])),
-    }
+    out = {}
+    if both:
+        said = judged(model, rows, both)
+        out = {
+            "clean beats noisy, by score": float(np.mean([told[i] > told[j] for i, j, _ in both])),
+            "clean beats noisy, by compare": float(np.mean(said[:, 0] > said[:, 2])),
+        }
     gains = {}
     for (content, system), i in place.items():
         if system != "noisy" and (content, "noisy") in place:

@@ -25,7 +25,7 @@ TRAINED_ON = (
     "consensus of Distill-MOS, PESQ, PESQc2 and PLCMOS put on the MOS scale by 78 human-scored P.835 clips"
 )
 LICENCE = "MIT; made from speech under CC0, CC BY 4.0, Apache-2.0 and the like, see MODEL_CARD.md"
-TEMPERATURES = np.geomspace(0.5, 3.0, 61)
+TEMPERATURES = np.geomspace(0.5, 10.0, 91)
 
 
 def best_temperature(p: np.ndarray, delta: np.ndarray) -> float:

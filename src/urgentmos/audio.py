@@ -141,8 +141,7 @@ def _decode(source: str | BinaryIO, where: str) -> tuple[np.ndarray, int, str]:
             samples = f.read(dtype="float32", always_2d=True)
             rate, missing = f.samplerate, _missing_bytes(f.extra_info)
     except (soundfile.LibsndfileError, RuntimeError) as e:
-        reason = str(e).split(": ", 1)[-1].strip().rstrip(".")
-        raise AudioError(f"{where} cannot be decoded: {reason}. Check that it is audio, and export it again") from e
+        raise AudioError(f"{where} cannot be decoded: {_reason(e)}. Check that it is audio, and export it again") from e
     return _whole(samples, promised, rate, missing, source, where)
 
 
@@ -163,6 +162,12 @@ def _whole(
     )
 
 
+def _reason(error: Exception) -> str:
+    """What libsndfile says, without the path; of an MP3 without frames it says that there is no file."""
+    said = str(error).split(": ", 1)[-1].strip().rstrip(".")
+    return "it holds no audio that is known" if said.startswith("File does not exist") else said
+
+
 def probe(path: str | os.PathLike[str]) -> tuple[int, int, int]:
     """(n_samples, rate, channels) from the header alone; AudioError as in `decode`."""
     import soundfile
@@ -174,7 +179,7 @@ def probe(path: str | os.PathLike[str]) -> tuple[int, int, int]:
             try:
                 info = soundfile.info(source)
             except (soundfile.LibsndfileError, RuntimeError) as e:
-                raise AudioError(f"{where} cannot be decoded: {e}. Check that it is audio, and export it again") from e
+                raise AudioError(f"{where} cannot be decoded: {_reason(e)}. Check that it is audio, and export it again") from e
             if info.frames < UNKNOWN_LENGTH:
                 return info.frames, info.samplerate, info.channels
         samples, rate, _ = _decode_av(source, where)
@@ -334,7 +339,7 @@ def _decode_av(source: str | BinaryIO, where: str) -> tuple[np.ndarray, int, str
     try:
         if not isinstance(source, str):
             source.seek(0)
-        with av.open(source) as container:
+        with av.open(source, "r") as container:
             if not container.streams.audio:
                 raise AudioError(f"{where} holds no audio stream. Check that it is audio")
             stream = container.streams.audio[0]

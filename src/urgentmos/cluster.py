@@ -49,9 +49,16 @@ REPORT_SECONDS = 60.0  # between two lines about a long run
 class Work(Protocol):
     """One pass over the clips. Travels to the workers by pickle."""
 
-    stage: str  # key of its outcomes in the journal
-    title: str
-    gpu: bool  # whether its model computes on a GPU where there is one
+    @property
+    def stage(self) -> str:
+        """Key of its outcomes in the journal."""
+
+    @property
+    def title(self) -> str: ...
+
+    @property
+    def gpu(self) -> bool:
+        """Whether its model computes on a GPU where there is one."""
 
     def listen(self, task: Task) -> Any:
         """What the model needs of a clip, decoded. Never raises."""
@@ -119,7 +126,7 @@ class LabelWork:
 
         def measure(heard: Sequence[Any]) -> list[Outcome]:
             with one_torch_thread():
-                return [measure_heard(*one, measures) for one in heard]
+                return [measure_heard(clip, reference, measures) for clip, reference in heard]
 
         return measure
 
@@ -258,7 +265,7 @@ def _stream(
     folder = os.getcwd() if any(_is_relative(tasks[place]) for place in places) else None
     pieces = [{"piece": pickle.dumps(piece)} for piece in _pieces(tasks, places)]
     decoded = ray.data.from_items(pieces, override_num_blocks=len(pieces)).flat_map(
-        _Listen(work, ledger, folder), num_cpus=1.0 if gpus else 0.1, max_retries=-1
+        _Listen(work, ledger, folder), num_cpus=1.0 if gpus else 0.1
     )
     computed = decoded.map(
         _Compute,

@@ -48,6 +48,18 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[
     Console(highlight=False, markup=False, emoji=False).print(made)
 
 
+def columns_that_fit(head: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    """How many of a table's columns, from the left, the terminal has room for without breaking a cell."""
+    from rich.console import Console
+
+    room, gap = Console().width, 2
+    for count, cells in enumerate(zip(head, *rows, strict=True)):
+        room -= max(map(len, cells)) + gap * bool(count)
+        if room < 0:
+            return count
+    return len(head)
+
+
 def number(value: float | None) -> str:
     """A metric's value for a reader: three decimals, or a dash."""
     return "-" if value is None else f"{value:.3f}"

@@ -191,7 +191,11 @@ def test_the_folder_goes_with_the_service(judge):
 
 def test_facts(client, judge):
     told = client.get("/v1/models").json()
-    assert told["served"]["name"] == "loudness" and told["served"]["about"]["mos_overall"]["range"] == [1.0, 5.0]
+    assert told["served"]["name"] == "loudness" and told["served"]["about"]["mos_overall"] == {
+        "title": "MOS",
+        "range": [1.0, 5.0],
+        "better": "higher",
+    }
     assert told["limits"]["files"] == Limits().files and any(row["model"] == "dnsmos_ovrl" for row in told["models"])
     assert client.get("/healthz").json()["status"] == "ok"
 

@@ -37,6 +37,14 @@ def test_the_right_token_opens_and_some_things_are_always_open(locked, serving):
         assert locked.get(path).status_code == 200
 
 
+def test_the_document_says_what_needs_a_token(locked, client):
+    told = locked.get("/openapi.json").json()
+    needs = {path for path, item in told["paths"].items() for operation in item.values() if operation.get("security")}
+    assert needs == set(told["paths"]) - {"/healthz"}
+    assert [scheme["scheme"] for scheme in told["components"]["securitySchemes"].values()] == ["bearer"]
+    assert "securitySchemes" not in client.get("/openapi.json").json().get("components", {})
+
+
 def test_nothing_of_a_request_without_token_is_read(locked):
     """The wrong type would be 415, if anybody looked."""
     assert locked.post("/v1/score", content=b"x", headers={"Content-Type": "text/plain"}).status_code == 401

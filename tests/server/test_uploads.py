@@ -158,7 +158,7 @@ def test_files_lie_in_the_folder_of_their_request_whatever_they_are_called(tmp_p
 )
 def test_what_is_no_audio_by_name_and_type_is_refused(name, kind, suffix):
     if suffix is None:
-        with pytest.raises(Problem, match="") as caught:
+        with pytest.raises(Problem) as caught:
             suffix_of(name, kind)
         assert caught.value.status == 415
     else:

@@ -53,6 +53,18 @@ def test_a_batch_has_no_more_clips_than_allowed_and_order_is_kept_between_kinds(
     assert judge.batches == [1, 2, 1, 1] and order == [0, 1, 2, 3, "alone", 4, 5]
 
 
+def test_a_request_of_many_clips_does_not_make_a_batch_too_large(judge, clips):
+    judge.gate.clear()
+    worker = started(judge, batch_ms=0, batch_clips=3)
+    jobs = [worker.score(clips[:1])]
+    assert judge.entered.wait(60)
+    jobs += [worker.score(some) for some in (clips[:2], clips[2:4], clips[4:5], clips[:5])]
+    judge.gate.set()
+    worker.stop()
+    assert judge.batches == [1, 2, 3, 5]  # what one request sends stays together
+    assert [len(job.future.result(0)) for job in jobs] == [1, 2, 2, 1, 5]
+
+
 def test_a_clip_waits_for_company_no_longer_than_its_budget(judge, clips):
     worker = started(judge, batch_ms=300)
     begun = time.monotonic()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from urgentmos.console import number, say, table, with_interval
+from urgentmos.console import columns_that_fit, number, say, table, with_interval
 from urgentmos.errors import UrgentmosError, UsageError
 
 if TYPE_CHECKING:
@@ -232,8 +232,7 @@ def finish(
     if output is not None:
         write_records((to_record(clip, output.parent, extra) for clip, extra in rows), output)
     elif sys.stdout.isatty():
-        shown = [[clip.uid, *_shown(clip, extra.get("intervals") or {}, metrics)] for clip, extra in rows]
-        table(["clip", *metrics], shown, numbers=range(1, len(metrics) + 1))
+        _show_clips(rows, metrics)
     else:
         write_jsonl_lines((to_record(clip, None, extra) for clip, extra in rows), sys.stdout)
     for clip, extra in rows if output is None and sys.stdout.isatty() else ():
@@ -242,6 +241,16 @@ def finish(
     clean_up(run)
     then()
     leave([(clip.audio_path, extra["error"]) for clip, extra in rows if extra["error"]], len(rows))
+
+
+def _show_clips(rows: list[tuple[Clip, dict[str, Any]]], metrics: Sequence[str]) -> None:
+    """A table of as many metrics as the terminal has room for, the opinion score first, and a word about the others."""
+    metrics = sorted(metrics, key=lambda name: name != "mos_overall")
+    shown = [[clip.uid, *_shown(clip, extra.get("intervals") or {}, metrics)] for clip, extra in rows]
+    fitting = max(2, columns_that_fit(["clip", *metrics], shown))
+    table(["clip", *metrics[: fitting - 1]], [row[:fitting] for row in shown], numbers=range(1, fitting))
+    if metrics[fitting - 1 :]:
+        say(f"{', '.join(metrics[fitting - 1 :])}: no room here. Choose some with --metrics, or write all with -o FILE.")
 
 
 def _shown(clip: Clip, intervals: Mapping[str, Sequence[float]], metrics: Sequence[str]) -> list[str]:

@@ -49,7 +49,8 @@ class ConvConfig:
         if unknown:
             known = ", ".join(f.name for f in fields(cls))
             raise UsageError(f"the conv encoder has no size {', '.join(sorted(unknown))}. Known: {known}.")
-        config = cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in data.items()})
+        plain: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
+        config = cls(**plain)
         if isinstance(config.channels, tuple) and len(config.channels) != len(config.strides):
             raise UsageError(
                 f"the conv encoder needs as many channels ({config.channels}) as strides ({config.strides}), or one number "
@@ -134,7 +135,8 @@ class ConvMel(nn.Module):
             real, imaginary = parts.chunk(2, dim=1)
             return (real + imaginary).transpose(1, 2)
         spectrum = torch.fft.rfft(wave.unfold(1, self.n_fft, self.hop) * self.window, dim=2)
-        return spectrum.real.square() + spectrum.imag.square()
+        power: Tensor = spectrum.real.square() + spectrum.imag.square()
+        return power
 
 
 def _fourier_basis(n_fft: int) -> Tensor:

@@ -40,12 +40,26 @@ def _number(field: str, title: str | None = None, *, zero: bool = False, **more:
     return {"field": field, "type": "quantitative", "title": title, "scale": {"zero": zero, **more.pop("scale", {})}, **more}
 
 
+def _intervals(
+    rows: Sequence[Row], side: str, ends: tuple[str, str], title: str, look: Spec, encoding: Mapping[str, Any] | None = None
+) -> list[Spec]:
+    """The layer of the rows' intervals along `side`; none if no row has one, since Vega complains about an empty scale."""
+    if not any(all(_known(row.get(end)) for end in ends) for row in rows):
+        return []
+    both = {"filter": " && ".join(f"isValid(datum.{end})" for end in ends)}
+    sides = {side: _number(ends[0], title), f"{side}2": {"field": ends[1]}, **(encoding or {})}
+    return [{"transform": [both], "mark": {"type": "rule", **look}, "encoding": sides}]
+
+
+def _known(value: Any) -> bool:
+    return value is not None and isfinite(value)
+
+
 def forest(rows: Sequence[Row], title: str, tips: Sequence[tuple[str, str, str | None]], zero: float | None = None) -> Spec:
     """Rows {system, value, low, high, ...}: a dot and its interval per row, in their order; a line at `zero`."""
     y = _names("system")
-    bar = {"mark": {"type": "rule", "strokeWidth": 3, "color": QUIET}, "transform": [{"filter": "isValid(datum.low)"}]}
     layers: list[Spec] = [
-        {**bar, "encoding": {"x": _number("low", title), "x2": {"field": "high"}}},
+        *_intervals(rows, "x", ("low", "high"), title, {"strokeWidth": 3, "color": QUIET}),
         {
             "mark": {"type": "point", "filled": True, "size": 90, "color": MAIN, "opacity": 1},
             "encoding": {"x": _number("value", title)},
@@ -103,16 +117,10 @@ def named_scatter(
     rows: Sequence[Row], x: tuple[str, str], y: tuple[str, str], name: str, tips: Sequence[tuple[str, str, str | None]]
 ) -> Spec:
     """Rows with x, y, their ends `low`/`high` (of y) and `x_low`/`x_high`, and a name that stands beside its dot."""
-    across = {"filter": "isValid(datum.x_low)"}
-    along = {"filter": "isValid(datum.low)"}
-    rule = {"type": "rule", "color": QUIET, "strokeWidth": 2}
+    look = {"color": QUIET, "strokeWidth": 2}
     layers: list[Spec] = [
-        {"transform": [along], "mark": rule, "encoding": {"y": _number("low", y[1]), "y2": {"field": "high"}}},
-        {
-            "transform": [across],
-            "mark": rule,
-            "encoding": {"x": _number("x_low", x[1]), "x2": {"field": "x_high"}, "y": _number(y[0], y[1])},
-        },
+        *_intervals(rows, "y", ("low", "high"), y[1], look),
+        *_intervals(rows, "x", ("x_low", "x_high"), x[1], look, {"y": _number(y[0], y[1])}),
         {
             "mark": {"type": "point", "filled": True, "size": 80, "color": MAIN, "opacity": 1},
             "encoding": {"y": _number(y[0], y[1])},
@@ -144,18 +152,10 @@ def clip_scatter(
         line = {"type": "line", "color": INK, "strokeDash": [4, 3], "strokeWidth": 1}
         layers.append({"data": {"values": ends}, "mark": line, "encoding": {"x": x, "y": y}})
     if systems:
-        rule = {"type": "rule", "color": MAIN, "strokeWidth": 2}
+        look = {"color": MAIN, "strokeWidth": 2}
         layers += [
-            {
-                "transform": [{"filter": "isValid(datum.x_low)"}],
-                "mark": rule,
-                "encoding": {"x": _number("x_low", label), "x2": {"field": "x_high"}, "y": y},
-            },
-            {
-                "transform": [{"filter": "isValid(datum.y_low)"}],
-                "mark": rule,
-                "encoding": {"y": _number("y_low", predicted), "y2": {"field": "y_high"}, "x": x},
-            },
+            *_intervals(systems, "x", ("x_low", "x_high"), label, look, {"y": y}),
+            *_intervals(systems, "y", ("y_low", "y_high"), predicted, look, {"x": x}),
             {
                 "mark": {"type": "point", "filled": True, "size": 70, "color": MAIN, "opacity": 1},
                 "encoding": {"x": x, "y": y, "tooltip": means},

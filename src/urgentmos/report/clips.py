@@ -85,7 +85,7 @@ def _range_text(low: float, high: float) -> str:
 
 def _row(score: Score, metrics: Sequence[str], place: int | None) -> dict[str, Any]:
     ends = score.intervals or {}
-    cells = [(score.metrics.get(name), interval_text(*ends[name]) if name in ends else "") for name in metrics]
+    cells = [(score.metrics.get(name), interval_text(ends[name][0], ends[name][1]) if name in ends else "") for name in metrics]
     clip = score.clip
     said = [*([score.error] if score.error else []), *score.warnings]
     return {"uid": clip.uid, "system": clip.system_id, "seconds": clip.duration, "cells": cells, "said": said, "place": place}

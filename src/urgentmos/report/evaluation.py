@@ -249,7 +249,7 @@ def _residuals(matched: Matched, metric: str, label: str, report: Report, found:
     groups = _by_system(matched, rows)
     if not groups or not _same_unit(metric, label):
         return None
-    points = []
+    points: list[dict[str, Any]] = []
     for system, own in groups.items():
         mean, low, high, n = mean_interval((p - r)[own], report["confidence"])
         points.append({"system": system, "value": mean, "low": low, "high": high, "n": n})

@@ -16,7 +16,7 @@ import numpy as np
 
 from urgentmos import __version__
 from urgentmos.errors import UsageError, need
-from urgentmos.metrics import METRICS
+from urgentmos.metrics import HUMAN, METRICS
 
 Audio = Literal["embed", "link", "none"]
 MEGABYTE = 1_000_000
@@ -131,7 +131,12 @@ def interval_text(low: float | None, high: float | None, digits: int = 2) -> str
 
 
 def metric_title(name: str) -> str:
-    """The name of a metric for a reader; a name that the table does not know stays as it is."""
+    """The name of a metric for a reader; a name that the table does not know stays as it is.
+
+    The table calls `mos_overall` human, which a prediction of it is not: whose MOS it is, the place says.
+    """
+    if name in HUMAN:
+        return "MOS"
     return METRICS[name].title if name in METRICS else name
 
 

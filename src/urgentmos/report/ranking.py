@@ -101,18 +101,18 @@ def field_of(ranking: Ranking, evidence: Evidence, clips: Sequence[Clip], judge:
                 metrics.setdefault(name, np.full(shape, np.nan))[place] = value
     labels = np.full(shape, np.nan)
     for clip in clips:
-        value = clip.metrics.get(HUMAN[0])
-        labels[row[str(clip.system_id)], column[str(clip.reference_id)]] = np.nan if value is None else value
+        label = clip.metrics.get(HUMAN[0])
+        labels[row[str(clip.system_id)], column[str(clip.reference_id)]] = np.nan if label is None else label
     at = np.ix_([evidence.systems.index(name) for name in systems], [evidence.contents.index(name) for name in contents])
-    value = evidence.scores[at]
-    ahead = np.sign(value[:, None] - value[None]) * direction(judge)
+    told = evidence.scores[at]
+    ahead = np.sign(told[:, None] - told[None]) * direction(judge)
     if evidence.pairs is not None:
         ahead = np.sign(evidence.pairs[at[0], at[0].T][:, :, at[1][0]] - 0.5)
     diagonal = np.arange(len(systems))
     ahead[diagonal, diagonal] = np.nan
     known = np.isfinite(ahead)
     wins = np.where(known, (ahead + 1) / 2, 0).sum(1) / np.where(known.any(1), known.sum(1), np.nan)
-    return Field(systems, contents, value, wins, labels, {k: v for k, v in metrics.items() if k in METRICS}, ahead)
+    return Field(systems, contents, told, wins, labels, {k: v for k, v in metrics.items() if k in METRICS}, ahead)
 
 
 # ---- the parts
@@ -232,7 +232,7 @@ def _profile(field: Field, judge: str) -> dict[str, Any]:
     systems = []
     for k, system in enumerate(field.systems):
         order = [i for i in np.argsort(-ahead[:, k], kind="stable") if abs(ahead[i, k]) >= NOTABLE]
-        told = [
+        told: list[dict[str, Any]] = [
             {
                 "metric": metric_title(names[i]),
                 "z": float(ahead[i, k]),
@@ -299,7 +299,7 @@ def _against(one: Array, other: Array) -> Array:
     """(S, S, U) twice -> (U,) share of the pairs in which both have a winner that have not the same; NaN where none has."""
     both = np.nan_to_num(one) * np.nan_to_num(other)
     n = (both != 0).sum((0, 1))
-    return np.divide((both < 0).sum((0, 1)), n, out=np.full(len(n), np.nan), where=n > 0)
+    return np.asarray(np.divide((both < 0).sum((0, 1)), n, out=np.full(len(n), np.nan), where=n > 0))
 
 
 def listened(order: dict[str, Array], n: int) -> list[int]:

@@ -178,7 +178,8 @@ def about(metric: str) -> dict[str, Any]:
     if metric not in METRICS:
         return {"title": metric, "range": [None, None], "better": "higher"}
     row = METRICS[metric]
-    return {"title": row.title, "range": [x if isfinite(x) else None for x in row.range()], "better": row.better}
+    title = row.title.removesuffix(" (human)")  # the answer of a model is none of a person
+    return {"title": title, "range": [x if isfinite(x) else None for x in row.range()], "better": row.better}
 
 
 # ---- documents

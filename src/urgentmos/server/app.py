@@ -10,9 +10,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from fastapi import FastAPI, Query, Request
+from fastapi import Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -126,14 +127,17 @@ def create_app(judge: Predictor, limits: Limits | None = None, token: str | None
         redoc_url=None,
     )
     app.state.service = service
-    app.add_middleware(Guard, token=token, limits=limits, meters=meters, worker=worker)
     app.add_exception_handler(Problem, _say_problem)
     app.add_exception_handler(HTTPException, _say_http)
     app.add_exception_handler(RequestValidationError, _say_invalid)
     app.add_exception_handler(UrgentmosError, _say_refused)
-    _add_work(app, service)
-    _add_facts(app, service)
+    # for the document only: the guard asks for the token before anything of a request is read
+    locks = [Depends(HTTPBearer(auto_error=False, description="What the service was started with"))] if token else []
+    _add_work(app, service, locks)
+    _add_facts(app, service, locks)
     _add_page(app)
+    paths = {getattr(route, "path", "") for route in app.routes}
+    app.add_middleware(Guard, token=token, limits=limits, meters=meters, worker=worker, paths=paths)
     return app
 
 
@@ -162,10 +166,11 @@ REFUSALS = (400, 401, 403, 408, 413, 415, 422, 500, 501, 503, 504)
 DOCUMENTS = ("text/csv", "text/html")
 
 
-def _add_work(app: FastAPI, service: Service) -> None:
+def _add_work(app: FastAPI, service: Service, locks: Sequence[Any]) -> None:
     @app.post(
         "/v1/score",
         summary="Score recordings",
+        dependencies=locks,
         responses=_responses(answers.ScoreAnswer, *REFUSALS, others=DOCUMENTS),
         openapi_extra=_documented(["files"], files=FILES),
     )
@@ -206,6 +211,7 @@ def _add_work(app: FastAPI, service: Service) -> None:
     @app.post(
         "/v1/compare",
         summary="Compare two recordings",
+        dependencies=locks,
         responses=_responses(answers.CompareAnswer, *REFUSALS),
         openapi_extra=_documented(["a", "b"], **{k: {"type": "string", "format": "binary"} for k in "ab"}),
     )
@@ -227,6 +233,7 @@ def _add_work(app: FastAPI, service: Service) -> None:
     @app.post(
         "/v1/rank",
         summary="Rank systems",
+        dependencies=locks,
         responses=_responses(answers.RankAnswer, *REFUSALS, others=DOCUMENTS),
         openapi_extra=_documented(["files"], files=FILES, system_id=TEXTS, reference_id=TEXTS),
     )
@@ -365,10 +372,15 @@ def _html(page: str) -> Response:
 # ---- facts
 
 
-def _add_facts(app: FastAPI, service: Service) -> None:
+def _add_facts(app: FastAPI, service: Service, locks: Sequence[Any]) -> None:
     judge, meters = service.judge, service.meters
 
-    @app.get("/v1/models", summary="The model that answers, and its limits", responses=_responses(answers.ModelsAnswer, 401))
+    @app.get(
+        "/v1/models",
+        summary="The model that answers, and its limits",
+        dependencies=locks,
+        responses=_responses(answers.ModelsAnswer, 401),
+    )
     async def models() -> Response:
         from urgentmos.model_list import known_models
 
@@ -388,7 +400,13 @@ def _add_facts(app: FastAPI, service: Service) -> None:
             raise Problem(503, "The model's thread has ended. Start the service again.")
         return JSONResponse({"status": "ok", "model": judge.name, "version": judge.version})
 
-    @app.get("/metrics", summary="Counters for Prometheus", response_class=Response, responses=_metrics_responses())
+    @app.get(
+        "/metrics",
+        summary="Counters for Prometheus",
+        dependencies=locks,
+        response_class=Response,
+        responses=_metrics_responses(),
+    )
     async def metrics() -> Response:
         from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 

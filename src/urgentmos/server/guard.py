@@ -6,6 +6,7 @@ import asyncio
 import hmac
 import time
 import uuid
+from collections.abc import Collection
 from contextlib import suppress
 from math import ceil
 from typing import Any
@@ -53,10 +54,12 @@ class _Body:
 
 
 class Guard:
-    """ASGI middleware: token, concurrency, headers, log and counters."""
+    """ASGI middleware: token, concurrency, headers, log and counters. paths: those that may be named in log and counters."""
 
-    def __init__(self, app: ASGIApp, *, token: str | None, limits: Limits, meters: Meters, worker: Worker) -> None:
-        self._app, self._limits, self._meters, self._worker = app, limits, meters, worker
+    def __init__(
+        self, app: ASGIApp, *, token: str | None, limits: Limits, meters: Meters, worker: Worker, paths: Collection[str]
+    ) -> None:
+        self._app, self._limits, self._meters, self._worker, self._paths = app, limits, meters, worker, paths
         self._token = None if token is None else token.encode()
         self._active = 0
 
@@ -131,8 +134,9 @@ class Guard:
             raise busy(f"{self._active} requests are being served, and more may not be.", wait)
 
     def _note(self, scope: Scope, facts: dict[str, Any], status: int, seconds: float) -> None:
-        route = scope.get("route")
-        path = getattr(route, "path", None) or "other"  # what is not ours is not counted by name: names would be endless
+        # what is not ours is not counted by name: names would be endless; what is refused at the door has no route yet
+        unrouted = scope["path"] if scope["path"] in self._paths else "other"
+        path = getattr(scope.get("route"), "path", None) or unrouted
         self._meters.requests.labels(path, str(status)).inc()
         self._meters.seconds.labels(path).observe(seconds)
         log("request", **facts, path=path, status=status, seconds=round(seconds, 4))

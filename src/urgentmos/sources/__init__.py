@@ -319,7 +319,7 @@ def expand(pattern: str) -> list[str]:
     """`shards-{000..003}.tar` and `{a,b}.tar` -> names in that order, as bash does it; anything else is itself."""
     names = [pattern]
     while any(match := _BRACES.search(name) for name in names):
-        grown = []
+        grown: list[str] = []
         for name in names:
             match = _BRACES.search(name)
             choices = list(_choices(match[1])) if match else [""]

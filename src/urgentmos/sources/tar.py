@@ -10,7 +10,7 @@ from __future__ import annotations
 import tarfile
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
 
@@ -109,7 +109,7 @@ def _remember(file: str, stamp: Any, members: list[tuple[str, At]]) -> dict[str,
     return places
 
 
-def hints(file: str, members: Iterator[str]) -> dict[tuple[str, str], At]:
+def hints(file: str, members: Iterable[str]) -> dict[tuple[str, str], At]:
     """The places of some members, for another process that would have to walk the tar to learn them."""
     places = index(file)
     return {(file, name): places[name] for name in members if name in places}

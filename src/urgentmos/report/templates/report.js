@@ -181,7 +181,7 @@
         next.addEventListener("play", step);
         next.addEventListener("error", failed);
         own.seek(at);
-        if (on) start(next);
+        
       }
       show();
     };
