@@ -469,7 +469,7 @@
       if (!drawing) return;
       const svg = drawing.getBoundingClientRect();
       const padding = view.padding().left ?? view.padding();
-      frame = { left: svg.left - time.getBoundingClientRect().left + 99 + view.origin()[0], width: view.width() };
+      frame = { left: svg.left - time.getBoundingClientRect().left + padding + view.origin()[0], width: view.width() };
       player.onplace(player.audio ? player.audio.currentTime : 0);
     }
 
