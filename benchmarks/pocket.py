@@ -40,7 +40,9 @@ def judges() -> dict[str, Callable[[np.ndarray], object]]:
     torch.set_num_threads(1)
     light = urgentmos.load("pocket")
     heavy, _ = torch_judge(PACKAGED["pocket"], "cpu", False)
-    own = {name: next(row for row in LABELLERS if row.name == name).load(Settings({}, "cpu")) for name in ("dnsmos", "distill_mos")}
+    own = {
+        name: next(row for row in LABELLERS if row.name == name).load(Settings({}, "cpu")) for name in ("dnsmos", "distill_mos")
+    }
     return {
         "pocket, onnxruntime": lambda wave: light.score(wave, sample_rate=RATE),
         "pocket, torch": lambda wave: heavy.encode([wave]),
@@ -98,7 +100,9 @@ def ranking(systems: int, contents: int, jobs: int) -> None:
                 soundfile.write(Path(folder, f"s{s:02d}", f"u{c:04d}.flac"), np.clip(noisy, -1, 1), RATE, subtype="PCM_16")
         environment = {**os.environ, "OMP_NUM_THREADS": str(jobs)}
         start = time.perf_counter()
-        subprocess.run([*COMMAND, "rank", folder, "-o", f"{folder}/ranking.json"], check=True, capture_output=True, env=environment)
+        subprocess.run(
+            [*COMMAND, "rank", folder, "-o", f"{folder}/ranking.json"], check=True, capture_output=True, env=environment
+        )
         took = time.perf_counter() - start
     print(f"Ranking {systems} systems x {contents} contents of 7 s, {jobs} threads: {took:.0f} s ({took / 60:.1f} min)")
 

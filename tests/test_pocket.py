@@ -1,5 +1,6 @@
 """The shipped model: small, the same in both runtimes, sane about level, noise, codecs and clean speech."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +62,9 @@ def test_both_runtimes_say_the_same(pocket: Predictor, clean: list[np.ndarray]) 
 
 def test_a_clip_against_itself_is_a_tie_and_pairs_mirror(pocket: Predictor, clean: list[np.ndarray]) -> None:
     noisy = simulate(clean[0], [chain_step("pink", 3, 0)])
-    same, there, back = (pocket.compare(a, b, sample_rate=RATE) for a, b in ((noisy, noisy), (clean[0], noisy), (noisy, clean[0])))
+    same, there, back = (
+        pocket.compare(a, b, sample_rate=RATE) for a, b in ((noisy, noisy), (clean[0], noisy), (noisy, clean[0]))
+    )
     assert same.verdict == "tie" and same.cmos == 0
     assert there.cmos == -back.cmos and there.p_a == back.p_b and there.verdict == "a"
 
@@ -81,7 +84,7 @@ def test_stronger_damage_scores_lower_on_average(pocket: Predictor, clean: list[
         for step in range(len(row.ladder))
     ]
     assert means[0] - means[-1] > 0.3
-    assert all(later < earlier + 0.05 for earlier, later in zip(means, means[1:], strict=False))
+    assert all(later < earlier + 0.05 for earlier, later in pairwise(means))
 
 
 def test_clean_speech_beats_what_was_made_of_it(pocket: Predictor) -> None:

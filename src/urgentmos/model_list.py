@@ -10,8 +10,9 @@ from urgentmos.releases import RELEASES
 
 
 def known_models() -> list[dict[str, Any]]:
-    """A row per model in the package, per release and per measured metric: model, kind, ready, repo, revision, licence, size, metrics, trained_on.
+    """A row per model in the package, per release and per measured metric.
 
+    Keys: model, kind, ready, repo, file, revision, licence, size, metrics, trained_on.
     `ready` says what is missing before the model can be used here: "yes", "download" (its name is enough), "get the file",
     or what to install or to give.
     """
