@@ -228,10 +228,10 @@ def test_a_killed_run_goes_on_to_the_weights_of_the_undisturbed_one(base, sets, 
 
 
 def test_two_processes_take_the_steps_of_one_with_the_doubled_batch(sets, tmp_path) -> None:
-    """Also where the halves have unlike numbers of labels; without dropout, whose numbers differ between processes."""
+    """Also where the halves have unlike numbers of labels; without dropout and batch norm, which differ between processes."""
     still = {
         "net": {**TINY["net"], "dropout": 0.0},
-        "encoder": {**TINY["encoder"], "dropout": 0.0},
+        "encoder": {**TINY["encoder"], "dropout": 0.0, "batch_norm": False},
         "pairs_per_clip": 100,
         "steps": 5,
         "valid_every": 5,
@@ -250,7 +250,8 @@ def test_two_processes_take_the_steps_of_one_with_the_doubled_batch(sets, tmp_pa
     done = subprocess.run([sys.executable, str(script)], env=env, capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr[-3000:]
     one, two = (_without_key_biases(weights(tmp_path / name / "model")) for name in ("one", "two"))
-    assert all(torch.allclose(one[name], two[name], rtol=0, atol=5e-6) for name in one)
+    # Adam makes steps of gradients however small: of attention's they are near rounding here, and 5 steps reach 0.015
+    assert all(torch.allclose(one[name], two[name], rtol=0, atol=5e-5) for name in one)
     begun = weights(fit(make_config({**plain, "devices": 1, "strategy": "auto", "steps": 1, "out": str(tmp_path / "b")})).model)
     assert not all(torch.allclose(one[name], begun[name], atol=1e-3) for name in one)  # there was something to get wrong
 

@@ -201,7 +201,7 @@ def _time(title: str | None) -> Spec:
         "type": "quantitative",
         "title": title,
         "scale": scale,
-        "axis": {"grid": False, "labelFlush": True},
+        "axis": {"grid": False, "tickCount": 12, "labelOverlap": True},
     }
 
 
