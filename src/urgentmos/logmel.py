@@ -11,7 +11,7 @@ import numpy as np
 from scipy import fft
 
 FLOOR = SILENCE = 1e-8  # those of nets.conv, where they are explained
-# Frames multiplied at once: so few that a BLAS does not divide them among threads, whose number would be heard in the last digit.
+# Frames multiplied at once: so few that a BLAS does not divide them among threads, whose number would change the last digit.
 ROWS = 12
 
 
