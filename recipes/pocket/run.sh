@@ -1,18 +1,20 @@
 #!/usr/bin/env bash
 # From clean speech to the weights that the package ships: simulate, label, teach, train, calibrate, evaluate, export.
 #
-#   recipes/pocket/run.sh DATA OUT [JOBS]
+#   [CLUSTER=local|ADDRESS] recipes/pocket/run.sh DATA OUT [JOBS]
 #
+# CLUSTER lets Ray spread the simulation and the labels over machines that see the same folders.
 # DATA holds speech/, noise/ and rir/ (any folders of recordings), and where there are any systems/ with manifest.csv and
 # human/p835/ with labels.csv. Every step resumes: run the same command again. The finished model is OUT/pocket.
 set -euo pipefail
 data=$(realpath "$1") out=$(mkdir -p "$2" && realpath "$2") jobs=${3:-2}
 here=$(cd "$(dirname "$0")" && pwd)
 export OMP_NUM_THREADS=1 PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"
+spread=${CLUSTER:+--cluster $CLUSTER}
 metrics=pesq,pesqc2,estoi,sdr,lsd,mcd,dnsmos_ovrl,dnsmos_sig,dnsmos_bak,plcmos,distill_mos,spksim_ge2e
 phones=lps_pocketsphinx  # as slow as all others together: of every fourth part, of the tests, and of real enhancers
 
-python "$here/simulate.py" --speech "$data/speech" --noise "$data/noise" --rooms "$data/rir" --out "$out" --jobs "$jobs"
+python "$here/simulate.py" --speech "$data/speech" --noise "$data/noise" --rooms "$data/rir" --out "$out" --jobs "$jobs" $spread
 python "$here/real.py" --systems "$data/systems" --human "$data/human/p835" --out "$out"
 
 # In parts, so that what is finished can be used while the rest is measured. A clip without a label is no failure here.
@@ -21,7 +23,7 @@ for file in "$out"/train.part??.jsonl "$out"/{test,systems.train,systems.test,sy
   wanted=$metrics
   case $file in *part?[048].jsonl | *test.jsonl | *systems* | *p835*) wanted=$metrics,$phones ;; esac
   labels=${file%.jsonl}.labels.jsonl
-  [ -f "$labels" ] || urgentmos label "$file" --metrics "$wanted" --jobs "$jobs" -o "$labels" || [ $? -eq 1 ]
+  [ -f "$labels" ] || urgentmos label "$file" --metrics "$wanted" --jobs "$jobs" $spread -o "$labels" || [ $? -eq 1 ]
 done
 
 scale=("$out"/train.part??.labels.jsonl)

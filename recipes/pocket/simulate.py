@@ -148,6 +148,15 @@ def job(item: tuple) -> list[dict]:
         raise RuntimeError(f"{content.name}: {e}") from e
 
 
+def everywhere(work: Sequence[tuple], cluster: str) -> list[list[dict]]:
+    """All contents over the cores of this machine ("local") or of a Ray cluster that sees the same folders, in order."""
+    import ray
+
+    ray.init(address=None if cluster == "local" else cluster, log_to_driver=False)
+    task = ray.remote(num_cpus=1, max_retries=3)(job)
+    return list(tqdm((ray.get(one) for one in [task.remote(item) for item in work]), total=len(work), disable=None))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--speech", type=Path, required=True, help="folder of clean speech, one subfolder per speaker")
@@ -157,6 +166,7 @@ def main() -> None:
     parser.add_argument("--hours", type=float, default=12.0, help="of clips, clean ones included, if the speech suffices [12]")
     parser.add_argument("--clips", type=int, default=7, help="per content, the clean one included [7]")
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--cluster", metavar="local|ADDRESS", help="let Ray spread the contents")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     (args.out / "clips").mkdir(parents=True, exist_ok=True)
@@ -179,8 +189,11 @@ def main() -> None:
         )
         work.append((content, chains, sources[content.test], args.out))
         seconds += content.seconds * len(chains)
-    with ProcessPoolExecutor(args.jobs) as pool:
-        made = list(tqdm(pool.map(job, work), total=len(work), unit="content", disable=None))
+    if args.cluster:
+        made = everywhere(work, args.cluster)
+    else:
+        with ProcessPoolExecutor(args.jobs) as pool:
+            made = list(tqdm(pool.map(job, work), total=len(work), unit="content", disable=None))
     for test, name in ((False, "train"), (True, "test")):
         rows = [row for (content, *_), found in zip(work, made, strict=True) if content.test == test for row in found]
         with (args.out / f"{name}.jsonl").open("w", encoding="utf-8") as file:
