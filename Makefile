@@ -11,6 +11,7 @@ demo: .venv/.demo
 
 test: lint browser
 	.venv/bin/python -m pytest -n 2
+	packaging/check.sh > build.log 2>&1 || { tail -30 build.log; exit 1; }
 
 setup: .venv/.dev
 

@@ -36,7 +36,7 @@ judge=$("$work/core/bin/python" -c 'from urgentmos.packaged import PACKAGED as p
 began=$(date +%s.%N)
 "$work/core/bin/urgentmos" score "$root/examples/systems/noisy/utt01.flac" -m "$judge" \
     --reference-dir "$root/examples/clean" -o "$work/scores.jsonl"
-echo "scored by $judge in $(echo "$(date +%s.%N) - $began" | bc) s: $(grep -o '"metrics": *{[^}]*}' "$work/scores.jsonl")"
+echo "scored by $judge in $("$python" -c "print(round($(date +%s.%N) - $began, 2))") s: $(grep -o '"metrics": *{[^}]*}' "$work/scores.jsonl")"
 cd "$root"
 
 [ "${1:-}" = --no-image ] && exit 0
