@@ -73,7 +73,7 @@ def per_clip(seconds: Sequence[float], repeats: int) -> None:
             took = medians[name, length]
             row += [f"{1000 * took:.1f}", f"{took / length:.5f}", f"{took / medians['pocket, onnxruntime', length]:.1f}"]
         rows.append(row)
-    print(table(["judge", *(f"{what} {s:g} s" for s in seconds for what in ("ms", "RTF", "times pocket"))], rows))
+    table(["judge", *(f"{what} {s:g} s" for s in seconds for what in ("ms", "RTF", "times pocket"))], rows)
 
 
 def start_up() -> None:
