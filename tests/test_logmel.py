@@ -1,5 +1,9 @@
 """The log-mel in numpy: the numbers of the network's own front end, for any clip, size and level."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -69,3 +73,23 @@ def test_constants_are_those_of_the_network() -> None:
     assert (logmel.FLOOR, logmel.SILENCE) == (conv.FLOOR, conv.SILENCE)
     np.testing.assert_array_equal(htk_filters(201, 80, 16_000), spectra.htk_filters(201, 80).numpy())
     assert not htk_filters(201, 80, 16_000).flags.writeable, "it is shared"
+
+
+def test_the_number_of_threads_does_not_change_a_bit() -> None:
+    """BLAS divides a large product among threads, and adds up in another order."""
+    code = (
+        "import hashlib, numpy as np\nfrom urgentmos.logmel import LogMel\n"
+        "wave = 0.1 * np.random.default_rng(0).standard_normal(160_000).astype(np.float32)\n"
+        "print(hashlib.sha256(LogMel(512, 160, 64, 16_000)(wave).tobytes()).hexdigest())"
+    )
+    told = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "OPENBLAS_NUM_THREADS": threads, "OMP_NUM_THREADS": threads},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for threads in ("1", "2")
+    }
+    assert len(told) == 1 and told != {""}

@@ -12,7 +12,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 export OMP_NUM_THREADS=1 PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"
 spread=${CLUSTER:+--cluster $CLUSTER}
 metrics=pesq,pesqc2,estoi,sdr,lsd,mcd,dnsmos_ovrl,dnsmos_sig,dnsmos_bak,plcmos,distill_mos,spksim_ge2e
-phones=lps_pocketsphinx  # as slow as all others together: of every fourth part, of the tests, and of real enhancers
+phones=lps_pocketsphinx  # a quarter of the cost of all: of every fourth part, of the tests, and of real enhancers
 
 python "$here/simulate.py" --speech "$data/speech" --noise "$data/noise" --rooms "$data/rir" --out "$out" --jobs "$jobs" $spread
 python "$here/real.py" --systems "$data/systems" --human "$data/human/p835" --out "$out"
