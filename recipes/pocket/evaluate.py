@@ -143,6 +143,24 @@ def calibration_error(p: np.ndarray, label: np.ndarray, bins: int = 10) -> float
     )
 
 
+def known(model: Predictor, rows: Sequence[dict], orders: Path) -> dict[str, float]:
+    """Share of pairs whose order follows from how they were made that `compare` gets right, and each peer's score."""
+    place = {row["audio_path"]: i for i, row in enumerate(rows)}
+    both = [json.loads(line)["audio_paths"] for line in orders.read_text(encoding="utf-8").splitlines()]
+    pairs = [(place[a], place[b], 1.0) for a, b in both]
+    said = judged(model, rows, pairs)
+    out = {"pairs": len(pairs), "of them clean against damaged": sum(rows[i]["system_id"] == "clean" for i, *_ in pairs)}
+    out["this model, compare"] = float(np.mean(said[:, 0] > said[:, 2]))
+    for peer in PEERS:
+        values = column(rows, peer)
+        gap = np.array([values[i] - values[j] for i, j, _ in pairs])
+        out[peer] = float(np.mean(gap[np.isfinite(gap)] > 0))
+    print("\n### Pairs whose order is known\n\n| | |\n|---|---|")
+    for name, value in out.items():
+        print(f"| {name} | {value:.3g} |")
+    return out
+
+
 def listeners(model: Predictor, rows: Sequence[dict]) -> dict[str, dict[str, float]]:
     """Correlation with human overall scores, and pair accuracy within a content, beside measured metrics on the same clips."""
     told, human = predicted(model, rows), opinions(rows)
@@ -246,6 +264,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="model folder, or any name that `urgentmos` knows")
     parser.add_argument("--test", type=Path, required=True)
+    parser.add_argument("--orders", type=Path, help="pairs of TEST whose order is known")
     parser.add_argument("--systems", type=Path)
     parser.add_argument("--unseen-systems", type=Path)
     parser.add_argument("--human", type=Path)
@@ -261,6 +280,8 @@ def main() -> None:
         part = {name: values[new] for name, values in told.items()}
         found["unseen degradations"] = heads("Degradations never heard, on held-out contents", [rows[i] for i in new], part)
     found["pairs"] = preferences(model, rows, told)
+    if args.orders:
+        found["orders"] = known(model, rows, args.orders)
     found["coverage"] = covered(model, rows)
     if found["coverage"]:
         print("\nIntervals of level 0.9 hold:", ", ".join(f"{name} {share:.3f}" for name, share in found["coverage"].items()))
@@ -272,9 +293,7 @@ def main() -> None:
             found[title] = {"heads": heads(title, real, predicted(model, real)), **enhancers(title, model, real)}
     if args.human and not args.quick:
         found["robustness"] = robustness(model, read([args.human]))
-        found["ladders"] = ladders(
-            model, rows, ("white", "opus", "amr", "mnru", "lowpass", "clip", "loss_silence", "world_envelope")
-        )
+        found["ladders"] = ladders(model, rows, LADDERS)
     if args.out:
         args.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 

@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
 # From clean speech to the weights that the package ships: simulate, label, teach, train, calibrate, evaluate, export.
 #
-#   [CLUSTER=local|ADDRESS] recipes/pocket/run.sh DATA OUT [JOBS]
+#   [HOURS=24] [CLIPS=7] [VOICES=1] [TEST=0.1] [VALID=0.08] [CLUSTER=local|ADDRESS] \
+#       recipes/pocket/run.sh DATA OUT [JOBS] [KEY=VALUE ...]
 #
-# CLUSTER lets Ray spread the simulation and the labels over machines that see the same folders.
+# HOURS of clips, CLIPS per content, the training speech again as VOICES other sets of speakers, shares of the contents kept
+# for TEST and for VALIDation. CLUSTER lets Ray spread the simulation and the labels over machines that see the same folders.
+# KEY=VALUE goes to `urgentmos train`.
 # DATA holds speech/, noise/ and rir/ (any folders of recordings), and where there are any systems/ with manifest.csv and
 # human/p835/ with labels.csv. Every step resumes: run the same command again. The finished model is OUT/pocket.
 set -euo pipefail
@@ -12,34 +15,38 @@ here=$(cd "$(dirname "$0")" && pwd)
 export OMP_NUM_THREADS=1 PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"
 spread=${CLUSTER:+--cluster $CLUSTER}
 metrics=pesq,pesqc2,estoi,sdr,lsd,mcd,dnsmos_ovrl,dnsmos_sig,dnsmos_bak,plcmos,distill_mos,spksim_ge2e
-phones=lps_pocketsphinx  # a quarter of the cost of all: of every fourth part, of the tests, and of real enhancers
+phones=lps_pocketsphinx  # a quarter of the cost of all: of every eighth part, of the tests, and of real enhancers
 
-python "$here/simulate.py" --speech "$data/speech" --noise "$data/noise" --rooms "$data/rir" --out "$out" --jobs "$jobs" $spread
-python "$here/real.py" --systems "$data/systems" --human "$data/human/p835" --out "$out"
+python "$here/simulate.py" --speech "$data/speech" --noise "$data/noise" --rooms "$data/rir" --out "$out" \
+  --hours "${HOURS:-24}" --clips "${CLIPS:-7}" --voices "${VOICES:-1}" --test-share "${TEST:-0.1}" --jobs "$jobs" $spread
+real=()
+[ ! -d "$data/systems" ] || real+=(--systems "$data/systems")
+[ ! -d "$data/human/p835" ] || real+=(--human "$data/human/p835")
+python "$here/real.py" "${real[@]}" --out "$out"
 
 # In parts, so that what is finished can be used while the rest is measured. A clip without a label is no failure here.
 split --lines 700 --numeric-suffixes --suffix-length 2 --additional-suffix .jsonl "$out/train.jsonl" "$out/train.part"
 for file in "$out"/train.part??.jsonl "$out"/{test,systems.train,systems.test,systems.unseen,p835}.jsonl; do
+  [ -f "$file" ] || continue
   wanted=$metrics
-  case $file in *part?[048].jsonl | *test.jsonl | *systems* | *p835*) wanted=$metrics,$phones ;; esac
+  case $file in *part?[08].jsonl | *test.jsonl | *systems* | *p835*) wanted=$metrics,$phones ;; esac
   labels=${file%.jsonl}.labels.jsonl
   [ -f "$labels" ] || urgentmos label "$file" --metrics "$wanted" --jobs "$jobs" $spread -o "$labels" || [ $? -eq 1 ]
 done
 
-scale=("$out"/train.part??.labels.jsonl)
-first=("$out"/train.part0[0-4].labels.jsonl)
-teach() { python "$here/targets.py" "$@" --human "$out/p835.labels.jsonl"; }
-teach "${first[@]}" "$out/systems.train.labels.jsonl" --scale "${first[@]}" --valid-share 0.08 --out "$out/first"
-teach "${scale[@]}" "$out/systems.train.labels.jsonl" --scale "${scale[@]}" --valid-share 0.08 --compare --out "$out/taught"
+scale=("$out"/train.part??.labels.jsonl) systems=() human=()
+[ ! -f "$out/systems.train.labels.jsonl" ] || systems=("$out/systems.train.labels.jsonl")
+[ ! -f "$out/p835.labels.jsonl" ] || human=(--human "$out/p835.labels.jsonl")
+teach() { python "$here/targets.py" "$@" --scale "${scale[@]}" "${human[@]}"; }
+teach "${scale[@]}" "${systems[@]}" --valid-share "${VALID:-0.08}" --out "$out/taught"
 for part in test systems.test systems.unseen; do
-  teach "$out/$part.labels.jsonl" --scale "${scale[@]}" --out "$out/taught.$part"
+  [ ! -f "$out/$part.labels.jsonl" ] || teach "$out/$part.labels.jsonl" --out "$out/taught.$part"
 done
 
-# The shipped weights learned from the first parts while the rest was being labelled, then from all.
-learn() { urgentmos train "$here/$1" data="$out/$2.jsonl" pairs="$out/$2.pairs.jsonl" valid="$out/$2.valid.jsonl" "${@:3}"; }
-export OMP_NUM_THREADS=$jobs
-learn pocket.yaml first out="$out/run.first"
-learn go_on.yaml taught model="$out/run.first/model" out="$out/run"
+urgentmos train "$here/pocket.yaml" data="$out/taught.jsonl" pairs="$out/taught.pairs.jsonl" valid="$out/taught.valid.jsonl" \
+  out="$out/run" "${@:4}"
 python "$here/finish.py" "$out/run/model" --valid "$out/taught.valid.jsonl" --out "$out/pocket"
-python "$here/evaluate.py" "$out/pocket" --test "$out/taught.test.jsonl" --systems "$out/taught.systems.test.jsonl" \
-  --unseen-systems "$out/taught.systems.unseen.jsonl" --human "$out/p835.labels.jsonl" --out "$out/evaluation.json"
+known=(--orders "$out/taught.test.pairs.jsonl" "${human[@]}")
+[ ! -f "$out/taught.systems.test.jsonl" ] || known+=(--systems "$out/taught.systems.test.jsonl")
+[ ! -f "$out/taught.systems.unseen.jsonl" ] || known+=(--unseen-systems "$out/taught.systems.unseen.jsonl")
+python "$here/evaluate.py" "$out/pocket" --test "$out/taught.test.jsonl" "${known[@]}" --out "$out/evaluation.json"

@@ -2,7 +2,9 @@
 
 Contents are cut from the recordings of one speaker each; test contents are of other speakers than training contents where a
 corpus has many. Of every content there are the clean clip and several degraded ones, each with its chain of degradations in
-`meta.simulation`. Clips that exist are not made again. Some degradations are held out: only test contents hear them.
+`meta.simulation`. Where speech is scarce, `--voices` goes through the training recordings again, in another order and played
+faster or slower, as other speakers: clean speech all the same, and labels are measured on it like on any other. Clips that
+exist are not made again. Some degradations are held out: only test contents hear them.
 """
 
 import argparse
@@ -27,9 +29,12 @@ from urgentmos.simulation.plan import plan_content, usable
 # Seconds, and how many contents of ten are in that range. DNSMOS looks at 9.01 s and doubles what is shorter until it fills
 # them: just above 4.5 and 9.01 s one window does.
 LENGTHS = ((2.4, 4.4, 1), (4.55, 5.0, 7), (9.05, 9.95, 2))
-TEST_SHARE = 0.1
+TEST_SHARE = 0.1  # of contents
 GAP = 0.15  # seconds between recordings that are joined
+SPEEDS = ((0.84, 0.95), (1.05, 1.19))  # of recordings played again, so that they sound like other speakers
 HELD_OUT = ("speex_narrow", "speex_wide", "g723", "rnnoise", "latent_codec", "partials", "loss_pitch_bursty", "flutter", "room")
+
+Speech = dict[tuple[str, str], list[tuple[str, float]]]  # (corpus, speaker) -> its files and their seconds
 
 
 class Content(NamedTuple):
@@ -41,12 +46,13 @@ class Content(NamedTuple):
     files: tuple[str, ...]  # joined
     seconds: float
     test: bool
+    speed: float = 1.0
 
 
-def recordings(folder: Path) -> dict[tuple[str, str], list[tuple[str, float]]]:
-    """(corpus, speaker) -> its files and their seconds, from the `index.csv` beside the folder, or from its subfolders."""
+def recordings(folder: Path) -> Speech:
+    """From the `index.csv` beside the folder, or from its subfolders."""
     index = folder.parent / "index.csv"
-    found: dict[tuple[str, str], list[tuple[str, float]]] = {}
+    found: Speech = {}
     if index.is_file():
         with index.open(encoding="utf-8", newline="") as rows:
             for row in csv.DictReader(rows):
@@ -60,7 +66,7 @@ def recordings(folder: Path) -> dict[tuple[str, str], list[tuple[str, float]]]:
     return found
 
 
-def contents(speech: dict[tuple[str, str], list[tuple[str, float]]], seed: int) -> Iterator[Content]:
+def contents(speech: Speech, seed: int, test_share: float = TEST_SHARE) -> Iterator[Content]:
     """Each recording once: joined with the next of its speaker until the drawn length is reached."""
     speakers: dict[str, int] = {}
     for corpus, _ in speech:
@@ -68,16 +74,42 @@ def contents(speech: dict[tuple[str, str], list[tuple[str, float]]], seed: int) 
     for (corpus, speaker), files in sorted(speech.items()):
         rng = np.random.default_rng([seed, zlib.crc32(f"{corpus}/{speaker}".encode())])
         alone = speakers[corpus] < 4  # then its sentences are divided, not its speakers
-        of_test = rng.random() < TEST_SHARE
-        waiting: list[str] = []
-        have, want, number = 0.0, _length(rng), 0
-        for file, seconds in files:
-            waiting.append(file)
-            have += seconds + GAP * (have > 0)
-            if have >= want:
-                test = bool(rng.random() < TEST_SHARE) if alone else of_test
-                yield Content(f"{corpus}-{speaker}-{number:03d}", corpus, speaker, tuple(waiting), want, test)
-                waiting, have, want, number = [], 0.0, _length(rng), number + 1
+        of_test = rng.random() < test_share
+        for number, (joined, seconds, _) in enumerate(_joined(files, rng)):
+            test = bool(rng.random() < test_share) if alone else of_test
+            yield Content(f"{corpus}-{speaker}-{number:03d}", corpus, speaker, joined, seconds, test)
+
+
+def other_voices(speech: Speech, first: Sequence[Content], voice: int, seed: int) -> Iterator[Content]:
+    """The recordings of training contents again: in another order, and each content at a speed of its own."""
+    for (corpus, speaker), files in sorted(speech.items()):
+        rng = np.random.default_rng([seed, voice, zlib.crc32(f"{corpus}/{speaker}".encode())])
+        heard = {file for c in first if (c.corpus, c.speaker) == (corpus, speaker) and not c.test for file in c.files}
+        again = [row for row in files if row[0] in heard]
+        again = [again[i] for i in rng.permutation(len(again))]
+        for number, (joined, seconds, speed) in enumerate(_joined(again, rng, SPEEDS)):
+            other = f"{speaker}-voice{voice}"
+            yield Content(f"{corpus}-{other}-{number:03d}", corpus, other, joined, seconds, False, speed)
+
+
+def _joined(
+    files: Sequence[tuple[str, float]], rng: np.random.Generator, speeds: Sequence[tuple[float, float]] = ((1.0, 1.0),)
+) -> Iterator[tuple[tuple[str, ...], float, float]]:
+    """(files, seconds, speed) of one content after the other."""
+    waiting: list[str] = []
+    have, want, speed = 0.0, _length(rng), _speed(rng, speeds)
+    for file, seconds in files:
+        waiting.append(file)
+        have += seconds / speed + GAP * (have > 0)
+        if have >= want:
+            yield tuple(waiting), want, speed
+            waiting, have, want, speed = [], 0.0, _length(rng), _speed(rng, speeds)
+
+
+def _speed(rng: np.random.Generator, speeds: Sequence[tuple[float, float]]) -> float:
+    if len(speeds) == 1:
+        return speeds[0][0]
+    return round(float(rng.uniform(*speeds[int(rng.integers(len(speeds)))])), 3)
 
 
 def _length(rng: np.random.Generator) -> float:
@@ -92,7 +124,7 @@ def clean_speech(content: Content) -> np.ndarray:
     for file in content.files:
         if parts:
             parts.append(np.zeros(int(GAP * RATE), np.float32))
-        parts.append(load(file, RATE).wave)
+        parts.append(load(file, round(RATE / content.speed)).wave)  # as if they were at RATE: faster, or slower
     wave = np.concatenate(parts)[: int(content.seconds * RATE)]
     fade = int(0.02 * RATE)
     wave[-fade:] *= np.linspace(1, 0, fade, dtype=np.float32)
@@ -133,7 +165,13 @@ def make(content: Content, chains: Sequence[list[dict]], sources: Sources, out: 
                 "duration": round(len(clean) / RATE, 4),
                 "reference_path": f"clips/{reference.name}",
                 "metrics": {},
-                "meta": {"simulation": chain, "speaker": content.speaker, "speech": content.corpus},
+                "meta": {
+                    "simulation": chain,
+                    "speaker": content.speaker,
+                    "speech": content.corpus,
+                    "speed": content.speed,
+                    "recordings": ["/".join(Path(file).parts[-2:]) for file in content.files],
+                },
             }
         )
     return rows
@@ -165,18 +203,23 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--hours", type=float, default=12.0, help="of clips, clean ones included, if the speech suffices [12]")
     parser.add_argument("--clips", type=int, default=7, help="per content, the clean one included [7]")
+    parser.add_argument("--voices", type=int, default=0, help="times that training speech is used again as other speakers [0]")
+    parser.add_argument("--test-share", type=float, default=TEST_SHARE, help="of contents [%(default)s]")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--cluster", metavar="local|ADDRESS", help="let Ray spread the contents")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     (args.out / "clips").mkdir(parents=True, exist_ok=True)
-    chosen = list(contents(recordings(args.speech), args.seed))
-    rng = np.random.default_rng(args.seed)
-    chosen = [chosen[i] for i in rng.permutation(len(chosen))]
+    speech = recordings(args.speech)
+    first = list(contents(speech, args.seed, args.test_share))
+    rng, chosen = np.random.default_rng(args.seed), []
+    for voice in range(args.voices + 1):
+        found = list(other_voices(speech, first, voice, args.seed)) if voice else first
+        chosen += [found[i] for i in rng.permutation(len(found))]
     sources = {}
     for test in (False, True):  # test contents hear noises of their own
         files = [[Path(folder, p) for p in audio_below(folder)] for folder in (args.noise, args.rooms)]
-        noises, rooms = ([f for k, f in enumerate(found) if (k % 10 == 0) == test] for found in files)
+        noises, rooms = ([f for k, f in enumerate(each) if (k % 10 == 0) == test] for each in files)
         talkers = [Path(c.files[0]) for c in chosen if c.test == test]
         sources[test] = Sources(noises, talkers, rooms or files[1])
     families = {False: usable(HELD_OUT), True: usable()}
@@ -195,7 +238,7 @@ def main() -> None:
         with ProcessPoolExecutor(args.jobs) as pool:
             made = list(tqdm(pool.map(job, work), total=len(work), unit="content", disable=None))
     for test, name in ((False, "train"), (True, "test")):
-        rows = [row for (content, *_), found in zip(work, made, strict=True) if content.test == test for row in found]
+        rows = [row for (content, *_), clips in zip(work, made, strict=True) if content.test == test for row in clips]
         with (args.out / f"{name}.jsonl").open("w", encoding="utf-8") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
         print(f"{args.out / name}.jsonl: {len(rows)} clips, {sum(r['duration'] for r in rows) / 3600:.2f} h")

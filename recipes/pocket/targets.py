@@ -35,6 +35,8 @@ CANDIDATES: tuple[dict[str, float], ...] = (
     {**WEIGHTS, "estoi": 0.5},
     {**WEIGHTS, "dnsmos_ovrl": 0.5},
 )
+# Of the line from that consensus to the MOS scale, as fitted for the shipped weights: used where no P.835 clips are given.
+SLOPE, OFFSET = 0.998, 3.223
 LEAST = 0.1
 NEEDED = ("distill_mos", "plcmos")  # the rest of the consensus needs a reference signal, which some clips lack
 # Their clips are out of time with the clean signal, on purpose: what compares sample by sample says too little of them.
@@ -73,7 +75,7 @@ class Consensus:
         known = {name: column(training, name) for name in weights}
         self.mean = {name: float(np.nanmean(values)) for name, values in known.items()}
         self.std = {name: float(np.nanstd(values)) for name, values in known.items()}
-        self.slope, self.offset = np.polyfit(self.raw(human), opinions(human), 1)
+        self.slope, self.offset = np.polyfit(self.raw(human), opinions(human), 1) if human else (SLOPE, OFFSET)
 
     def raw(self, rows: Sequence[dict]) -> np.ndarray:
         """(B,) the mean of those of its metrics that are known, NaN where one of NEEDED is not."""
@@ -145,6 +147,15 @@ def teach(rows: Sequence[dict], consensus: Consensus) -> list[dict]:
     return pairs
 
 
+def divided(rows: Sequence[dict], valid_share: float) -> tuple[list[dict], list[dict]]:
+    """(for training, for validation) by content. A recording of validation is heard at no other speed in training, either."""
+    again = [row["meta"].get("speed", 1) != 1 for row in rows]
+    held = [is_held_out(r["reference_id"], valid_share) and not a for r, a in zip(rows, again, strict=True)]
+    kept = {file for row, h in zip(rows, held, strict=True) if h for file in row["meta"].get("recordings", ())}
+    free = [not h and kept.isdisjoint(row["meta"].get("recordings", ())) for row, h in zip(rows, held, strict=True)]
+    return [row for row, f in zip(rows, free, strict=True) if f], [row for row, h in zip(rows, held, strict=True) if h]
+
+
 def write(path: Path, rows: Sequence[dict]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     print(f"{path}: {len(rows)} rows")
@@ -154,12 +165,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("labels", type=Path, nargs="+", help="labelled manifests")
     parser.add_argument("--scale", type=Path, nargs="*", help="manifests whose clips set means and deviations [LABELS]")
-    parser.add_argument("--human", type=Path, required=True, help="labelled P.835 clips with meta.human")
-    parser.add_argument("--compare", action="store_true", help="print the candidates and how they do")
+    parser.add_argument("--human", type=Path, help="labelled P.835 clips with meta.human")
+    parser.add_argument("--compare", action="store_true", help="print the candidates and how they do; needs --human")
     parser.add_argument("--valid-share", type=float, default=0.0, help="of contents, for OUT.valid.jsonl, by their names [0]")
     parser.add_argument("--out", type=Path, required=True, help="writes OUT.jsonl and OUT.pairs.jsonl, known orders")
     args = parser.parse_args()
-    rows, human = read(args.labels), read([args.human])
+    rows, human = read(args.labels), read([args.human] if args.human else [])
     scale = read(args.scale) if args.scale else rows
     if args.compare:
         for weights in CANDIDATES:
@@ -169,12 +180,14 @@ def main() -> None:
             what = " + ".join(f"{weight:g} {name}" for name, weight in weights.items())
             print(f"LCC {lcc:.3f} SRCC {srcc:.3f} pairs {pairs:.3f} {what}")
     consensus = Consensus(WEIGHTS, scale, human)
+    print(f"mos_overall = {consensus.slope:.3f} x the consensus + {consensus.offset:.3f}")
     orders = teach(rows, consensus)
-    held = {row["audio_path"] for row in rows if is_held_out(row["reference_id"], args.valid_share)}
-    write(Path(f"{args.out}.jsonl"), [row for row in rows if row["audio_path"] not in held])
-    write(Path(f"{args.out}.pairs.jsonl"), [row for row in orders if row["audio_paths"][0] not in held])
+    training, validation = divided(rows, args.valid_share)
+    heard = {row["audio_path"] for row in training}
+    write(Path(f"{args.out}.jsonl"), training)
+    write(Path(f"{args.out}.pairs.jsonl"), [row for row in orders if row["audio_paths"][0] in heard])
     if args.valid_share:
-        write(Path(f"{args.out}.valid.jsonl"), [row for row in rows if row["audio_path"] in held])
+        write(Path(f"{args.out}.valid.jsonl"), validation)
 
 
 if __name__ == "__main__":

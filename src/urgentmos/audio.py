@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -246,15 +247,26 @@ def bandwidth(wave: np.ndarray, rate: int) -> float:
         return rate / 2
     n_frames = min(len(wave) // ANALYSIS_FRAME, ANALYSIS_FRAMES_MAX)
     starts = np.linspace(0, len(wave) - ANALYSIS_FRAME, n_frames).astype(int)
-    # Blackman: its side lobes lie 58 dB and more below, so that strong bass does not look like treble
-    window = np.blackman(ANALYSIS_FRAME).astype(np.float32)
-    power = np.zeros(ANALYSIS_FRAME // 2 + 1)
+    from scipy import fft  # several transforms at once in float32: a sixth of the time of numpy's
+
+    frames = np.lib.stride_tricks.sliding_window_view(wave, ANALYSIS_FRAME)
+    window = _analysis_window()
+    squares = np.zeros(ANALYSIS_FRAME + 2)  # real, imaginary, real, ...
     for block in np.array_split(starts, max(1, n_frames // 256)):
-        frames = wave[block[:, None] + np.arange(ANALYSIS_FRAME)] * window
-        power += np.square(np.abs(np.fft.rfft(frames, axis=1))).sum(axis=0)
+        parts = fft.rfft(frames[block] * window, axis=1).view(np.float32)
+        squares += np.einsum("fk,fk->k", parts, parts)
+    power = squares[0::2] + squares[1::2]
     smooth = np.convolve(power, np.ones(9) / 9, mode="same")
     full = np.flatnonzero(smooth > smooth.max() * 10 ** (-BAND_LIMIT_DB / 10))
     return rate / 2 if full.size == 0 else float(min(full[-1] + 1, ANALYSIS_FRAME // 2) * rate / ANALYSIS_FRAME)
+
+
+@cache
+def _analysis_window() -> np.ndarray:
+    """Blackman: its side lobes lie 58 dB and more below, so that strong bass does not look like treble."""
+    window = np.blackman(ANALYSIS_FRAME).astype(np.float32)
+    window.setflags(write=False)
+    return window
 
 
 def collate(waves: Sequence[np.ndarray], ids: Sequence[str]) -> Batch:

@@ -26,12 +26,13 @@ POSSIBLE = (
     "dref, dcorpus or dany (pairs), as in f1c1m5-dref."
 )
 
-# Small enough for a laptop's CPU; everything in it is trained. Most of it is the encoder: 12.5 frames a second, found to learn
+# Small enough for a laptop's CPU; everything in it is trained. Most of it is the encoder: 6.25 frames a second, found to learn
 # most per step and per millisecond among those that recipes/pocket/README.md lists.
 _POCKET: dict[str, Any] = {"dim": 96, "heads": 4, "feedforward": 192, "layers": 1, "preference_heads": 4}
 _POCKET_ENCODER: dict[str, Any] = {
     "bands": 64,
     "n_fft": 512,
+    "hop": 320,
     "channels": (24, 48, 96, 128),
     "strides": (2, 2, 2, 1),
     "batch_norm": True,

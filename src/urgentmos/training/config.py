@@ -39,6 +39,8 @@ class TrainConfig:
     scope: Literal["", "reference", "corpus", "any"] = ""  # of derived pairs; empty: that of the preset, else reference
     homologous: int = 8  # clips of one content that travel together
     pairs_per_clip: float = 2.0  # at most so many derived pairs in a batch, times its clips
+    speed: float = 0.0  # training clips are played up to so much faster or slower: 0.1 for 0.9 to 1.1 times
+    crop: float = 1.0  # smallest share of a training clip that is heard at once
 
     # the loss of UrgentMOS (nets.losses.LossConfig)
     absolute: float = 0.5
@@ -95,6 +97,8 @@ class TrainConfig:
             _check(key, getattr(self, key), getattr(self, key) >= 0, "0 or more")
         for key in ("steps", "epochs", "warmup", "valid_every", "workers", "seed", "pairs_per_clip", "memory_gb"):
             _check(key, getattr(self, key), getattr(self, key) >= 0, "0 or more")
+        _check("speed", self.speed, 0 <= self.speed <= 0.5, "from 0 to 0.5")
+        _check("crop", self.crop, 0 < self.crop <= 1, "above 0 and at most 1")
         _check("valid_share", self.valid_share, 0 <= self.valid_share < 1, "0 or more and below 1")
         _check("steps and epochs", 0, bool(self.steps or self.epochs), "1 or more, one of them")
         if self.device == "cpu" and self.precision == "bf16-mixed":

@@ -20,6 +20,7 @@ from urgentmos.cells import number
 from urgentmos.clips import Clip
 from urgentmos.errors import AudioError, UsageError
 from urgentmos.metrics import METRICS
+from urgentmos.training.augment import Augment
 
 VERDICTS = {"a": 0, "b": 1, "tie": 2}  # as nets.losses
 NO_VERDICT = -100
@@ -227,10 +228,12 @@ class Reader:
         load: Callable[[Clip], list[np.ndarray]] | None = None,
         audio: bool = True,
         memory_gb: float = 0.0,
+        augment: Augment | None = None,
     ) -> None:
         self.data, self.metrics, self.rate, self.min_samples, self.judge = data, tuple(metrics), rate, min_samples, judge
         self.max_samples = max(int(max_seconds * rate), min_samples)
         self.load, self.audio = load, audio
+        self.augment = augment or Augment()
         self._told = False
         self._kept: dict[str, np.ndarray] = {}
         self._room = int(memory_gb * 1e9)
@@ -246,6 +249,7 @@ class Reader:
         heard = [self._heard(clip) for clip in clips]
         good = np.array([wave is not None for wave, _ in heard]) & (not empty)
         waves = [np.zeros(self.min_samples, np.float32) if wave is None else wave for wave, _ in heard]
+        waves = self.augment(waves, [content_of(clip) for clip in clips], index, self.min_samples)
         n_samples = np.array([len(wave) for wave in waves], dtype=np.int64)
         padded = np.zeros((len(waves), int(n_samples.max())), dtype=np.float32)
         for row, wave in zip(padded, waves, strict=True):

@@ -228,7 +228,8 @@ class Feed:
         net.to("cpu")
         say(f"features of {made} clips were made; the others were in {self.config.cache}")
 
-    def _reader(self, data: Data, cached: bool = True) -> Any:
+    def _reader(self, data: Data, cached: bool = True, varied: bool = False) -> Any:
+        from urgentmos.training.augment import Augment
         from urgentmos.training.data import Reader
 
         net: Any = self.prepared.task.net
@@ -243,6 +244,7 @@ class Feed:
             load=load,
             audio=load is None,
             memory_gb=self.config.memory_gb,
+            augment=Augment(self.config.speed, self.config.crop, self.config.seed) if varied else None,
         )
 
     def training(self, start: int, rank: int, world: int) -> Any:
@@ -257,7 +259,7 @@ class Feed:
             planner = _planner(self.config, self.data, self.prepared.task, self.prepared.scope, world=world)
         workers = self.config.workers
         return DataLoader(
-            self._reader(self.data),
+            self._reader(self.data, varied=True),
             batch_size=None,
             sampler=Stream(planner, start, rank, world, deal),
             collate_fn=_as_it_is,

@@ -1,0 +1,163 @@
+"""The recipe of the shipped model: its parts one by one, and all of it at toy size."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+from hypothesis import given
+from hypothesis import strategies as st
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPE = ROOT / "recipes" / "pocket"
+RATE = 16_000
+
+
+def load(name: str) -> ModuleType:
+    """A module of the recipe, which is no package."""
+    spec = importlib.util.spec_from_file_location(f"pocket_{name}", RECIPE / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[f"pocket_{name}"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+simulate, targets = load("simulate"), load("targets")
+SPEECH = {
+    ("read", f"speaker{k}"): [(f"/speech/speaker{k}/{n}.wav", 1.5 + (7 * k + 3 * n) % 4) for n in range(40)] for k in range(12)
+}
+
+
+# ---- contents
+
+
+def test_recordings_are_used_once_and_test_speakers_apart():
+    found = list(simulate.contents(SPEECH, 0))
+    files = [file for content in found for file in content.files]
+    assert len(files) == len(set(files)) > 400
+    speakers = [{c.speaker for c in found if c.test is test} for test in (True, False)]
+    assert all(speakers) and not speakers[0] & speakers[1]
+    assert [c for c in found if c.speed != 1] == []
+
+
+def test_other_voices_are_training_recordings_at_other_speeds():
+    first = list(simulate.contents(SPEECH, 0))
+    kept = {file for content in first if content.test for file in content.files}
+    again = list(simulate.other_voices(SPEECH, first, 1, 0))
+    assert len(again) > 100 and not any(content.test for content in again)
+    for content in again:
+        assert kept.isdisjoint(content.files)
+        assert any(low <= content.speed <= high for low, high in simulate.SPEEDS)
+        length = {file: seconds for files in SPEECH.values() for file, seconds in files}
+        joined = sum(length[file] / content.speed for file in content.files)
+        assert joined + simulate.GAP * (len(content.files) - 1) >= content.seconds
+    names = [content.name for content in [*first, *again, *simulate.other_voices(SPEECH, first, 2, 0)]]
+    assert len(names) == len(set(names))
+    assert again == list(simulate.other_voices(SPEECH, first, 1, 0))
+
+
+@pytest.mark.parametrize("speed", [0.9, 1.0, 1.15])
+def test_speech_at_another_speed_is_higher_and_shorter(tmp_path, speed):
+    time = np.arange(6 * 24_000) / 24_000
+    soundfile.write(tmp_path / "tone.wav", 0.3 * np.sin(2 * np.pi * 500 * time), 24_000)
+    content = simulate.Content("c", "read", "s", (str(tmp_path / "tone.wav"),), 5.0, False, speed)
+    wave = simulate.clean_speech(content)
+    assert len(wave) == 5 * RATE
+    spectrum = np.abs(np.fft.rfft(wave * np.hanning(len(wave))))
+    assert spectrum.argmax() * RATE / len(wave) == pytest.approx(500 * speed, abs=0.5)
+
+
+# ---- targets
+
+
+@given(st.lists(st.floats(1, 5), min_size=2, max_size=7), st.randoms(use_true_random=False))
+def test_known_orders_hold_and_what_held_stays(values, random):
+    places = list(range(len(values)))
+    random.shuffle(places)
+    chain = [(places[k], places[k + 1]) for k in range(len(places) - 1)]
+    moved = targets.ordered(np.array(values), chain)
+    assert all(moved[i] >= moved[j] - 2e-3 for i, j in chain)
+    assert min(values) - 1e-9 <= moved.min() and moved.max() <= max(values) + 1e-9
+    if all(values[i] >= values[j] for i, j in chain):
+        assert np.array_equal(moved, values)
+
+
+def row(content: str, *recordings: str, speed: float = 1.0) -> dict:
+    return {"reference_id": content, "meta": {"recordings": list(recordings), "speed": speed}}
+
+
+def test_no_recording_is_in_training_and_in_validation():
+    rows = [row(f"c{k}", f"f{k}") for k in range(100)]
+    rows += [row(f"v{k}", f"f{k}", f"f{k + 1}", speed=1.1) for k in range(99)]
+    training, validation = targets.divided(rows, 0.2)
+    recordings = [{file for r in side for file in r["meta"]["recordings"]} for side in (training, validation)]
+    assert not recordings[0] & recordings[1]
+    assert 10 <= len(validation) <= 30 and all(r["meta"]["speed"] == 1 for r in validation)
+    left_out = len(rows) - len(training) - len(validation)
+    assert len(validation) <= left_out <= 2 * len(validation)
+
+
+def test_the_consensus_is_a_line_through_opinions():
+    rng = np.random.default_rng(0)
+    names = list(targets.WEIGHTS)
+    rows = [{"metrics": dict(zip(names, rng.uniform(1, 5, len(names)), strict=True)), "meta": {}} for _ in range(50)]
+    raw = targets.Consensus(targets.WEIGHTS, rows, []).raw(rows)
+    for one, value in zip(rows, raw, strict=True):
+        one["meta"]["human"] = {"mos_overall": 0.4 * value + 3}
+    consensus = targets.Consensus(targets.WEIGHTS, rows, rows)
+    assert (consensus.slope, consensus.offset) == pytest.approx((0.4, 3.0))
+    known = targets.Consensus(targets.WEIGHTS, rows, [])
+    assert (known.slope, known.offset) == (targets.SLOPE, targets.OFFSET)
+    lacking = [{**rows[0], "metrics": {**rows[0]["metrics"], "distill_mos": None}}]
+    assert np.isnan(consensus.mos(lacking)).all()
+
+
+# ---- all of it
+
+
+def speech_noise_rooms(folder: Path) -> None:
+    """The data that the recipe asks for, of what the project has itself."""
+    for path in sorted((ROOT / "examples" / "clean").glob("*.flac")):
+        wave, rate = soundfile.read(path)
+        for k, speed in enumerate((1.0, 0.9, 1.12)):
+            target = folder / "speech" / f"speaker{k}" / path.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(target, soxr.resample(wave, speed, 1.0), rate)
+    rng = np.random.default_rng(0)
+    for k in range(3):
+        for kind, wave in (
+            ("noise", 0.1 * rng.standard_normal(4 * RATE)),
+            ("rir", rng.standard_normal(RATE // 4) * np.exp(-np.arange(RATE // 4) / (200 + 200 * k))),
+        ):
+            (folder / kind).mkdir(exist_ok=True)
+            soundfile.write(folder / kind / f"{k}.wav", wave / np.abs(wave).max() / 2, RATE)
+
+
+def test_the_recipe_at_toy_size_ends_in_a_model_that_scores_without_torch(tmp_path):
+    for package in ("lightning", "distillmos", "speechmos", "pesq", "pystoi", "onnx"):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+    speech_noise_rooms(tmp_path / "data")
+    env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    env |= {"HOURS": "1", "CLIPS": "2", "VOICES": "1", "TEST": "0.4", "VALID": "0.4"}
+    settings = ["steps=12", "valid_every=12", "warmup=2", "batch_seconds=20", "encoder.width=32", "encoder.channels=[4,4,4,4]"]
+    command = ["bash", str(RECIPE / "run.sh"), str(tmp_path / "data"), str(tmp_path / "out"), "1", *settings]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr[-3000:]
+    out = tmp_path / "out"
+    found = json.loads((out / "evaluation.json").read_text())
+    assert found["pairs"]["pairs"] >= 3
+    rows = [json.loads(line) for line in (out / "taught.jsonl").read_text().splitlines()]
+    assert any("-voice1-" in r["reference_id"] for r in rows)
+    assert all(1 <= r["metrics"]["mos_overall"] <= 5 for r in rows)
+    check = "import sys, urgentmos; urgentmos.load(sys.argv[1]).score(sys.argv[2]); assert 'torch' not in sys.modules"
+    clip = next((ROOT / "examples" / "clean").glob("*.flac"))
+    subprocess.run([sys.executable, "-c", check, str(out / "pocket"), str(clip)], check=True, timeout=120)
