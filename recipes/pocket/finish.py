@@ -14,7 +14,7 @@ from evaluate import judged, pairs_of, predicted
 from targets import column, read
 
 import urgentmos
-from urgentmos.calibration import calibrate
+from urgentmos.calibration import LEVEL, calibrate
 from urgentmos.checkpoints import load_any
 from urgentmos.exporting import to_onnx
 
@@ -44,13 +44,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, help="folder that training made")
     parser.add_argument("--valid", type=Path, required=True)
+    parser.add_argument(
+        "--level", type=float, default=LEVEL, help="of the intervals; each asks for enough contents [%(default)s]"
+    )
     parser.add_argument("--card", type=Path, help="MODEL_CARD.md to go with it")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     rows = read([args.valid])
     model = urgentmos.load(args.model)
     told = predicted(model, rows)
-    intervals = calibrate(told, {name: column(rows, name) for name in told}, groups=[row["reference_id"] for row in rows])
+    measured = {name: column(rows, name) for name in told}
+    intervals = calibrate(told, measured, level=args.level, groups=[row["reference_id"] for row in rows])
     pairs = pairs_of(rows, "mos_overall")
     temperature = best_temperature(judged(model, rows, pairs)[:, :3], np.array([d for *_, d in pairs]))
     shutil.copytree(args.model, args.out, dirs_exist_ok=True)

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # From clean speech to the weights that the package ships: simulate, label, teach, train, calibrate, evaluate, export.
 #
-#   [HOURS=24] [CLIPS=7] [VOICES=1] [TEST=0.1] [VALID=0.08] [CLUSTER=local|ADDRESS] \
+#   [HOURS=24] [CLIPS=7] [VOICES=1] [TEST=0.1] [VALID=0.08] [LEVEL=0.9] [CLUSTER=local|ADDRESS] \
 #       recipes/pocket/run.sh DATA OUT [JOBS] [KEY=VALUE ...]
 #
 # HOURS of clips, CLIPS per content, the training speech again as VOICES other sets of speakers, shares of the contents kept
-# for TEST and for VALIDation. CLUSTER lets Ray spread the simulation and the labels over machines that see the same folders.
-# KEY=VALUE goes to `urgentmos train`.
+# for TEST and for VALIDation, LEVEL of the intervals (0.9 needs 19 contents for validation). CLUSTER lets Ray spread the
+# simulation and the labels over machines that see the same folders. KEY=VALUE goes to `urgentmos train`.
 # DATA holds speech/, noise/ and rir/ (any folders of recordings), and where there are any systems/ with manifest.csv and
 # human/p835/ with labels.csv. Every step resumes: run the same command again. The finished model is OUT/pocket.
 set -euo pipefail
@@ -29,7 +29,7 @@ split --lines 700 --numeric-suffixes --suffix-length 2 --additional-suffix .json
 for file in "$out"/train.part??.jsonl "$out"/{test,systems.train,systems.test,systems.unseen,p835}.jsonl; do
   [ -f "$file" ] || continue
   wanted=$metrics
-  case $file in *part?[08].jsonl | *test.jsonl | *systems* | *p835*) wanted=$metrics,$phones ;; esac
+  case $file in *part?[08].jsonl | *test.jsonl | *systems*) wanted=$metrics,$phones ;; *p835*) wanted=$metrics,dnsmos_p808 ;; esac
   labels=${file%.jsonl}.labels.jsonl
   [ -f "$labels" ] || urgentmos label "$file" --metrics "$wanted" --jobs "$jobs" $spread -o "$labels" || [ $? -eq 1 ]
 done
@@ -45,7 +45,7 @@ done
 
 urgentmos train "$here/pocket.yaml" data="$out/taught.jsonl" pairs="$out/taught.pairs.jsonl" valid="$out/taught.valid.jsonl" \
   out="$out/run" "${@:4}"
-python "$here/finish.py" "$out/run/model" --valid "$out/taught.valid.jsonl" --out "$out/pocket"
+python "$here/finish.py" "$out/run/model" --valid "$out/taught.valid.jsonl" --level "${LEVEL:-0.9}" --out "$out/pocket"
 known=(--orders "$out/taught.test.pairs.jsonl" "${human[@]}")
 [ ! -f "$out/taught.systems.test.jsonl" ] || known+=(--systems "$out/taught.systems.test.jsonl")
 [ ! -f "$out/taught.systems.unseen.jsonl" ] || known+=(--unseen-systems "$out/taught.systems.unseen.jsonl")

@@ -147,7 +147,7 @@ def test_the_recipe_at_toy_size_ends_in_a_model_that_scores_without_torch(tmp_pa
             pytest.skip(f"{package} is not installed")
     speech_noise_rooms(tmp_path / "data")
     env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    env |= {"HOURS": "1", "CLIPS": "2", "VOICES": "1", "TEST": "0.4", "VALID": "0.4"}
+    env |= {"HOURS": "1", "CLIPS": "2", "VOICES": "1", "TEST": "0.4", "VALID": "0.4", "LEVEL": "0.5"}
     settings = ["steps=12", "valid_every=12", "warmup=2", "batch_seconds=20", "encoder.width=32", "encoder.channels=[4,4,4,4]"]
     command = ["bash", str(RECIPE / "run.sh"), str(tmp_path / "data"), str(tmp_path / "out"), "1", *settings]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=900)
