@@ -2,10 +2,12 @@
 
     OMP_NUM_THREADS=1 python benchmarks/pocket.py [--seconds 3 10] [--repeats 9] [--systems 23] [--contents 300] [--jobs 2]
 
-Peers get decoded samples and take turns on the same clips of noise, after a warm-up, one thread each; medians count. pocket
-stands there with onnxruntime (what the package uses) and with torch; DNSMOS as `speechmos` runs it and as our labeller does
-(P.835 and P.808, both); Distill-MOS as its package runs it. Starts are cold processes: `urgentmos score CLIP`. The ranking
-goes from files (16-bit FLAC of 7 s, synthetic) to intervals, decoding included, by the command line.
+Judges get decoded samples of noise and take turns, one thread each. In its turn a judge hears BLOCK clips in a row, of which
+the first one warms it up and does not count, as when a folder is scored; "cold" are those first clips, when the judges before
+it have emptied the caches. Medians. pocket stands there with onnxruntime (what the package uses) and with torch; DNSMOS as
+`speechmos` runs it and as our labeller does (P.835 and P.808, both); Distill-MOS as its package runs it. Starts are cold
+processes: `urgentmos score CLIP`. The ranking goes from files (16-bit FLAC of 7 s, synthetic) to intervals, decoding included,
+by the command line.
 """
 
 import argparse
@@ -26,6 +28,7 @@ from urgentmos.console import table
 from urgentmos.labellers import LABELLERS, Settings, Signals
 
 RATE = 16_000
+BLOCK = 4
 COMMAND = [sys.executable, "-c", "from urgentmos.cli import main; main()"]
 
 
@@ -54,26 +57,33 @@ def judges() -> dict[str, Callable[[np.ndarray], object]]:
 
 def per_clip(seconds: Sequence[float], repeats: int) -> None:
     found = judges()
-    rows = []
-    medians: dict[tuple[str, float], float] = {}
     rng = np.random.default_rng(0)
+    warm: dict[tuple[str, float], float] = {}
+    cold: dict[tuple[str, float], float] = {}
     for length in seconds:
-        waves = [(0.1 * rng.standard_normal(int(length * RATE))).astype(np.float32) for _ in range(repeats + 1)]
-        taken: dict[str, list[float]] = {name: [] for name in found}
-        for k, wave in enumerate(waves):
+        taken: dict[str, list[list[float]]] = {name: [] for name in found}
+        for _ in range(repeats + 1):
+            waves = [(0.1 * rng.standard_normal(int(length * RATE))).astype(np.float32) for _ in range(BLOCK)]
             for name, judge in found.items():
-                start = time.perf_counter()
-                judge(wave)
-                if k:
-                    taken[name].append(time.perf_counter() - start)
-        medians |= {(name, length): statistics.median(times) for name, times in taken.items()}
+                taken[name].append([_timed(judge, wave) for wave in waves])
+        for name, turns in taken.items():  # the first turn loads what is loaded late
+            warm[name, length] = statistics.median(took for turn in turns[1:] for took in turn[1:])
+            cold[name, length] = statistics.median(turn[0] for turn in turns[1:])
+    rows = []
     for name in found:
         row = [name]
         for length in seconds:
-            took = medians[name, length]
-            row += [f"{1000 * took:.1f}", f"{took / length:.5f}", f"{took / medians['pocket, onnxruntime', length]:.1f}"]
+            took, first = warm[name, length], cold[name, length]
+            times = took / warm["pocket, onnxruntime", length]
+            row += [f"{1000 * took:.1f}", f"{took / length:.5f}", f"{times:.1f}", f"{1000 * first:.1f}"]
         rows.append(row)
-    table(["judge", *(f"{what} {s:g} s" for s in seconds for what in ("ms", "RTF", "times pocket"))], rows)
+    table(["judge", *(f"{what} {s:g} s" for s in seconds for what in ("ms", "RTF", "times pocket", "cold ms"))], rows)
+
+
+def _timed(judge: Callable[[np.ndarray], object], wave: np.ndarray) -> float:
+    start = time.perf_counter()
+    judge(wave)
+    return time.perf_counter() - start
 
 
 def start_up() -> None:

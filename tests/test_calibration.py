@@ -102,6 +102,19 @@ def test_a_biased_model_is_set_right() -> None:
     assert coverage(made, "made_up", *clips(rng, 5000, bias=-0.8)) > 0.88 > 0.5 > coverage(made, "made_up", *clips(rng, 5000))
 
 
+@given(
+    knots=st.lists(st.integers(-50, 50), min_size=1, max_size=9, unique=True).map(sorted),
+    x=st.floats(-60, 60),
+    seed=st.integers(0, 99),
+)
+def test_ends_are_interpolated_between_knots_and_constant_beyond(knots: list[int], x: float, seed: int) -> None:
+    low = np.random.default_rng(seed).standard_normal(len(knots)).tolist()
+    row = {"knots": knots, "low": low, "high": [value + 1 for value in low]}
+    found = interval({"level": 0.9, "metrics": {"made_up": row}}, "made_up", x)
+    expected = x + np.interp(x, knots, low)
+    assert found == pytest.approx((expected, expected + 1), abs=1e-9)
+
+
 def test_a_higher_level_is_never_narrower() -> None:
     x, y = clips(np.random.default_rng(2), 800)
     widths = []

@@ -26,6 +26,7 @@ from urgentmos.nets import ampm, conv, encoders, layers, ncpm, urgentmos
 from urgentmos.nets.conv import ConvEncoder
 from urgentmos.nets.layers import layer_sum
 from urgentmos.nets.ncpm import Ncpm, Sides
+from urgentmos.nets.stacked import Stacked
 from urgentmos.nets.urgentmos import Encoded, UrgentMos
 from urgentmos.onnx_judge import INPUTS, OnnxJudge, Start, open_model, run_graph
 
@@ -43,6 +44,7 @@ class Graph(nn.Module):
         self.net, self.start = net, start
         ranges = net.config.ranges.values()
         self.heads = nn.ModuleList(_together(net, metrics) for metrics in net.ampm.metrics.values())
+        self.stacked = Stacked(net.ampm) if start == "log-mel" else None
         self.bound = Bounds(list(ranges))
         self.answers = None if net.ncpm is None else Answers(net.ncpm)
 
@@ -59,20 +61,30 @@ class Graph(nn.Module):
         metrics (B, M); n_frames (B,); frame_logits (B, M, F), whose mean over n_frames gives a metric through its bound;
         query and key (B, heads, F, d), answer (B, heads, F, 4), of which `onnx_judge.judged_pair` makes a pair's answer.
         """
-        encoded = self.net.encode_frames(self._branches(x, n))
-        frames = encoded.n_frames
+        fused, frames = self.net.fusion(self._branches(x, n))
         found: list[Tensor] = []
-        if self.net.ampm.pooler == "mean":
-            # a mean of frame logits is the logit of the mean: one product a category instead of a mean over D per metric
-            logits = torch.cat([head(encoded.features[name]) for name, head in self._by_category()], dim=2)
+        features, logits = self._categories(fused, frames)
+        if logits is not None:
+            # a mean of frame logits is the logit of the mean: one product instead of a mean over D per metric
             metrics = self.bound(layers.masked_mean(logits, frames))
-            logits = layers.zero_padding(logits, frames)  # (B, F, M)
+            logits = layers.zero_padding(logits, frames)
             found.append(logits.transpose(1, 2))
         else:
-            metrics = torch.stack(list(self.net.absolute(encoded).values()), dim=1)
-        if self.answers is not None and encoded.sides is not None:
-            found += self.answers(encoded.sides)
+            metrics = torch.stack(list(self.net.ampm(features, frames).values()), dim=1)
+        if self.answers is not None and self.net.ncpm is not None:
+            found += self.answers(self.net.ncpm.sides(features[str(self.net.config.preference)], frames))
         return (metrics, frames, *found) if self.start == "waves" else (metrics, *found)
+
+    def _categories(self, fused: Tensor, n: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
+        """Frames of each category, each (B, F, D), and the frame logits (B, F, M) if metrics are means of them."""
+        mean = self.net.ampm.pooler == "mean"
+        if self.stacked is not None:
+            side_by_side = self.stacked(fused)  # (C, F, D)
+            features = {name: side_by_side[k : k + 1] for k, name in enumerate(self.stacked.names)}
+            return features, self.stacked.frame_logits(side_by_side) if mean else None
+        features = self.net.ampm.encode(fused, n)
+        parts = [head(features[name]) for name, head in zip(self.net.ampm.metrics, self.heads, strict=True)]
+        return features, torch.cat(parts, dim=2) if mean else None
 
     def _branches(self, x: Tensor, n: Tensor | None) -> list[tuple[Tensor, Tensor]]:
         if self.start == "waves":
@@ -81,9 +93,6 @@ class Graph(nn.Module):
         assert isinstance(encoder, ConvEncoder)
         states = encoder.states_of(x, torch.ones(1))  # all frames are real; nobody asks how many
         return [(states[-1] if encoder.weights is None else layer_sum(states, encoder.weights), torch.ones(1))]
-
-    def _by_category(self) -> list[tuple[str, nn.Module]]:
-        return list(zip(self.net.ampm.metrics, self.heads, strict=True))
 
 
 def _together(net: UrgentMos, metrics: Sequence[str]) -> nn.Linear:
@@ -246,10 +255,16 @@ def as_if_alone() -> Iterator[None]:
         mixed: Tensor = (query * int(query.shape[3]) ** -0.5 @ key.transpose(2, 3)).softmax(dim=3) @ value
         return mixed
 
+    def split_heads(x: Tensor, parts: int, heads: int) -> Tensor:
+        return x.reshape(1, -1, parts, heads, int(x.shape[2]) // parts // heads).permute(2, 0, 3, 1, 4)
+
     replaced: dict[str, Any] = {
         "zero_padding": lambda x, n: x,
         "valid_mask": lambda n, size: torch.ones(1, 1, dtype=torch.bool),  # ORT drops a product with 1
         "masked_mean": lambda x, n: x.mean(dim=1),
+        # with all but one size given, the graph need not ask for any
+        "split_heads": split_heads,
+        "join_heads": lambda x: x.transpose(1, 2).reshape(1, -1, int(x.shape[1]) * int(x.shape[3])),
     }
     with ExitStack() as stack:
         for module in (ampm, conv, encoders, layers, ncpm, urgentmos):

@@ -35,7 +35,8 @@ class LogMel:
         if self.normalise:
             centred = wave - wave.mean()
             wave = centred / np.sqrt(np.square(centred).mean() + np.float32(1e-7))
-        padded = np.pad(wave, self.n_fft // 2, mode="reflect")
+        half = self.n_fft // 2
+        padded = np.concatenate([wave[half:0:-1], wave, wave[-2 : -half - 2 : -1]])  # mirrored at both ends
         frames = np.lib.stride_tricks.sliding_window_view(padded, self.n_fft)[:: self.hop] * _hann(self.n_fft)
         spectrum = fft.rfft(frames, axis=1)  # complex64: scipy keeps float32, and transforms several frames at once
         power = spectrum.real**2 + spectrum.imag**2

@@ -51,6 +51,8 @@ def test_urgent_pk_has_the_settings_of_its_paper() -> None:
         ("net=3", "keys of its own"),
         ("valid_share=1", "below 1"),
         ("steps=0", "one of them"),
+        ("speed=0.6", "from 0 to 0.5"),
+        ("crop=0", "at most 1"),
     ],
 )
 def test_what_is_not_understood_is_refused_with_what_to_do(setting: str, told: str) -> None:

@@ -200,7 +200,7 @@ def test_a_run_in_two_parts_gives_the_weights_and_logs_of_one(sets, tmp_path) ->
 
 @pytest.mark.parametrize("base", [TINY, PK], ids=["urgentmos", "urgent-pk"])
 def test_a_killed_run_goes_on_to_the_weights_of_the_undisturbed_one(base, sets, tmp_path) -> None:
-    changes = {"steps": 30, "valid_every": 5, "data": [str(sets[0])], "valid": [str(sets[1])]}
+    changes = {"steps": 30, "valid_every": 5, "speed": 0.1, "crop": 0.8, "data": [str(sets[0])], "valid": [str(sets[1])]}
     config = make_config({**base, **changes, "out": str(tmp_path / "killed")})
     (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
     code = (
@@ -297,6 +297,8 @@ def test_cached_features_of_a_frozen_encoder_train_as_the_encoder_does(sets, tmp
     monkeypatch.setattr("urgentmos.training.data.Reader.wave", None)  # and nothing is decoded
     trained(sets, tmp_path / "again", plain, cache=str(tmp_path / "cache"))
     assert same(weights(tmp_path / "again/model"), b)
+    with pytest.raises(UsageError, match="whole clips as they are"):
+        trained(sets, tmp_path / "varied", plain, cache=str(tmp_path / "cache"), speed=0.1)
     monkeypatch.undo()
     with pytest.raises(UsageError, match="cannot be cached"):
         trained(sets, tmp_path / "learning", cache=str(tmp_path / "cache"))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from urgentmos.errors import UsageError
-from urgentmos.nets.layers import bounded, build_pooler, valid_mask, zero_padding
+from urgentmos.nets.layers import bounded, build_pooler, join_heads, split_heads, valid_mask, zero_padding
 
 Ranges = Mapping[str, tuple[float, float]]  # metric -> (low, high)
 
@@ -39,9 +39,7 @@ class SelfAttention(nn.Module):
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, F, D) -> queries, keys and values, each (B, heads, F, D/heads)."""
-        projected = functional.linear(x, self.in_proj_weight, self.in_proj_bias)
-        clips, frames = x.shape[:2]
-        query, key, value = projected.view(clips, frames, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        query, key, value = split_heads(functional.linear(x, self.in_proj_weight, self.in_proj_bias), 3, self.heads)
         return query, key, value
 
     def forward(self, x: Tensor, visible: Tensor) -> Tensor:
@@ -55,11 +53,6 @@ class SelfAttention(nn.Module):
 def attend(query: Tensor, key: Tensor, value: Tensor, visible: Tensor, dropout: float = 0.0) -> Tensor:
     """Scaled dot-product attention. (B, H, F, d), twice (B, H, G, d), `visible` (B, G) bool -> (B, H, F, d)."""
     return functional.scaled_dot_product_attention(query, key, value, visible[:, None, None, :], dropout)
-
-
-def join_heads(x: Tensor) -> Tensor:
-    """(B, H, F, d) -> (B, F, H*d)."""
-    return x.transpose(1, 2).flatten(2)
 
 
 class TransformerLayer(nn.Module):

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from urgentmos.errors import UsageError
 from urgentmos.nets.encoders import Encoder, EncoderConfig
-from urgentmos.nets.layers import valid_mask, zero_padding
+from urgentmos.nets.layers import join_heads, split_heads, valid_mask, zero_padding
 from urgentmos.nets.spectra import full_precision, htk_filters, reflect_ends
 
 # Share of the clip's loudness below which the logarithm stops: a little above the rounding noise of 16-bit speech at its
@@ -173,7 +173,7 @@ class Stem(nn.Module):
             x = x * valid_mask(n, x.shape[2])[:, None, :, None].to(x.dtype)
             x = functional.gelu(norm(conv(x)))
             n = torch.div(n - 1, stride, rounding_mode="floor") + 1
-        x = self.project(x.transpose(1, 2).flatten(2))
+        x = self.project(join_heads(x))
         return self.norm(x), n
 
 
@@ -203,10 +203,10 @@ class Layer(nn.Module):
         return fed
 
     def _attend(self, x: Tensor, mask: Tensor) -> Tensor:
-        q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each (B, heads, F, width / heads)
+        q, k, v = split_heads(self.qkv(x), 3, self.heads)
         p = self.p if self.training else 0.0
         mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None, :], dropout_p=p)
-        out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
+        out: Tensor = self.out(join_heads(mixed))
         return out
 
     def _convolve(self, x: Tensor, mask: Tensor) -> Tensor:

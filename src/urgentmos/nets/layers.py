@@ -33,6 +33,16 @@ def masked_mean(x: Tensor, n: Tensor) -> Tensor:
     return zero_padding(x, n).sum(dim=1) / n.clamp(min=1)[:, None]
 
 
+def split_heads(x: Tensor, parts: int, heads: int) -> Tensor:
+    """(B, F, parts * D) -> (parts, B, heads, F, D / heads)."""
+    return x.reshape(*x.shape[:2], parts, heads, -1).permute(2, 0, 3, 1, 4)
+
+
+def join_heads(x: Tensor) -> Tensor:
+    """(B, heads, F, d) -> (B, F, heads * d)."""
+    return x.transpose(1, 2).flatten(2)
+
+
 def stretch(x: Tensor, n: Tensor, to: Tensor) -> Tensor:
     """Linear interpolation of each clip's real frames to its own new length, as if it were alone in the batch.
 

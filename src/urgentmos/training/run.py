@@ -214,6 +214,8 @@ class Feed:
         self.cache: Any = None
         net: Any = prepared.task.net
         if config.cache:
+            if config.speed or config.crop < 1:
+                raise UsageError("cache= keeps features of whole clips as they are. Leave it out, or speed= and crop=.")
             if not hasattr(net, "encoders"):
                 raise UsageError("cache= is for UrgentMOS models, whose encoders are frozen. Leave it out.")
             self._fill(net, folder, say, progress)
