@@ -10,7 +10,7 @@ import math
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
@@ -21,6 +21,7 @@ from urgentmos.audio import Audio, AudioInfo, duration_batches
 from urgentmos.calibration import intervals
 from urgentmos.clips import Clip
 from urgentmos.comparing import Comparison, comparison, failed_comparison
+from urgentmos.contents import Content, by_content, remember, remembered, span
 from urgentmos.errors import AudioError, MeasureError, UsageError
 from urgentmos.journal import Journal, Outcome, Task
 from urgentmos.predictor import Predictor, check_cells, score_table
@@ -66,14 +67,6 @@ class OpinionJudge(Protocol):
 
     def opinions(self, features: Sequence[Any], pairs: Sequence[tuple[int, int]]) -> np.ndarray:
         """Ordered pairs of indices -> (P, 2)."""
-
-
-@dataclass(frozen=True)
-class Content:
-    """One content, judged: what is known of its clips, and for pairs of their places P(the first sounds better)."""
-
-    outcomes: list[Outcome]
-    wins: dict[tuple[int, int], float]
 
 
 class Network(Predictor):
@@ -301,7 +294,7 @@ class Network(Predictor):
         """All pairs of systems on each content. Each clip is encoded once; one content is in memory at a time."""
         self._must_compare()
         check_cells(clips)
-        groups = _by_content(clips)
+        groups = by_content(clips)
         found = dict(self._contents(groups, run, self._pair_stage, self._judge_content))
         rows = self._rows(clips, groups, found)
         systems, contents, table = score_table(rows, self.judge)
@@ -321,7 +314,7 @@ class Network(Predictor):
         if noisy_system not in {clip.system_id for clip in clips}:
             named = ", ".join(sorted({str(clip.system_id) for clip in clips}))
             raise UsageError(f"there is no system {noisy_system!r}. Name the unprocessed one with --noisy-system: {named}.")
-        groups = _by_content(clips)
+        groups = by_content(clips)
 
         def beside_noisy(group: Sequence[Clip], heard: Sequence[Heard]) -> Content:
             return self._beside(next((k for k, clip in enumerate(group) if clip.system_id == noisy_system), None), group, heard)
@@ -340,14 +333,14 @@ class Network(Predictor):
     ) -> Iterator[tuple[str, Content]]:
         """Content by content, decoded ahead; those that the journal knows are not judged again."""
         with Journal.open(run.journal) as log:
-            known = {content: _remembered(log, stage, group) for content, group in groups.items()}
+            known = {content: remembered(log, stage, group) for content, group in groups.items()}
             todo = [clip.audio_path for content, group in groups.items() if known[content] is None for clip in group]
             decoded = self._reader.ahead(todo, todo)
             for done, (content, group) in enumerate(groups.items(), start=1):
                 found = known[content]
                 if found is None:
                     found = work(group, [next(decoded)[1] for _ in group])
-                    _remember(log, stage, group, found)
+                    remember(log, stage, group, found)
                 if run.progress:
                     run.progress(self.name, done, len(groups))
                 yield content, found
@@ -425,7 +418,7 @@ class Network(Predictor):
     def _warnings(self, found: Mapping[str, Content]) -> tuple[str, ...]:
         """What the contents' clips and answers give reason to say."""
         said = []
-        spans = {content: _span([o for o in judged.outcomes if o.error is None]) for content, judged in found.items()}
+        spans = {content: span([o for o in judged.outcomes if o.error is None]) for content, judged in found.items()}
         uneven = [content for content, (low, high) in spans.items() if high - low > self._net.length_gap]
         if uneven:
             low, high = spans[uneven[0]]
@@ -484,37 +477,6 @@ def _mean(values: Sequence[dict[str, float]], weights: Sequence[int]) -> dict[st
     if len(values) == 1:
         return values[0]
     return {name: float(np.average([own[name] for own in values], weights=weights)) for name in values[0]}
-
-
-def _by_content(clips: Sequence[Clip]) -> dict[str, list[Clip]]:
-    groups: dict[str, list[Clip]] = {}
-    for clip in clips:
-        groups.setdefault(str(clip.reference_id), []).append(clip)
-    return groups
-
-
-def _remembered(log: Journal, stage: str, group: Sequence[Clip]) -> Content | None:
-    files = [clip.audio_path for clip in group]
-    pairs = log.get(stage, files)
-    outcomes = [log.get(stage, [path, *files]) for path in files]
-    if pairs is None or any(outcome is None for outcome in outcomes):
-        return None
-    wins = {(int(k), int(m)): win for (k, m), win in ((pair.split(), win) for pair, win in pairs.values.items())}
-    return Content([outcome for outcome in outcomes if outcome is not None], wins)
-
-
-def _remember(log: Journal, stage: str, group: Sequence[Clip], found: Content) -> None:
-    """The clips first: where the pairs are known, so are they."""
-    files = [clip.audio_path for clip in group]
-    for path, outcome in zip(files, found.outcomes, strict=True):
-        log.append(stage, [path, *files], outcome)
-    log.append(stage, files, Outcome({f"{k} {m}": win for (k, m), win in found.wins.items()}))
-
-
-def _span(outcomes: Sequence[Outcome]) -> tuple[float, float]:
-    """The shortest and the longest, in seconds."""
-    seconds = [outcome.duration for outcome in outcomes if outcome.duration is not None]
-    return min(seconds, default=0.0), max(seconds, default=0.0)
 
 
 def _mirrored(judged: np.ndarray) -> np.ndarray:
