@@ -453,3 +453,12 @@ def test_what_a_worker_decodes_is_what_is_decoded_here(tmp_path, make_voice):
     (work,) = cluster.label_works(NAMES, Settings())
     heard, reference = work.listen(Task(str(path), None))
     assert np.array_equal(heard.wave, load(path).wave) and reference is None
+
+
+def test_a_folder_that_has_the_name_of_a_packaged_model_by_chance_is_not_taken_for_it(tmp_path, monkeypatch) -> None:
+    from urgentmos.predictor import load as load_judge
+
+    (tmp_path / "pocket").mkdir()
+    monkeypatch.chdir(tmp_path)
+    (work,) = cluster.works_of(load_judge("pocket"), "pocket", "auto", Settings({}, "cpu"))
+    assert isinstance(work, cluster.NetworkWork) and work.model == "pocket"

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urgentmos.console import say
 from urgentmos.errors import UsageError, need
 from urgentmos.journal import Journal, Outcome, Shards, Task
+from urgentmos.packaged import PACKAGED
 from urgentmos.sources import Place, is_elsewhere, place_of
 
 if TYPE_CHECKING:
@@ -142,7 +143,8 @@ def works_of(judge: Predictor, model: str, device: str, settings: Settings) -> l
     from urgentmos.network import Network
 
     if isinstance(judge, Network):
-        known = os.path.abspath(model) if os.path.exists(model) else model
+        a_path = model not in PACKAGED and os.path.exists(model)  # as `predictor.load` has it; workers start elsewhere
+        known = os.path.abspath(model) if a_path else model
         gpu = device.startswith("cuda") or (device == "auto" and not judge.light)
         return [NetworkWork(known, device, judge.stage, judge.name, judge.reader, gpu)]
     return label_works([judge.name], settings) if judge.name in MEASURABLE else []
