@@ -69,6 +69,13 @@ def test_the_same_batch_is_the_same_again_and_the_next_is_not():
     assert [len(x) for x in Augment(speed=0.1, crop=0.5, seed=6)(waves(), "abc", 1, 100)] != [len(x) for x in first]
 
 
+def test_a_clip_gets_the_same_in_whatever_company():
+    augment = Augment(speed=0.1, crop=0.5)
+    together = augment(waves(), ["a", "b", "c"], 4, 100)
+    (alone,) = augment(waves()[1:2], ["b"], 4, 100)
+    assert np.array_equal(together[1], alone)
+
+
 def test_none_gets_too_short():
     short = np.ones(1000, np.float32)
     for index in range(50):

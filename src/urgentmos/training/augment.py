@@ -6,7 +6,8 @@ homologous.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,18 +21,19 @@ class Augment:
     crop: float = 1.0
     seed: int = 0
 
-    def __call__(
-        self, waves: Sequence[np.ndarray], contents: Sequence[Hashable], index: int, shortest: int
-    ) -> list[np.ndarray]:
-        """(T_i,) float32 each -> the same number of other lengths, none below `shortest` unless it was.
+    def __call__(self, waves: Sequence[np.ndarray], contents: Sequence[str], index: int, shortest: int) -> list[np.ndarray]:
+        """(T_i,) float32 each -> as many, of other lengths; none below `shortest` unless it was.
 
-        contents: of each clip. index: of the batch; the same one gives the same variants.
+        contents: of each clip. index: of the batch; the same one gives the same variants, whatever the company.
         """
         if not self.speed and self.crop >= 1:
             return list(waves)
-        rng = np.random.default_rng([self.seed, index])
-        drawn = {content: rng.random(3) for content in dict.fromkeys(contents)}
+        drawn = {content: self._drawn(content, index) for content in dict.fromkeys(contents)}
         return [self._variant(wave, drawn[content], shortest) for wave, content in zip(waves, contents, strict=True)]
+
+    def _drawn(self, content: str, index: int) -> np.ndarray:
+        """(3,) from 0 to 1; the same in whatever process a content is heard."""
+        return np.random.default_rng([self.seed, index, zlib.crc32(content.encode())]).random(3)
 
     def _variant(self, wave: np.ndarray, drawn: np.ndarray, shortest: int) -> np.ndarray:
         at, share, start = (float(x) for x in drawn)
