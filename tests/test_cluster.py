@@ -277,8 +277,8 @@ def test_what_one_pass_cannot_hear_no_other_is_asked_about(stand_in, tmp_path, m
     assert [outcome is None for outcome in outcomes_in(shards, "fake 2", tasks)] == [False, True, False]
 
 
-def test_only_what_is_missing_is_done(stand_in, tmp_path, marks):
-    stand_in()
+def gone_on(tmp_path: Path, marks: Path) -> tuple[list[Task], Path]:
+    """Tasks, and the shards of a run that was killed after seven of ten and went on: the three others alone were done."""
     tasks, shards = tasks_of([f"c{i}" for i in range(10)]), tmp_path / "shards"
     shards.mkdir()
     with Shards.append(shards, "fake 1", 100, 1e9) as out:
@@ -286,6 +286,12 @@ def test_only_what_is_missing_is_done(stand_in, tmp_path, marks):
             out.add(task, Outcome({"length": 0.0}))
     cluster.run_on_cluster("local", tasks, [Fake(str(marks))], shards)
     assert sorted(p.name for p in marks.iterdir()) == ["c7.wav", "c8.wav", "c9.wav"]
+    return tasks, shards
+
+
+def test_only_what_is_missing_is_done(stand_in, tmp_path, marks):
+    stand_in()
+    gone_on(tmp_path, marks)
 
 
 def test_a_worker_that_cannot_load_the_model_says_so(stand_in, tmp_path, marks):
@@ -361,13 +367,7 @@ def test_a_clip_that_kills_its_process_is_a_row(ray_here, tmp_path, marks, monke
 
 
 def test_a_run_goes_on_from_its_shards(ray_here, tmp_path, marks):
-    tasks, shards = tasks_of([f"c{i}" for i in range(10)]), tmp_path / "shards"
-    shards.mkdir()
-    with Shards.append(shards, "fake 1", 100, 1e9) as out:
-        for task in tasks[:7]:
-            out.add(task, Outcome({"length": 0.0}))
-    cluster.run_on_cluster("local", tasks, [Fake(str(marks))], shards)
-    assert sorted(p.name for p in marks.iterdir()) == ["c7.wav", "c8.wav", "c9.wav"]
+    tasks, shards = gone_on(tmp_path, marks)
     assert [outcome.values["length"] > 0 for outcome in outcomes_in(shards, "fake 1", tasks)] == [False] * 7 + [True] * 3
 
 
