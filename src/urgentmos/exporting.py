@@ -43,8 +43,9 @@ class Graph(nn.Module):
         super().__init__()
         self.net, self.start = net, start
         ranges = net.config.ranges.values()
-        self.heads = nn.ModuleList(_together(net, metrics) for metrics in net.ampm.metrics.values())
-        self.stacked = Stacked(net.ampm) if start == "log-mel" else None
+        one_clip = start == "log-mel"
+        self.stacked = Stacked(net.ampm) if one_clip else None
+        self.heads = nn.ModuleList(_together(net, m) for m in net.ampm.metrics.values() if not one_clip)
         self.bound = Bounds(list(ranges))
         self.answers = None if net.ncpm is None else Answers(net.ncpm)
 
