@@ -1,4 +1,7 @@
-"""A trained model -> the folder that is shipped: intervals and verdicts calibrated on validation contents, an ONNX file beside.
+"""Trained models -> the folder that is shipped: their mean, calibrated on validation contents, with an ONNX file beside it.
+
+Models that went on from the same one are near enough to each other for the mean of their weights to be a model, and a better
+one than each of them (Wortsman et al. 2022, "Model soups"). With one model there is nothing to average.
 
 Intervals are split-conformal (urgentmos.calibration), a content counting once. Verdicts get the temperature at which the
 validation pairs' labels (Eq. 6 on the pseudo-labels) are likeliest.
@@ -7,10 +10,13 @@ validation pairs' labels (Eq. 6 on the pseudo-labels) are likeliest.
 import argparse
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from evaluate import judged, pairs_of, predicted
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 from targets import column, read
 
 import urgentmos
@@ -18,6 +24,7 @@ from urgentmos.calibration import LEVEL, calibrate
 from urgentmos.checkpoints import load_any
 from urgentmos.exporting import to_onnx
 
+WEIGHTS = "model.safetensors"
 DELTA = 0.5
 # In plain words, for whoever lists the models.
 TRAINED_ON = (
@@ -40,9 +47,21 @@ def best_temperature(p: np.ndarray, delta: np.ndarray) -> float:
     return float(min(TEMPERATURES, key=surprise))
 
 
+def mean_of(models: Sequence[Path], out: Path) -> None:
+    """A folder like the first model's, with the mean of all models' weights, running means of batch norm included."""
+    shutil.copytree(models[0], out, dirs_exist_ok=True)
+    if len(models) == 1:
+        return
+    states = [load_file(model / WEIGHTS) for model in models]
+    with safe_open(models[0] / WEIGHTS, "np") as file:
+        said = file.metadata()
+    mean = {name: np.mean([state[name] for state in states], axis=0, dtype=float) for name in states[0]}
+    save_file({name: np.asarray(x, dtype=states[0][name].dtype) for name, x in mean.items()}, out / WEIGHTS, metadata=said)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path, help="folder that training made")
+    parser.add_argument("models", type=Path, nargs="+", help="folders that training made")
     parser.add_argument("--valid", type=Path, required=True)
     parser.add_argument(
         "--level", type=float, default=LEVEL, help="of the intervals; each asks for enough contents [%(default)s]"
@@ -51,13 +70,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     rows = read([args.valid])
-    model = urgentmos.load(args.model)
+    mean_of(args.models, args.out)
+    model = urgentmos.load(args.out)
     told = predicted(model, rows)
     measured = {name: column(rows, name) for name in told}
     intervals = calibrate(told, measured, level=args.level, groups=[row["reference_id"] for row in rows])
     pairs = pairs_of(rows, "mos_overall")
     temperature = best_temperature(judged(model, rows, pairs)[:, :3], np.array([d for *_, d in pairs]))
-    shutil.copytree(args.model, args.out, dirs_exist_ok=True)
     config = json.loads((args.out / "config.json").read_text(encoding="utf-8"))
     config |= {"name": "pocket", "trained_on": TRAINED_ON, "licence": LICENCE}
     config |= {"intervals": rounded(intervals), "verdict_temperature": round(temperature, 3)}

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # From clean speech to the weights that the package ships: simulate, label, teach, train, calibrate, evaluate, export.
 #
-#   [HOURS=24] [CLIPS=7] [VOICES=1] [TEST=0.1] [VALID=0.08] [LEVEL=0.9] [CLUSTER=local|ADDRESS] \
+#   [HOURS=36] [CLIPS=7] [VOICES=2] [TEST=0.1] [VALID=0.08] [LEVEL=0.9] [CLUSTER=local|ADDRESS] \
 #       recipes/pocket/run.sh DATA OUT [JOBS] [KEY=VALUE ...]
 #
 # HOURS of clips, CLIPS per content, the training speech again as VOICES other sets of speakers, shares of the contents kept
@@ -14,11 +14,12 @@ data=$(realpath "$1") out=$(mkdir -p "$2" && realpath "$2") jobs=${3:-2}
 here=$(cd "$(dirname "$0")" && pwd)
 export OMP_NUM_THREADS=1 PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"
 spread=${CLUSTER:+--cluster $CLUSTER}
-metrics=pesq,pesqc2,estoi,sdr,lsd,mcd,dnsmos_ovrl,dnsmos_sig,dnsmos_bak,plcmos,distill_mos,spksim_ge2e
-phones=lps_pocketsphinx  # a quarter of the cost of all: of every eighth part, of the tests, and of real enhancers
+metrics=pesq,pesqc2,estoi,sdr,lsd,mcd,dnsmos_ovrl,dnsmos_sig,dnsmos_bak,plcmos,distill_mos
+# a third of the cost of all, so of some parts only, of the tests, and of real enhancers
+speakers=spksim_ge2e phones=lps_pocketsphinx
 
 python "$here/simulate.py" --speech "$data/speech" --noise "$data/noise" --rooms "$data/rir" --out "$out" \
-  --hours "${HOURS:-24}" --clips "${CLIPS:-7}" --voices "${VOICES:-1}" --test-share "${TEST:-0.1}" --jobs "$jobs" $spread
+  --hours "${HOURS:-36}" --clips "${CLIPS:-7}" --voices "${VOICES:-2}" --test-share "${TEST:-0.1}" --jobs "$jobs" $spread
 real=()
 [ ! -d "$data/systems" ] || real+=(--systems "$data/systems")
 [ ! -d "$data/human/p835" ] || real+=(--human "$data/human/p835")
@@ -28,8 +29,12 @@ python "$here/real.py" "${real[@]}" --out "$out"
 split --lines 700 --numeric-suffixes --suffix-length 2 --additional-suffix .jsonl "$out/train.jsonl" "$out/train.part"
 for file in "$out"/train.part??.jsonl "$out"/{test,systems.train,systems.test,systems.unseen,p835}.jsonl; do
   [ -f "$file" ] || continue
-  wanted=$metrics
-  case $file in *part?[08].jsonl | *test.jsonl | *systems*) wanted=$metrics,$phones ;; *p835*) wanted=$metrics,dnsmos_p808 ;; esac
+  case $file in
+    *part?[08].jsonl | *test.jsonl | *systems*) wanted=$metrics,$speakers,$phones ;;
+    *part?[26].jsonl) wanted=$metrics,$speakers ;;
+    *p835.jsonl) wanted=$metrics,$speakers,dnsmos_p808 ;;
+    *) wanted=$metrics ;;
+  esac
   labels=${file%.jsonl}.labels.jsonl
   [ -f "$labels" ] || urgentmos label "$file" --metrics "$wanted" --jobs "$jobs" $spread -o "$labels" || [ $? -eq 1 ]
 done
@@ -43,9 +48,15 @@ for part in test systems.test systems.unseen; do
   [ ! -f "$out/$part.labels.jsonl" ] || teach "$out/$part.labels.jsonl" --out "$out/taught.$part"
 done
 
-urgentmos train "$here/pocket.yaml" data="$out/taught.jsonl" pairs="$out/taught.pairs.jsonl" valid="$out/taught.valid.jsonl" \
-  out="$out/run" "${@:4}"
-python "$here/finish.py" "$out/run/model" --valid "$out/taught.valid.jsonl" --level "${LEVEL:-0.9}" --out "$out/pocket"
+# Two rounds. The second goes two ways, with more and with less variety, and begins with the sizes that the first one has.
+taught=(data="$out/taught.jsonl" pairs="$out/taught.pairs.jsonl" valid="$out/taught.valid.jsonl") settings=()
+for setting in "${@:4}"; do [[ $setting == net.* || $setting == encoder.* ]] || settings+=("$setting"); done
+again() { urgentmos train "$here/again.yaml" model="$out/first/model" "${taught[@]}" out="$out/$1" "${@:2}" "${settings[@]}"; }
+urgentmos train "$here/pocket.yaml" "${taught[@]}" out="$out/first" "${@:4}"
+again more speed=0.1 crop=0.7 seed=0
+again less speed=0.03 crop=0.85 seed=1
+rm -rf "$out/pocket"
+python "$here/finish.py" "$out"/{more,less}/model --valid "$out/taught.valid.jsonl" --level "${LEVEL:-0.9}" --out "$out/pocket"
 known=(--orders "$out/taught.test.pairs.jsonl" "${human[@]}")
 [ ! -f "$out/taught.systems.test.jsonl" ] || known+=(--systems "$out/taught.systems.test.jsonl")
 [ ! -f "$out/taught.systems.unseen.jsonl" ] || known+=(--unseen-systems "$out/taught.systems.unseen.jsonl")

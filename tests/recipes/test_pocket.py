@@ -120,6 +120,42 @@ def test_the_consensus_is_a_line_through_opinions():
     assert np.isnan(consensus.mos(lacking)).all()
 
 
+def test_where_noise_drowns_speech_plcmos_has_no_vote():
+    rng = np.random.default_rng(1)
+    names = [*targets.WEIGHTS, targets.BACKGROUND]
+    rows = [{"metrics": dict(zip(names, rng.uniform(1, 5, len(names)), strict=True)), "meta": {}} for _ in range(60)]
+    consensus = targets.Consensus(targets.WEIGHTS, rows, [])
+
+    def gain(background: float | None) -> float:
+        """What a point of PLCMOS more is worth."""
+        low, high = ({**rows[0]["metrics"], "plcmos": p, targets.BACKGROUND: background} for p in (2.0, 3.0))
+        return float(np.subtract(*consensus.raw([{"metrics": high}, {"metrics": low}])))
+
+    assert gain(1.2) == 0 < gain(2.75) < gain(3.5) == gain(4.4) == gain(None)
+
+
+# ---- the mean of models
+
+
+def test_the_mean_of_models_is_that_of_their_weights(tmp_path, monkeypatch):
+    safetensors = pytest.importorskip("safetensors.numpy")
+    pytest.importorskip("onnx")
+    monkeypatch.syspath_prepend(str(RECIPE))
+    finish = load("finish")
+    for name, value, seen in (("one", 1.0, 10), ("two", 4.0, 13)):
+        (tmp_path / name).mkdir()
+        state = {"w": np.full((2, 3), value, np.float32), "batches": np.array(seen)}
+        safetensors.save_file(state, tmp_path / name / "model.safetensors", metadata={"of": name})
+        (tmp_path / name / "config.json").write_text(name)
+    finish.mean_of([tmp_path / "one", tmp_path / "two"], tmp_path / "both")
+    mean = safetensors.load_file(tmp_path / "both" / "model.safetensors")
+    assert np.array_equal(mean["w"], np.full((2, 3), 2.5, np.float32)) and mean["batches"] == 11
+    assert (tmp_path / "both" / "config.json").read_text() == "one"
+    finish.mean_of([tmp_path / "two"], tmp_path / "alone")
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("two", "alone")]
+    assert weights[0] == weights[1]
+
+
 # ---- all of it
 
 
