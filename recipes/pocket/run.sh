@@ -10,6 +10,7 @@
 # DATA holds speech/, noise/ and rir/ (any folders of recordings), and where there are any systems/ with manifest.csv and
 # human/p835/ with labels.csv. Every step resumes: run the same command again. The finished model is OUT/pocket.
 set -euo pipefail
+shopt -s nullglob
 data=$(realpath "$1") out=$(mkdir -p "$2" && realpath "$2") jobs=${3:-2}
 here=$(cd "$(dirname "$0")" && pwd)
 export OMP_NUM_THREADS=1 PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"
@@ -25,21 +26,28 @@ real=()
 [ ! -d "$data/human/p835" ] || real+=(--human "$data/human/p835")
 python "$here/real.py" "${real[@]}" --out "$out"
 
-# In parts, so that what is finished can be used while the rest is measured. A clip without a label is no failure here.
-split --lines 700 --numeric-suffixes --suffix-length 2 --additional-suffix .jsonl "$out/train.jsonl" "$out/train.part"
-for file in "$out"/train.part??.jsonl "$out"/{test,systems.train,systems.test,systems.unseen,p835}.jsonl; do
-  [ -f "$file" ] || continue
+# What was measured before is not measured again. The rest of the training clips in parts, so that what is finished can be used
+# while others are measured. A clip without a label is no failure here.
+manifests=(train test)
+for name in systems.train systems.test systems.unseen p835; do [ ! -f "$out/$name.jsonl" ] || manifests+=("$name"); done
+for name in "${manifests[@]}"; do python "$here/measured.py" "$out/$name.jsonl"; done
+split --lines 700 --numeric-suffixes --suffix-length 2 --additional-suffix .jsonl "$out/train.rest.jsonl" "$out/train.part"
+for file in "$out"/train.part??.jsonl "$out"/{test,systems.train,systems.test,systems.unseen,p835}.rest.jsonl; do
+  [ -s "$file" ] || continue
   case $file in
-    *part?[08].jsonl | *test.jsonl | *systems*) wanted=$metrics,$speakers,$phones ;;
+    *part?[08].jsonl | *test.rest.jsonl | *systems*) wanted=$metrics,$speakers,$phones ;;
     *part?[26].jsonl) wanted=$metrics,$speakers ;;
-    *p835.jsonl) wanted=$metrics,$speakers,dnsmos_p808 ;;
+    *p835*) wanted=$metrics,$speakers,dnsmos_p808 ;;
     *) wanted=$metrics ;;
   esac
   labels=${file%.jsonl}.labels.jsonl
   [ -f "$labels" ] || urgentmos label "$file" --metrics "$wanted" --jobs "$jobs" $spread -o "$labels" || [ $? -eq 1 ]
 done
+for name in "${manifests[@]:1}"; do
+  cat "$out/$name".{known,rest}.labels.jsonl > "$out/$name.labels.jsonl" 2> /dev/null || true  # one of them may not be there
+done
 
-scale=("$out"/train.part??.labels.jsonl) systems=() human=()
+scale=("$out"/train.{known,part??}.labels.jsonl) systems=() human=()
 [ ! -f "$out/systems.train.labels.jsonl" ] || systems=("$out/systems.train.labels.jsonl")
 [ ! -f "$out/p835.labels.jsonl" ] || human=(--human "$out/p835.labels.jsonl")
 teach() { python "$here/targets.py" "$@" --scale "${scale[@]}" "${human[@]}"; }

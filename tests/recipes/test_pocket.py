@@ -30,7 +30,7 @@ def load(name: str) -> ModuleType:
     return module
 
 
-simulate, targets = load("simulate"), load("targets")
+simulate, targets, measured = load("simulate"), load("targets"), load("measured")
 SPEECH = {
     ("read", f"speaker{k}"): [(f"/speech/speaker{k}/{n}.wav", 1.5 + (7 * k + 3 * n) % 4) for n in range(40)] for k in range(12)
 }
@@ -132,6 +132,33 @@ def test_where_noise_drowns_speech_plcmos_has_no_vote():
         return float(np.subtract(*consensus.raw([{"metrics": high}, {"metrics": low}])))
 
     assert gain(1.2) == 0 < gain(2.75) < gain(3.5) == gain(4.4) == gain(None)
+
+
+# ---- what was measured before
+
+
+def test_labels_are_found_again_by_the_samples(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = []
+    for k in range(4):
+        soundfile.write(tmp_path / f"{k}.flac", 0.1 * rng.standard_normal(800), RATE)
+        rows.append({"uid": str(k), "audio_path": f"{k}.flac", "reference_path": "0.flac", "metrics": {}, "meta": {}})
+    labelled = [{**row, "metrics": {"pesq": 1.5 + k, "sdr": None if k == 1 else -3.25}} for k, row in enumerate(rows[:3])]
+    measured.write(tmp_path / "some.labels.jsonl", labelled)
+    table = tmp_path / "measured.csv.gz"
+    assert measured.save([tmp_path / "some.labels.jsonl"], table) == 3
+    before = table.read_bytes()
+    assert measured.save([tmp_path / "some.labels.jsonl"], table) == 3 and table.read_bytes() == before
+
+    samples, _ = soundfile.read(tmp_path / "2.flac", dtype="int16")
+    samples[100] += 1
+    soundfile.write(tmp_path / "2.flac", samples, RATE)
+    measured.write(tmp_path / "all.jsonl", rows)
+    assert measured.divide(tmp_path / "all.jsonl", measured.read_measured(table)) == (2, 2)
+    known = measured.rows_of(tmp_path / "all.known.labels.jsonl")
+    assert [row["metrics"] for row in known] == [{"pesq": 1.5, "sdr": -3.25}, {"pesq": 2.5}]
+    assert [row["uid"] for row in measured.rows_of(tmp_path / "all.rest.jsonl")] == ["2", "3"]
+    assert measured.read_measured(tmp_path / "none.csv.gz") == {}
 
 
 # ---- the mean of models

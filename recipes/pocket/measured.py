@@ -1,0 +1,98 @@
+"""Labels that were measured before: a run of the recipe need not measure the same clips again.
+
+MEASURED has one row per clip: a fingerprint of the samples of the clip and of its reference signal, and what was measured. One
+sample that differs makes another fingerprint, and the clip is measured anew. Of each MANIFEST.jsonl this writes two files:
+MANIFEST.known.labels.jsonl, clips with labels, and MANIFEST.rest.jsonl, the others. `--save` adds to MEASURED.
+"""
+
+import argparse
+import csv
+import gzip
+import json
+from collections.abc import Iterable, Mapping
+from hashlib import blake2b
+from pathlib import Path
+
+import soundfile
+
+MEASURED = Path(__file__).with_name("measured.csv.gz")
+KEY = "fingerprint"
+
+Labels = dict[str, float | None]
+
+
+def fingerprint(row: dict, folder: Path) -> str:
+    """Of the 16 bit samples of clip and reference signal; paths in `row` are relative to `folder`."""
+    digest = blake2b(digest_size=8)
+    for key in ("audio_path", "reference_path"):
+        if row.get(key):
+            samples, rate = soundfile.read(folder / row[key], dtype="int16")
+            digest.update(f"{rate} {len(samples)} ".encode() + samples.tobytes())
+    return digest.hexdigest()
+
+
+def rows_of(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def write(path: Path, rows: Iterable[dict]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def read_measured(path: Path) -> dict[str, Labels]:
+    """fingerprint -> its labels; those that the file leaves empty are missing."""
+    if not path.is_file():
+        return {}
+    with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
+        return {row.pop(KEY): {name: float(x) for name, x in row.items() if x} for row in csv.DictReader(file)}
+
+
+def save(labelled: Iterable[Path], path: Path) -> int:
+    """The labels of labelled manifests beside those that the file has; how many clips it has then."""
+    known = read_measured(path)
+    for manifest in labelled:
+        for row in rows_of(manifest):
+            found = {name: value for name, value in row["metrics"].items() if value is not None}
+            if found:
+                known.setdefault(fingerprint(row, manifest.parent), {}).update(found)
+    names = sorted({name for labels in known.values() for name in labels})
+    with gzip.GzipFile(path, "wb", mtime=0) as packed:
+        lines = [",".join([KEY, *names])]
+        for key in sorted(known):
+            values = (known[key].get(name) for name in names)
+            lines.append(",".join([key, *("" if v is None else f"{v:.6g}" for v in values)]))
+        packed.write(("\n".join(lines) + "\n").encode())
+    return len(known)
+
+
+def divide(manifest: Path, known: Mapping[str, Labels]) -> tuple[int, int]:
+    """Write the two files of a manifest; how many clips are in each."""
+    with_labels, rest = [], []
+    for row in rows_of(manifest):
+        labels = known.get(fingerprint(row, manifest.parent))
+        if labels:
+            with_labels.append({**row, "metrics": {**row["metrics"], **labels}})
+        else:
+            rest.append(row)
+    write(manifest.with_suffix(".known.labels.jsonl"), with_labels)
+    write(manifest.with_suffix(".rest.jsonl"), rest)
+    return len(with_labels), len(rest)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("manifests", type=Path, nargs="+", help="with --save: labelled ones")
+    parser.add_argument("--measured", type=Path, default=MEASURED, help="[measured.csv.gz beside this script]")
+    parser.add_argument("--save", action="store_true", help="add what these manifests have to MEASURED")
+    args = parser.parse_args()
+    if args.save:
+        print(f"{args.measured}: {save(args.manifests, args.measured)} clips")
+        return
+    known = read_measured(args.measured)
+    for manifest in args.manifests:
+        with_labels, rest = divide(manifest, known)
+        print(f"{manifest}: {with_labels} clips have labels, {rest} are to be measured")
+
+
+if __name__ == "__main__":
+    main()
