@@ -837,6 +837,9 @@ def test_rank_by_command_goes_on_after_a_kill(
 
 # ---- the released implementation
 
+# Processors round otherwise (tests/official/test_urgentpk.py), and the perturbed weights enlarge it: of p, of opinion scores.
+ROUNDING_P, ROUNDING_MOS = 1e-4, 3e-3
+
 
 @pytest.fixture(scope="module")
 def released(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, dict[str, Any], list[Clip]]:
@@ -865,7 +868,7 @@ def test_released_votes(scoring: Any, released: tuple[Any, dict[str, Any], list[
     calls = [call for call in results["logit_binary_vote"]["calls"] if call[0].endswith(tuple(evidence.contents))]
     for a, b, _, p, *_ in calls:
         (i, j), u = [evidence.systems.index(x.split("/")[0]) for x in (a, b)], evidence.contents.index(a.split("/")[1])
-        assert evidence.pairs[i, j, u] == pytest.approx(p, abs=2e-5)
+        assert evidence.pairs[i, j, u] == pytest.approx(p, abs=ROUNDING_P)
         votes[a.split("/")[0]] += p
         votes[b.split("/")[0]] += 1 - p
     ranking = rank(clips, model, scoring=scoring, run=run)
@@ -892,4 +895,4 @@ def test_released_opinion_scores(strategy: str, released: tuple[Any, dict[str, A
             expected.setdefault(((b if system == noisy else a).split("/")[0], content), []).append(own)
     for s, system in enumerate(found.systems):
         for u, content in enumerate(found.contents):
-            assert found.scores[s, u] == pytest.approx(np.mean(expected[system, content]), abs=1e-4), (system, content)
+            assert found.scores[s, u] == pytest.approx(np.mean(expected[system, content]), abs=ROUNDING_MOS), (system, content)

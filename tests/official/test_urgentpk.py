@@ -34,6 +34,12 @@ CONFIGS = {
 }
 
 
+# The released float32 numbers are 2e-5 from exact ones on these perturbed weights, and a processor that rounds otherwise (seen:
+# a Xeon with AMX; the vectors and an EPYC agree to 2e-5) adds 5e-5. The two opinion scores of band-limited clips move by up to
+# 2e-3: above the limit the logarithm is of the Fourier transform's own rounding noise.
+ROUNDING, ROUNDING_MOS = 1e-4, 3e-3
+
+
 def released(path: Path) -> Released:
     raw = load_torch_file(path, stubs=stubs)
     assert matches(raw)
@@ -245,10 +251,10 @@ def test_outputs_and_layers_of_the_released_model(vectors: Path, net: UrgentPk) 
     for name, pairs in inputs.items():
         with torch.no_grad():
             out = net(pairs, torch.full((len(pairs),), pairs.shape[2]))
-        torch.testing.assert_close(out, outputs[f"{name}.out"], atol=2e-5, rtol=0)
-        torch.testing.assert_close(out[:, 0].sigmoid(), outputs[f"{name}.prob"], atol=2e-5, rtol=0)
+        torch.testing.assert_close(out, outputs[f"{name}.out"], atol=ROUNDING, rtol=0)
+        torch.testing.assert_close(out[:, 0].sigmoid(), outputs[f"{name}.prob"], atol=ROUNDING, rtol=0)
         for layer in layers if name == "real_3s_b4" else ():
-            torch.testing.assert_close(seen[layer].mean((2, 3)), outputs[f"{name}.{layer}_mean"], atol=2e-5, rtol=1e-5)
+            torch.testing.assert_close(seen[layer].mean((2, 3)), outputs[f"{name}.{layer}_mean"], atol=ROUNDING, rtol=1e-4)
             assert list(seen[layer].shape) == outputs[f"{name}.{layer}_shape"].tolist()
     for hook in hooks:
         hook.remove()
@@ -269,8 +275,8 @@ def test_ranking_calls_and_votes_in_the_released_order(shared: Path, net: Urgent
     judged = judge_pairs(net, features, pairs)
     assert len(judged) == 30
     expected = torch.tensor([call[3:6] for call in calls])
-    torch.testing.assert_close(judged[:, 0].sigmoid(), expected[:, 0], atol=2e-5, rtol=0)
-    torch.testing.assert_close(judged[:, 1:], expected[:, 1:], atol=2e-5, rtol=0)
+    torch.testing.assert_close(judged[:, 0].sigmoid(), expected[:, 0], atol=ROUNDING, rtol=0)
+    torch.testing.assert_close(judged[:, 1:], expected[:, 1:], atol=ROUNDING_MOS, rtol=0)
     votes = dict.fromkeys(results["valid_logit_binary_vote"]["team_scores"], 0)
     for (a, b, *_), logit in zip(calls, judged[:, 0], strict=True):
         votes[(a if logit > 0 else b).split("/")[0]] += 1
