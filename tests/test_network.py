@@ -837,7 +837,8 @@ def test_rank_by_command_goes_on_after_a_kill(
 
 # ---- the released implementation
 
-# Processors round otherwise (tests/official/test_urgentpk.py), and the perturbed weights enlarge it: of p, of opinion scores.
+# Here in float32, which processors round otherwise: of p, and of opinion scores. The exact comparison, and why the opinion
+# scores of these band-limited clips move so far, is in tests/official/test_urgentpk.py.
 ROUNDING_P, ROUNDING_MOS = 1e-4, 3e-3
 
 
