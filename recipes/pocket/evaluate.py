@@ -11,6 +11,7 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+from jsonl import read_rows
 from scipy.stats import pearsonr, spearmanr
 from simulate import HELD_OUT
 from targets import column, opinions, pair_accuracy, read
@@ -146,7 +147,7 @@ def calibration_error(p: np.ndarray, label: np.ndarray, bins: int = 10) -> float
 def known(model: Predictor, rows: Sequence[dict], orders: Path) -> dict[str, float]:
     """Share of pairs whose order follows from how they were made that `compare` gets right, and each peer's score."""
     place = {row["audio_path"]: i for i, row in enumerate(rows)}
-    both = [json.loads(line)["audio_paths"] for line in orders.read_text(encoding="utf-8").splitlines()]
+    both = [row["audio_paths"] for row in read_rows(orders)]
     pairs = [(place[a], place[b], 1.0) for a, b in both]
     said = judged(model, rows, pairs)
     out = {"pairs": len(pairs), "of them clean against damaged": sum(rows[i]["system_id"] == "clean" for i, *_ in pairs)}

@@ -32,6 +32,7 @@ TRAINED_ON = (
     "consensus of Distill-MOS, PESQ, PESQc2 and PLCMOS put on the MOS scale by 78 human-scored P.835 clips"
 )
 LICENCE = "MIT; made from speech under CC0, CC BY 4.0, Apache-2.0 and the like, see MODEL_CARD.md"
+FILES = ("model", "encoder_weights", "data", "pairs", "valid", "valid_pairs", "out")
 TEMPERATURES = np.geomspace(0.5, 10.0, 91)
 
 
@@ -59,6 +60,15 @@ def mean_of(models: Sequence[Path], out: Path) -> None:
     save_file({name: np.asarray(x, dtype=states[0][name].dtype) for name, x in mean.items()}, out / WEIGHTS, metadata=said)
 
 
+def without_folders(settings: dict[str, object]) -> dict[str, object]:
+    """Settings of a training, its files by their names alone: where they lay is nobody's business."""
+
+    def name(value: object) -> object:
+        return [name(inner) for inner in value] if isinstance(value, list) else Path(str(value)).name
+
+    return {key: name(value) if key in FILES else value for key, value in settings.items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", type=Path, nargs="+", help="folders that training made")
@@ -79,6 +89,7 @@ def main() -> None:
     temperature = best_temperature(judged(model, rows, pairs)[:, :3], np.array([d for *_, d in pairs]))
     config = json.loads((args.out / "config.json").read_text(encoding="utf-8"))
     config |= {"name": "pocket", "trained_on": TRAINED_ON, "licence": LICENCE}
+    config["training"]["config"] = without_folders(config["training"]["config"])
     config |= {"intervals": rounded(intervals), "verdict_temperature": round(temperature, 3)}
     (args.out / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
     if args.card:

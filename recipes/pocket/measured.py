@@ -8,12 +8,12 @@ MANIFEST.known.labels.jsonl, clips with labels, and MANIFEST.rest.jsonl, the oth
 import argparse
 import csv
 import gzip
-import json
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from pathlib import Path
 
 import soundfile
+from jsonl import read_rows, write_rows
 
 MEASURED = Path(__file__).with_name("measured.csv.gz")
 KEY = "fingerprint"
@@ -31,14 +31,6 @@ def fingerprint(row: dict, folder: Path) -> str:
     return digest.hexdigest()
 
 
-def rows_of(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def write(path: Path, rows: Iterable[dict]) -> None:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-
-
 def read_measured(path: Path) -> dict[str, Labels]:
     """fingerprint -> its labels; those that the file leaves empty are missing."""
     if not path.is_file():
@@ -51,7 +43,7 @@ def save(labelled: Iterable[Path], path: Path) -> int:
     """The labels of labelled manifests beside those that the file has; how many clips it has then."""
     known = read_measured(path)
     for manifest in labelled:
-        for row in rows_of(manifest):
+        for row in read_rows(manifest):
             found = {name: value for name, value in row["metrics"].items() if value is not None}
             if found:
                 known.setdefault(fingerprint(row, manifest.parent), {}).update(found)
@@ -65,18 +57,17 @@ def save(labelled: Iterable[Path], path: Path) -> int:
     return len(known)
 
 
-def divide(manifest: Path, known: Mapping[str, Labels]) -> tuple[int, int]:
-    """Write the two files of a manifest; how many clips are in each."""
+def divide(manifest: Path, known: Mapping[str, Labels]) -> None:
+    """Write the two files of a manifest."""
     with_labels, rest = [], []
-    for row in rows_of(manifest):
+    for row in read_rows(manifest):
         labels = known.get(fingerprint(row, manifest.parent))
         if labels:
             with_labels.append({**row, "metrics": {**row["metrics"], **labels}})
         else:
             rest.append(row)
-    write(manifest.with_suffix(".known.labels.jsonl"), with_labels)
-    write(manifest.with_suffix(".rest.jsonl"), rest)
-    return len(with_labels), len(rest)
+    write_rows(manifest.with_suffix(".known.labels.jsonl"), with_labels)
+    write_rows(manifest.with_suffix(".rest.jsonl"), rest)
 
 
 def main() -> None:
@@ -90,8 +81,7 @@ def main() -> None:
         return
     known = read_measured(args.measured)
     for manifest in args.manifests:
-        with_labels, rest = divide(manifest, known)
-        print(f"{manifest}: {with_labels} clips have labels, {rest} are to be measured")
+        divide(manifest, known)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,11 @@ nothing is trained on them.
 
 import argparse
 import csv
-import json
 import zlib
 from pathlib import Path
 
 import soundfile
+from jsonl import write_rows
 
 TEST_TENTHS = 3
 HELD_OUT = ("cmgan", "lisennet", "rnnoise")
@@ -62,12 +62,6 @@ def human(folder: Path) -> list[dict]:
     ]
 
 
-def write(path: Path, rows: list[dict]) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
-    print(f"{path}: {len(rows)} clips, {sum(row['duration'] for row in rows) / 60:.1f} min")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--systems", type=Path)
@@ -79,11 +73,11 @@ def main() -> None:
         rows = systems(args.systems)
         is_test = [zlib.crc32(row["reference_id"].encode()) % 10 < TEST_TENTHS for row in rows]
         trained = [row for row, test in zip(rows, is_test, strict=True) if not test and row["system_id"] not in HELD_OUT]
-        write(args.out / "systems.train.jsonl", trained)
-        write(args.out / "systems.unseen.jsonl", [row for row in rows if row["system_id"] in HELD_OUT])
-        write(args.out / "systems.test.jsonl", [row for row, test in zip(rows, is_test, strict=True) if test])
+        write_rows(args.out / "systems.train.jsonl", trained)
+        write_rows(args.out / "systems.unseen.jsonl", [row for row in rows if row["system_id"] in HELD_OUT])
+        write_rows(args.out / "systems.test.jsonl", [row for row, test in zip(rows, is_test, strict=True) if test])
     if args.human:
-        write(args.out / "p835.jsonl", human(args.human))
+        write_rows(args.out / "p835.jsonl", human(args.human))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ exist are not made again. Some degradations are held out: only test contents hea
 
 import argparse
 import csv
-import json
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -18,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 import soundfile
+from jsonl import write_rows
 from tqdm import tqdm
 
 from urgentmos.audio import load
@@ -239,9 +239,8 @@ def main() -> None:
             made = list(tqdm(pool.map(job, work), total=len(work), unit="content", disable=None))
     for test, name in ((False, "train"), (True, "test")):
         rows = [row for (content, *_), clips in zip(work, made, strict=True) if content.test == test for row in clips]
-        with (args.out / f"{name}.jsonl").open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(row) + "\n" for row in rows)
-        print(f"{args.out / name}.jsonl: {len(rows)} clips, {sum(r['duration'] for r in rows) / 3600:.2f} h")
+        write_rows(args.out / f"{name}.jsonl", rows)
+        print(f"{sum(row['duration'] for row in rows) / 3600:.2f} h")
 
 
 if __name__ == "__main__":

@@ -10,11 +10,11 @@ with a CMOS of at least LEAST.
 """
 
 import argparse
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from jsonl import read_rows, write_rows
 from scipy.stats import pearsonr, spearmanr
 
 from urgentmos.simulation import known_orders
@@ -53,8 +53,7 @@ def read(paths: Iterable[Path]) -> list[dict]:
     """The rows of labelled manifests that have any label, their paths made absolute, without labels that mean nothing."""
     rows = []
     for path in paths:
-        for line in path.read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
+        for row in read_rows(path):
             if not any(value is not None for value in row["metrics"].values()):
                 continue  # it could not be heard; where only some labels are missing, the others count
             if any(step["name"] in OUT_OF_TIME for step in row["meta"].get("simulation", ())):
@@ -173,11 +172,6 @@ def divided(rows: Sequence[dict], valid_share: float) -> tuple[list[dict], list[
     return [row for row, f in zip(rows, free, strict=True) if f], [row for row, h in zip(rows, held, strict=True) if h]
 
 
-def write(path: Path, rows: Sequence[dict]) -> None:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    print(f"{path}: {len(rows)} rows")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("labels", type=Path, nargs="+", help="labelled manifests")
@@ -201,10 +195,10 @@ def main() -> None:
     orders = teach(rows, consensus)
     training, validation = divided(rows, args.valid_share)
     heard = {row["audio_path"] for row in training}
-    write(Path(f"{args.out}.jsonl"), training)
-    write(Path(f"{args.out}.pairs.jsonl"), [row for row in orders if row["audio_paths"][0] in heard])
+    write_rows(Path(f"{args.out}.jsonl"), training)
+    write_rows(Path(f"{args.out}.pairs.jsonl"), [row for row in orders if row["audio_paths"][0] in heard])
     if args.valid_share:
-        write(Path(f"{args.out}.valid.jsonl"), validation)
+        write_rows(Path(f"{args.out}.valid.jsonl"), validation)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,8 @@ def load(name: str) -> ModuleType:
     return module
 
 
-simulate, targets, measured = load("simulate"), load("targets"), load("measured")
+sys.path.append(str(RECIPE))  # its scripts import each other
+simulate, targets, measured, jsonl = (load(name) for name in ("simulate", "targets", "measured", "jsonl"))
 SPEECH = {
     ("read", f"speaker{k}"): [(f"/speech/speaker{k}/{n}.wav", 1.5 + (7 * k + 3 * n) % 4) for n in range(40)] for k in range(12)
 }
@@ -144,7 +145,7 @@ def test_labels_are_found_again_by_the_samples(tmp_path):
         soundfile.write(tmp_path / f"{k}.flac", 0.1 * rng.standard_normal(800), RATE)
         rows.append({"uid": str(k), "audio_path": f"{k}.flac", "reference_path": "0.flac", "metrics": {}, "meta": {}})
     labelled = [{**row, "metrics": {"pesq": 1.5 + k, "sdr": None if k == 1 else -3.25}} for k, row in enumerate(rows[:3])]
-    measured.write(tmp_path / "some.labels.jsonl", labelled)
+    jsonl.write_rows(tmp_path / "some.labels.jsonl", labelled)
     table = tmp_path / "measured.csv.gz"
     assert measured.save([tmp_path / "some.labels.jsonl"], table) == 3
     before = table.read_bytes()
@@ -153,11 +154,11 @@ def test_labels_are_found_again_by_the_samples(tmp_path):
     samples, _ = soundfile.read(tmp_path / "2.flac", dtype="int16")
     samples[100] += 1
     soundfile.write(tmp_path / "2.flac", samples, RATE)
-    measured.write(tmp_path / "all.jsonl", rows)
-    assert measured.divide(tmp_path / "all.jsonl", measured.read_measured(table)) == (2, 2)
-    known = measured.rows_of(tmp_path / "all.known.labels.jsonl")
+    jsonl.write_rows(tmp_path / "all.jsonl", rows)
+    measured.divide(tmp_path / "all.jsonl", measured.read_measured(table))
+    known = jsonl.read_rows(tmp_path / "all.known.labels.jsonl")
     assert [row["metrics"] for row in known] == [{"pesq": 1.5, "sdr": -3.25}, {"pesq": 2.5}]
-    assert [row["uid"] for row in measured.rows_of(tmp_path / "all.rest.jsonl")] == ["2", "3"]
+    assert [row["uid"] for row in jsonl.read_rows(tmp_path / "all.rest.jsonl")] == ["2", "3"]
     assert measured.read_measured(tmp_path / "none.csv.gz") == {}
 
 
@@ -217,8 +218,10 @@ def test_the_recipe_at_toy_size_ends_in_a_model_that_scores_without_torch(tmp_pa
     assert done.returncode == 0, done.stderr[-3000:]
     out = tmp_path / "out"
     found = json.loads((out / "evaluation.json").read_text())
+    config = json.loads((out / "pocket" / "config.json").read_text())
+    assert str(tmp_path) not in json.dumps(config) and config["training"]["config"]["data"] == ["taught.jsonl"]
     assert found["pairs"]["pairs"] >= 3
-    rows = [json.loads(line) for line in (out / "taught.jsonl").read_text().splitlines()]
+    rows = jsonl.read_rows(out / "taught.jsonl")
     assert any("-voice1-" in r["reference_id"] for r in rows)
     assert all(1 <= r["metrics"]["mos_overall"] <= 5 for r in rows)
     check = "import sys, urgentmos; urgentmos.load(sys.argv[1]).score(sys.argv[2]); assert 'torch' not in sys.modules"
