@@ -39,7 +39,11 @@ def test_the_numbers_are_those_of_the_network(size: int, shape: tuple[int, int, 
     wave = (10 ** (level / 20) * np.random.default_rng(seed).standard_normal(size)).astype(np.float32)
     got = LogMel(n_fft, hop, bands, 16_000)(wave)
     assert got.dtype == np.float32 and got.shape == (1 + size // hop, bands)
-    np.testing.assert_allclose(got, of_the_net(wave, n_fft, hop, bands), atol=1e-5, rtol=0)
+    want = of_the_net(wave, n_fft, hop, bands)
+    share = 10 ** (2 * want - 4)  # of the clip's loudness, in each band
+    # A Fourier transform rounds by a part of the frame's amplitude: where chance leaves a band next to nothing, the log shows.
+    rounding = 0.1 * np.finfo(np.float32).eps / np.sqrt(share)
+    assert np.all(np.abs(got - want) <= 1e-5 + rounding)
 
 
 def test_speech_with_pauses_is_heard_alike(make_voice) -> None:
