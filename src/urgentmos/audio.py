@@ -223,9 +223,8 @@ def check_rate(rate: Any) -> int:
 
 def describe(wave: np.ndarray, rate: int, channels: int = 1, note: str = "") -> AudioInfo:
     """(T,) -> what there is to say about it; one pass, no second decoding."""
-    peak = max(float(wave.max()), -float(wave.min()))
-    exact = wave.astype(np.float64)
-    rms = float(np.sqrt(exact @ exact / len(wave)))
+    peak = float(np.abs(wave).max())
+    rms = float(np.sqrt(np.mean(np.square(wave, dtype=np.float64))))
     return AudioInfo(rate, channels, len(wave), peak, rms, clipped_share(wave, peak), bandwidth(wave, rate), note)
 
 
@@ -234,13 +233,13 @@ def clipped_share(wave: np.ndarray, peak: float) -> float:
     if peak < SILENCE_RMS:
         return 0.0
     at_peak = np.abs(wave) >= peak * (1 - 1e-4)
-    if np.count_nonzero(at_peak) < 3:
+    if at_peak.sum() < 3:
         return 0.0
     middle = at_peak[:-2] & at_peak[1:-1] & at_peak[2:]
     in_run = np.zeros(len(wave), dtype=bool)
     for shift in range(3):
         in_run[shift : len(wave) - 2 + shift] |= middle
-    return np.count_nonzero(in_run) / len(wave)
+    return float(in_run.mean())
 
 
 def bandwidth(wave: np.ndarray, rate: int) -> float:
