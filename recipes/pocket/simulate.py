@@ -23,8 +23,8 @@ from tqdm import tqdm
 from urgentmos.audio import load
 from urgentmos.errors import AudioError
 from urgentmos.manifest import audio_below
-from urgentmos.simulation import RATE, Sources, simulate
-from urgentmos.simulation.plan import plan_content, usable
+from urgentmos.simulation import RATE, Sources, neural, simulate
+from urgentmos.simulation.plan import plan_content, plan_enhancers, usable
 
 # Seconds, and how many contents of ten are in that range. DNSMOS looks at 9.01 s and doubles what is shorter until it fills
 # them: just above 4.5 and 9.01 s one window does.
@@ -204,6 +204,9 @@ def main() -> None:
     parser.add_argument("--hours", type=float, default=12.0, help="of clips, clean ones included, if the speech suffices [12]")
     parser.add_argument("--clips", type=int, default=7, help="per content, the clean one included [7]")
     parser.add_argument("--voices", type=int, default=0, help="times that training speech is used again as other speakers [0]")
+    parser.add_argument(
+        "--enhancers", type=int, default=0, metavar="N", help="N contents more, whose clips are enhancers of one mixture [0]"
+    )
     parser.add_argument("--test-share", type=float, default=TEST_SHARE, help="of contents [%(default)s]")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--cluster", metavar="local|ADDRESS", help="let Ray spread the contents")
@@ -222,7 +225,7 @@ def main() -> None:
         noises, rooms = ([f for k, f in enumerate(each) if (k % 10 == 0) == test] for each in files)
         talkers = [Path(c.files[0]) for c in chosen if c.test == test]
         sources[test] = Sources(noises, talkers, rooms or files[1])
-    families = {False: usable(HELD_OUT), True: usable()}
+    families = {False: usable((*HELD_OUT, *neural.NAMES)), True: usable(neural.NAMES)}
     work, seconds = [], 0.0
     for content in chosen:
         if seconds > args.hours * 3600:
@@ -232,6 +235,10 @@ def main() -> None:
         )
         work.append((content, chains, sources[content.test], args.out))
         seconds += content.seconds * len(chains)
+    again = list(other_voices(speech, first, args.voices + 1, args.seed))
+    for i in np.random.default_rng([args.seed, 1]).permutation(len(again))[: args.enhancers]:
+        rng = np.random.default_rng([args.seed, zlib.crc32(again[i].name.encode())])
+        work.append((again[i], plan_enhancers(rng, args.clips), sources[False], args.out))
     if args.cluster:
         made = everywhere(work, args.cluster)
     else:

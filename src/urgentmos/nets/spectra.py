@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from urgentmos.errors import AudioError
+from urgentmos.nets.layers import zero_padding
 
 RATE = 16_000
 DB_FLOOR = 1e-10  # power below which the logarithm stops
@@ -41,11 +42,12 @@ def reflect_ends(wave: Tensor, pad: int, n: Tensor | None = None) -> Tensor:
         if wave.shape[-1] <= pad:
             raise AudioError(f"the clip has {wave.shape[-1]} samples and needs {pad + 1}. Leave it out or lengthen it.")
         return functional.pad(wave, (pad, pad), mode="reflect")
-    place = torch.arange(-pad, wave.shape[-1] + pad, device=wave.device)
+    steps = torch.arange(1, pad + 1, device=wave.device)
     last = n[:, None] - 1
-    mirrored = last - (last - place.abs()).abs()  # before 0 as after `last`
-    inside = place <= last + pad
-    return wave.gather(1, mirrored.clamp(min=0)).masked_fill(~inside, 0.0)
+    sources = torch.cat([last - (last - steps.flip(0)).abs(), last - steps], dim=1)  # of what stands before and behind
+    before, behind = wave.gather(1, sources.clamp(min=0)).split(pad, dim=1)
+    whole = torch.cat([before, functional.pad(zero_padding(wave, n), (0, pad))], dim=1)
+    return whole.scatter(1, last + pad + steps, behind)
 
 
 def complex_stft(wave: Tensor, n_fft: int, hop: int, window: Tensor | None, n: Tensor | None = None) -> Tensor:

@@ -25,9 +25,9 @@ PEAK = 0.99  # what is louder is turned down as a whole, so that files hold it u
 @cache
 def degradations() -> dict[str, Degradation]:
     """name -> degradation, all that there are, whether or not this machine has what they need."""
-    from urgentmos.simulation import channel, codecs, enhancers, loss, noise, parametric, regressors, vocoders
+    from urgentmos.simulation import channel, codecs, enhancers, loss, neural, noise, parametric, regressors, vocoders
 
-    modules = (noise, channel, codecs, loss, enhancers, regressors, vocoders, parametric)
+    modules = (noise, channel, codecs, loss, enhancers, neural, regressors, vocoders, parametric)
     found = [row for module in modules for row in module.DEGRADATIONS]
     table = {row.name: row for row in found}
     assert len(table) == len(found), "two degradations share a name"

@@ -40,7 +40,14 @@ class Degradation:
     def missing(self) -> list[str]:
         """The programs and packages that this needs and this machine lacks."""
         absent = [program for program in self.programs if shutil.which(program) is None]
-        return absent + [package for package in self.packages if find_spec(package) is None]
+        return absent + [package for package in self.packages if not _importable(package)]
+
+
+def _importable(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:  # what stands above it is missing
+        return False
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from urgentmos.simulation import chain_step, degradations
+from urgentmos.simulation import chain_step, degradations, neural
 
 # In the order in which damage happens on the way from a mouth to an ear.
 ORDER = ("room", "noise", "channel", "enhancer", "vocoder", "codec", "loss")
 # How often a family is drawn. Vocoder-like damage most: nothing else resembles what neural codecs and TTS do.
 SHARES = {"noise": 1.5, "room": 0.8, "channel": 1.6, "codec": 1.8, "loss": 0.8, "enhancer": 2.2, "vocoder": 3.0}
+# Enhancers that hear the same mixture as the neural ones, if step and seed are the same.
+OF_THE_SAME_LADDER = ("spectral_subtraction", "wiener", "mmse_lsa", "residual_gate")
 SINGLE, LADDER, COMBINED = 0.45, 0.25, 0.3  # kinds of plan entries
 
 
@@ -38,6 +40,17 @@ def plan_content(rng: np.random.Generator, n_clips: int, families: dict[str, lis
         else:
             chains.append(_combined(rng, families))
     return chains
+
+
+def plan_enhancers(rng: np.random.Generator, n_clips: int) -> list[list[dict[str, Any]]]:
+    """One noisy mixture as a listening test of enhancers has it: the clean clip, the mixture, and what enhancers make of it.
+
+    At most `n_clips` chains; neural enhancers come first, as far as this machine has them, then a choice of the others.
+    """
+    step, seed = int(rng.integers(len(neural.SNRS))), int(rng.integers(2**31))
+    there = [name for name in neural.NAMES if not degradations()[name].missing()]
+    more = [OF_THE_SAME_LADDER[i] for i in rng.permutation(len(OF_THE_SAME_LADDER))]
+    return [[], *([chain_step(name, step, seed)] for name in (*there, *more))][:n_clips]
 
 
 def _drawn(rng: np.random.Generator, families: dict[str, list[str]], family: str | None = None) -> dict[str, Any]:
