@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from urgentmos import int8
 from urgentmos.audio import collate
 from urgentmos.checkpoints import Loaded
 from urgentmos.errors import UsageError, need
@@ -180,6 +181,7 @@ def to_onnx(model: Loaded, path: Path, start: Start = "waves") -> float:
         _write(Graph(net, start).eval(), scratch)
         graph = onnx.load(str(scratch))
         onnx.helper.set_model_props(graph, facts(model, net, start))
+        int8.pack(graph)
         onnx.save(graph, str(scratch))
         error = largest_difference(net, scratch)
         if not error <= TOLERANCE:
