@@ -10,6 +10,7 @@ GROUPS = (
     ("unseen degradations", "damage never heard"),
     ("Real enhancers", "real enhancers"),
     ("Real enhancers never heard", "enhancers never heard"),
+    ("Neural vocoder", "the neural vocoder"),
 )
 JUDGES = {"this model, compare": "pocket, `compare`", "this model, mos_overall": "pocket, `mos_overall`"}
 
@@ -17,7 +18,8 @@ JUDGES = {"this model, compare": "pocket, `compare`", "this model, mos_overall":
 def tables(found: dict[str, Any]) -> str:
     """Markdown."""
     parts = [heads(found), pairs(found)]
-    parts += [orders(found["orders"])] if "orders" in found else []
+    parts += [orders("", found["orders"])] if "orders" in found else []
+    parts += [orders(" of the neural vocoder", found["Neural vocoder"]["orders"])] if "Neural vocoder" in found else []
     parts += [listeners(found["human"])] if "human" in found else []
     parts += [enhancers(found["Real enhancers"])] if "Real enhancers" in found else []
     parts += [robustness(found)] if "robustness" in found else []
@@ -49,11 +51,11 @@ def pairs(found: dict[str, Any]) -> str:
     )
 
 
-def orders(found: dict[str, float]) -> str:
+def orders(of: str, found: dict[str, float]) -> str:
     peers = ", ".join(f"{name} {v:.3f}" for name, v in list(found.items())[3:])
     clean = found["of them clean against damaged"]
     return (
-        f"Pairs whose order is known from how they were made ({found['pairs']}, {clean} of them clean against\ndamaged): "
+        f"Pairs{of} whose order is known from how they were made ({found['pairs']}, {clean} of them clean against\ndamaged): "
         f"`compare` is right in {found['this model, compare']:.3f}; {peers}."
     )
 

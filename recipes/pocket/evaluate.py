@@ -268,6 +268,7 @@ def main() -> None:
     parser.add_argument("--orders", type=Path, help="pairs of TEST whose order is known")
     parser.add_argument("--systems", type=Path)
     parser.add_argument("--unseen-systems", type=Path)
+    parser.add_argument("--vocoder", type=Path, help="with VOCODER.pairs.jsonl, whose order is known, beside it")
     parser.add_argument("--human", type=Path)
     parser.add_argument("--quick", action="store_true", help="heads, pairs and human scores only")
     parser.add_argument("--out", type=Path)
@@ -292,6 +293,13 @@ def main() -> None:
         if path and not args.quick:
             real = read([path])
             found[title] = {"heads": heads(title, real, predicted(model, real)), **enhancers(title, model, real)}
+    if args.vocoder:
+        made = read([args.vocoder])
+        told = predicted(model, made)
+        found["Neural vocoder"] = {
+            "heads": heads("Neural vocoder", made, told),
+            "orders": known(model, made, args.vocoder.with_suffix(".pairs.jsonl")),
+        }
     if args.human and not args.quick:
         found["robustness"] = robustness(model, read([args.human]))
         found["ladders"] = ladders(model, rows, LADDERS)

@@ -1,13 +1,12 @@
-"""Trained models -> the folder that is shipped: their mean, calibrated on validation contents, with an ONNX file beside it.
-
-Models that went on from the same one are near enough to each other for the mean of their weights to be a model, and a better
-one than each of them (Wortsman et al. 2022, "Model soups"). With one model there is nothing to average.
+"""Trained models -> the folder that is shipped: the one that validation prefers, with weights of eight bits, calibrated on
+validation contents, and an ONNX file beside it.
 
 Intervals are split-conformal (urgentmos.calibration), a content counting once. Verdicts get the temperature at which the
 validation pairs' labels (Eq. 6 on the pseudo-labels) are likeliest.
 """
 
 import argparse
+import hashlib
 import json
 import shutil
 from collections.abc import Sequence
@@ -21,8 +20,9 @@ from targets import column, read
 
 import urgentmos
 from urgentmos.calibration import LEVEL, calibrate
-from urgentmos.checkpoints import load_any
+from urgentmos.checkpoints import CONFIG, load_any
 from urgentmos.exporting import to_onnx
+from urgentmos.int8 import snapped
 
 WEIGHTS = "model.safetensors"
 DELTA = 0.5
@@ -48,16 +48,21 @@ def best_temperature(p: np.ndarray, delta: np.ndarray) -> float:
     return float(min(TEMPERATURES, key=surprise))
 
 
-def mean_of(models: Sequence[Path], out: Path) -> None:
-    """A folder like the first model's, with the mean of all models' weights, running means of batch norm included."""
-    shutil.copytree(models[0], out, dirs_exist_ok=True)
-    if len(models) == 1:
-        return
-    states = [load_file(model / WEIGHTS) for model in models]
-    with safe_open(models[0] / WEIGHTS, "np") as file:
-        said = file.metadata()
-    mean = {name: np.mean([state[name] for state in states], axis=0, dtype=float) for name in states[0]}
-    save_file({name: np.asarray(x, dtype=states[0][name].dtype) for name, x in mean.items()}, out / WEIGHTS, metadata=said)
+def chosen(models: Sequence[Path]) -> Path:
+    """The model that did best on validation data, by the score that its training kept."""
+    scores = [json.loads((model / CONFIG).read_text(encoding="utf-8"))["validation"]["score"] for model in models]
+    for model, score in zip(models, scores, strict=True):
+        print(f"{score:.4f} {model}")
+    return models[int(np.argmax(scores))]
+
+
+def snap(model: Path) -> str:
+    """Put the weights on a grid of eight bits (urgentmos.int8), which the ONNX file is stored in; the version of what they are then."""
+    file = model / WEIGHTS
+    with safe_open(file, "np") as said:
+        about = said.metadata()
+    save_file({name: snapped(weight) for name, weight in load_file(file).items()}, file, metadata=about)
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:12]
 
 
 def without_folders(settings: dict[str, object]) -> dict[str, object]:
@@ -80,18 +85,19 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     rows = read([args.valid])
-    mean_of(args.models, args.out)
+    shutil.copytree(chosen(args.models), args.out, dirs_exist_ok=True)
+    config = json.loads((args.out / CONFIG).read_text(encoding="utf-8"))
+    config |= {"name": "pocket", "version": snap(args.out), "trained_on": TRAINED_ON, "licence": LICENCE}
+    config["training"]["config"] = without_folders(config["training"]["config"])
+    (args.out / CONFIG).write_text(json.dumps(config), encoding="utf-8")
     model = urgentmos.load(args.out)
     told = predicted(model, rows)
     measured = {name: column(rows, name) for name in told}
     intervals = calibrate(told, measured, level=args.level, groups=[row["reference_id"] for row in rows])
     pairs = pairs_of(rows, "mos_overall")
     temperature = best_temperature(judged(model, rows, pairs)[:, :3], np.array([d for *_, d in pairs]))
-    config = json.loads((args.out / "config.json").read_text(encoding="utf-8"))
-    config |= {"name": "pocket", "trained_on": TRAINED_ON, "licence": LICENCE}
-    config["training"]["config"] = without_folders(config["training"]["config"])
     config |= {"intervals": rounded(intervals), "verdict_temperature": round(temperature, 3)}
-    (args.out / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+    (args.out / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
     if args.card:
         shutil.copy(args.card, args.out / "MODEL_CARD.md")
     error = to_onnx(load_any(args.out), args.out / "model.onnx", start="log-mel")

@@ -2,7 +2,8 @@
 
 MEASURED has one row per clip: a fingerprint of the samples of the clip and of its reference signal, and what was measured. One
 sample that differs makes another fingerprint, and the clip is measured anew. Of each MANIFEST.jsonl this writes two files:
-MANIFEST.known.labels.jsonl, clips with labels, and MANIFEST.rest.jsonl, the others. `--save` adds to MEASURED.
+MANIFEST.known.labels.jsonl, clips that were measured, and MANIFEST.rest.jsonl, those that were not, or not with all of NEEDED.
+`--save` adds to MEASURED.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from jsonl import read_rows, write_rows
 
 MEASURED = Path(__file__).with_name("measured.csv.gz")
 KEY = "fingerprint"
+NEEDED = ("distill_mos", "dnsmos_ovrl")  # any audible clip has these; where one lacks, measuring was broken off
 
 Labels = dict[str, float | None]
 
@@ -61,8 +63,8 @@ def divide(manifest: Path, known: Mapping[str, Labels]) -> None:
     """Write the two files of a manifest."""
     with_labels, rest = [], []
     for row in read_rows(manifest):
-        labels = known.get(fingerprint(row, manifest.parent))
-        if labels:
+        labels = known.get(fingerprint(row, manifest.parent), {})
+        if all(name in labels for name in NEEDED):
             with_labels.append({**row, "metrics": {**row["metrics"], **labels}})
         else:
             rest.append(row)

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # From clean speech to the weights that the package ships: simulate, label, teach, train, calibrate, evaluate, export.
 #
-#   [HOURS=36] [CLIPS=7] [VOICES=2] [TEST=0.1] [VALID=0.08] [LEVEL=0.9] [CLUSTER=local|ADDRESS] \
-#       recipes/pocket/run.sh DATA OUT [JOBS] [KEY=VALUE ...]
+#   [HOURS=36] [CLIPS=7] [VOICES=2] [ENHANCERS=100] [VOICE=FILE.onnx] [TEST=0.1] [VALID=0.08] [SEEDS=2] [LEVEL=0.9] \
+#       [CLUSTER=local|ADDRESS] recipes/pocket/run.sh DATA OUT [JOBS] [KEY=VALUE ...]
 #
-# HOURS of clips, CLIPS per content, the training speech again as VOICES other sets of speakers, shares of the contents kept
-# for TEST and for VALIDation, LEVEL of the intervals (0.9 needs 19 contents for validation). CLUSTER lets Ray spread the
-# simulation and the labels over machines that see the same folders. KEY=VALUE goes to `urgentmos train`.
-# DATA holds speech/, noise/ and rir/ (any folders of recordings), and where there are any systems/ with manifest.csv and
-# human/p835/ with labels.csv. Every step resumes: run the same command again. The finished model is OUT/pocket.
+# HOURS of clips, CLIPS per content, the training speech again as VOICES other sets of speakers, ENHANCERS contents whose clips
+# are enhancers of one mixture, clips of a neural VOICE of Piper if one is given, shares of the contents kept for TEST and for
+# VALIDation, SEEDS trainings of which validation chooses one, LEVEL of the intervals (0.9 needs 19 contents for validation).
+# CLUSTER lets Ray spread the simulation and the labels over machines that see the same folders. KEY=VALUE goes to
+# `urgentmos train`. DATA holds speech/, noise/ and rir/ (any folders of recordings), and where there are any systems/ with
+# manifest.csv and human/p835/ with labels.csv. Every step resumes: run the same command again. The finished model is OUT/pocket.
 set -euo pipefail
 shopt -s nullglob
 data=$(realpath "$1") out=$(mkdir -p "$2" && realpath "$2") jobs=${3:-2}
@@ -20,7 +21,9 @@ metrics=pesq,pesqc2,estoi,sdr,lsd,mcd,dnsmos_ovrl,dnsmos_sig,dnsmos_bak,plcmos,d
 speakers=spksim_ge2e phones=lps_pocketsphinx
 
 python "$here/simulate.py" --speech "$data/speech" --noise "$data/noise" --rooms "$data/rir" --out "$out" \
-  --hours "${HOURS:-36}" --clips "${CLIPS:-7}" --voices "${VOICES:-2}" --test-share "${TEST:-0.1}" --jobs "$jobs" $spread
+  --hours "${HOURS:-36}" --clips "${CLIPS:-7}" --voices "${VOICES:-2}" --enhancers "${ENHANCERS:-100}" \
+  --test-share "${TEST:-0.1}" --jobs "$jobs" $spread
+[ -z "${VOICE:-}" ] || [ -f "$out/vocoder.test.jsonl" ] || python "$here/vocoder.py" --voice "$VOICE" --out "$out"
 real=()
 [ ! -d "$data/systems" ] || real+=(--systems "$data/systems")
 [ ! -d "$data/human/p835" ] || real+=(--human "$data/human/p835")
@@ -29,10 +32,12 @@ python "$here/real.py" "${real[@]}" --out "$out"
 # What was measured before is not measured again. The rest of the training clips in parts, so that what is finished can be used
 # while others are measured. A clip without a label is no failure here.
 manifests=(train test)
-for name in systems.train systems.test systems.unseen p835; do [ ! -f "$out/$name.jsonl" ] || manifests+=("$name"); done
+for name in systems.{train,test,unseen} vocoder.{train,test} p835; do
+  [ ! -f "$out/$name.jsonl" ] || manifests+=("$name")
+done
 for name in "${manifests[@]}"; do python "$here/measured.py" "$out/$name.jsonl"; done
 split --lines 700 --numeric-suffixes --suffix-length 2 --additional-suffix .jsonl "$out/train.rest.jsonl" "$out/train.part"
-for file in "$out"/train.part??.jsonl "$out"/{test,systems.train,systems.test,systems.unseen,p835}.rest.jsonl; do
+for file in "$out"/train.part??.jsonl "$out"/{test,systems.*,vocoder.*,p835}.rest.jsonl; do
   [ -s "$file" ] || continue
   case $file in
     *part?[08].jsonl | *test.rest.jsonl | *systems*) wanted=$metrics,$speakers,$phones ;;
@@ -47,25 +52,23 @@ for name in "${manifests[@]:1}"; do
   cat "$out/$name".{known,rest}.labels.jsonl > "$out/$name.labels.jsonl" 2> /dev/null || true  # one of them may not be there
 done
 
-scale=("$out"/train.{known,part??}.labels.jsonl) systems=() human=()
-[ ! -f "$out/systems.train.labels.jsonl" ] || systems=("$out/systems.train.labels.jsonl")
+scale=("$out"/train.{known,part??}.labels.jsonl) more=() human=()
+for name in systems vocoder; do [ ! -f "$out/$name.train.labels.jsonl" ] || more+=("$out/$name.train.labels.jsonl"); done
 [ ! -f "$out/p835.labels.jsonl" ] || human=(--human "$out/p835.labels.jsonl")
 teach() { python "$here/targets.py" "$@" --scale "${scale[@]}" "${human[@]}"; }
-teach "${scale[@]}" "${systems[@]}" --valid-share "${VALID:-0.08}" --out "$out/taught"
-for part in test systems.test systems.unseen; do
+teach "${scale[@]}" "${more[@]}" --valid-share "${VALID:-0.08}" --out "$out/taught"
+for part in test systems.test systems.unseen vocoder.test; do
   [ ! -f "$out/$part.labels.jsonl" ] || teach "$out/$part.labels.jsonl" --out "$out/taught.$part"
 done
 
-# Two rounds. The second goes two ways, with more and with less variety, and begins with the sizes that the first one has.
-taught=(data="$out/taught.jsonl" pairs="$out/taught.pairs.jsonl" valid="$out/taught.valid.jsonl") settings=()
-for setting in "${@:4}"; do [[ $setting == net.* || $setting == encoder.* ]] || settings+=("$setting"); done
-again() { urgentmos train "$here/again.yaml" model="$out/first/model" "${taught[@]}" out="$out/$1" "${@:2}" "${settings[@]}"; }
-urgentmos train "$here/pocket.yaml" "${taught[@]}" out="$out/first" "${@:4}"
-again more speed=0.1 crop=0.7 seed=0
-again less speed=0.03 crop=0.85 seed=1
+# Trainings that differ in their seed alone, as many at a time as there are processes.
+taught=(data="$out/taught.jsonl" pairs="$out/taught.pairs.jsonl" valid="$out/taught.valid.jsonl")
+seq 0 $((${SEEDS:-2} - 1)) | xargs -P "$jobs" -I {} \
+  urgentmos train "$here/pocket.yaml" "${taught[@]}" seed={} out="$out/seed{}" "${@:4}"
 rm -rf "$out/pocket"
-python "$here/finish.py" "$out"/{more,less}/model --valid "$out/taught.valid.jsonl" --level "${LEVEL:-0.9}" --out "$out/pocket"
+python "$here/finish.py" "$out"/seed*/model --valid "$out/taught.valid.jsonl" --level "${LEVEL:-0.9}" --out "$out/pocket"
 known=(--orders "$out/taught.test.pairs.jsonl" "${human[@]}")
 [ ! -f "$out/taught.systems.test.jsonl" ] || known+=(--systems "$out/taught.systems.test.jsonl")
+[ ! -f "$out/taught.vocoder.test.jsonl" ] || known+=(--vocoder "$out/taught.vocoder.test.jsonl")
 [ ! -f "$out/taught.systems.unseen.jsonl" ] || known+=(--unseen-systems "$out/taught.systems.unseen.jsonl")
 python "$here/evaluate.py" "$out/pocket" --test "$out/taught.test.jsonl" "${known[@]}" --out "$out/evaluation.json"

@@ -141,15 +141,17 @@ def test_where_noise_drowns_speech_plcmos_has_no_vote():
 def test_labels_are_found_again_by_the_samples(tmp_path):
     rng = np.random.default_rng(0)
     rows = []
-    for k in range(4):
+    for k in range(5):
         soundfile.write(tmp_path / f"{k}.flac", 0.1 * rng.standard_normal(800), RATE)
         rows.append({"uid": str(k), "audio_path": f"{k}.flac", "reference_path": "0.flac", "metrics": {}, "meta": {}})
-    labelled = [{**row, "metrics": {"pesq": 1.5 + k, "sdr": None if k == 1 else -3.25}} for k, row in enumerate(rows[:3])]
+    labels = [{"pesq": 1.5 + k, "sdr": None if k == 1 else -3.25, "distill_mos": 3.0, "dnsmos_ovrl": 2.0} for k in range(4)]
+    del labels[3]["distill_mos"]  # measuring was broken off
+    labelled = [{**row, "metrics": found} for row, found in zip(rows, labels, strict=False)]
     jsonl.write_rows(tmp_path / "some.labels.jsonl", labelled)
     table = tmp_path / "measured.csv.gz"
-    assert measured.save([tmp_path / "some.labels.jsonl"], table) == 3
+    assert measured.save([tmp_path / "some.labels.jsonl"], table) == 4
     before = table.read_bytes()
-    assert measured.save([tmp_path / "some.labels.jsonl"], table) == 3 and table.read_bytes() == before
+    assert measured.save([tmp_path / "some.labels.jsonl"], table) == 4 and table.read_bytes() == before
 
     samples, _ = soundfile.read(tmp_path / "2.flac", dtype="int16")
     samples[100] += 1
@@ -157,31 +159,32 @@ def test_labels_are_found_again_by_the_samples(tmp_path):
     jsonl.write_rows(tmp_path / "all.jsonl", rows)
     measured.divide(tmp_path / "all.jsonl", measured.read_measured(table))
     known = jsonl.read_rows(tmp_path / "all.known.labels.jsonl")
-    assert [row["metrics"] for row in known] == [{"pesq": 1.5, "sdr": -3.25}, {"pesq": 2.5}]
-    assert [row["uid"] for row in jsonl.read_rows(tmp_path / "all.rest.jsonl")] == ["2", "3"]
+    assert [row["metrics"] for row in known] == [labels[0], {key: labels[1][key] for key in labels[1] if key != "sdr"}]
+    assert [row["uid"] for row in jsonl.read_rows(tmp_path / "all.rest.jsonl")] == ["2", "3", "4"]
     assert measured.read_measured(tmp_path / "none.csv.gz") == {}
 
 
-# ---- the mean of models
+# ---- the model that is shipped
 
 
-def test_the_mean_of_models_is_that_of_their_weights(tmp_path, monkeypatch):
+def test_validation_chooses_and_weights_are_snapped(tmp_path, monkeypatch):
     safetensors = pytest.importorskip("safetensors.numpy")
     pytest.importorskip("onnx")
     monkeypatch.syspath_prepend(str(RECIPE))
     finish = load("finish")
-    for name, value, seen in (("one", 1.0, 10), ("two", 4.0, 13)):
+    rng = np.random.default_rng(0)
+    for name, score in (("one", 1.5), ("two", 1.7), ("three", 1.6)):
         (tmp_path / name).mkdir()
-        state = {"w": np.full((2, 3), value, np.float32), "batches": np.array(seen)}
-        safetensors.save_file(state, tmp_path / name / "model.safetensors", metadata={"of": name})
-        (tmp_path / name / "config.json").write_text(name)
-    finish.mean_of([tmp_path / "one", tmp_path / "two"], tmp_path / "both")
-    mean = safetensors.load_file(tmp_path / "both" / "model.safetensors")
-    assert np.array_equal(mean["w"], np.full((2, 3), 2.5, np.float32)) and mean["batches"] == 11
-    assert (tmp_path / "both" / "config.json").read_text() == "one"
-    finish.mean_of([tmp_path / "two"], tmp_path / "alone")
-    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("two", "alone")]
-    assert weights[0] == weights[1]
+        (tmp_path / name / "config.json").write_text(json.dumps({"validation": {"score": score}}))
+    two = tmp_path / "two"
+    assert finish.chosen([tmp_path / "one", two, tmp_path / "three"]) == two
+    state = {"w": rng.standard_normal((64, 96)).astype(np.float32), "b": rng.standard_normal(96).astype(np.float32)}
+    safetensors.save_file(state, two / "model.safetensors", metadata={"of": "two"})
+    version = finish.snap(two)
+    after = safetensors.load_file(two / "model.safetensors")
+    assert np.array_equal(after["b"], state["b"]) and not np.array_equal(after["w"], state["w"])
+    assert max(len(np.unique(row)) for row in after["w"]) <= 255
+    assert finish.snap(two) == version and len(version) == 12
 
 
 # ---- all of it
