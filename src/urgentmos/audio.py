@@ -223,8 +223,9 @@ def check_rate(rate: Any) -> int:
 
 def describe(wave: np.ndarray, rate: int, channels: int = 1, note: str = "") -> AudioInfo:
     """(T,) -> what there is to say about it; one pass, no second decoding."""
-    peak = float(np.abs(wave).max())
-    rms = float(np.sqrt(np.mean(np.square(wave, dtype=np.float64))))
+    peak = max(float(wave.max()), -float(wave.min()))
+    exact = wave.astype(np.float64)
+    rms = float(np.sqrt(exact @ exact / len(wave)))
     return AudioInfo(rate, channels, len(wave), peak, rms, clipped_share(wave, peak), bandwidth(wave, rate), note)
 
 
@@ -233,13 +234,13 @@ def clipped_share(wave: np.ndarray, peak: float) -> float:
     if peak < SILENCE_RMS:
         return 0.0
     at_peak = np.abs(wave) >= peak * (1 - 1e-4)
-    if at_peak.sum() < 3:
+    if np.count_nonzero(at_peak) < 3:
         return 0.0
     middle = at_peak[:-2] & at_peak[1:-1] & at_peak[2:]
     in_run = np.zeros(len(wave), dtype=bool)
     for shift in range(3):
         in_run[shift : len(wave) - 2 + shift] |= middle
-    return float(in_run.mean())
+    return np.count_nonzero(in_run) / len(wave)
 
 
 def bandwidth(wave: np.ndarray, rate: int) -> float:

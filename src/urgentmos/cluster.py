@@ -42,6 +42,9 @@ BATCH_SECONDS = 240.0  # of audio that travel to a model together
 BATCH_BYTES = 64 << 20  # of decoded audio likewise; a longer recording is decoded where the model is
 ROUND_CLIPS = 100_000  # planned at a time, so that a plan stays small whatever the corpus
 SHARD_CLIPS, SHARD_SECONDS = 1_000, 20.0  # a Parquet shard is written after so many clips, or so long
+# Less than half a core each, so that what ran on a node that died finds room on the others, and does not wait for ever for
+# cores that nobody gives back; how many run at once is limited otherwise.
+MODEL_CPUS, DECODER_CPUS = 0.45, 0.1
 ATTEMPTS = 3  # of a round, after errors that Ray could not mend
 DEATHS = 2  # of processes that had begun this very clip: then it is to blame
 REPORT_SECONDS = 60.0  # between two lines about a long run
@@ -263,17 +266,18 @@ def _stream(
     resources = ray.cluster_resources()
     gpus = int(resources.get("GPU", 0)) if work.gpu else 0
     cpus = max(1, math.floor(resources.get("CPU", 1)))
-    ledger = ray.remote(num_cpus=0)(_Ledger).remote()
+    here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    ledger = ray.remote(num_cpus=0, scheduling_strategy=here)(_Ledger).remote()  # lives as long as this process
     folder = os.getcwd() if any(_is_relative(tasks[place]) for place in places) else None
     pieces = [{"piece": pickle.dumps(piece)} for piece in _pieces(tasks, places)]
     decoded = ray.data.from_items(pieces, override_num_blocks=len(pieces)).flat_map(
-        _Listen(work, ledger, folder), num_cpus=1.0 if gpus else 0.1
+        _Listen(work, ledger, folder), num_cpus=1.0 if gpus else DECODER_CPUS, concurrency=cpus
     )
     computed = decoded.map(
         _Compute,
         fn_constructor_args=(work, ledger, folder),
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=gpus or cpus),
-        **({"num_gpus": 1, "num_cpus": 1.0} if gpus else {"num_cpus": 0.9}),
+        **({"num_gpus": 1, "num_cpus": 1.0} if gpus else {"num_cpus": MODEL_CPUS}),
     )
     for row in computed.iter_rows():
         if row["fatal"]:
