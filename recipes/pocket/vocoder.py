@@ -1,7 +1,7 @@
 """Clips of a neural vocoder: sentences of a Piper voice, and the same decoded from damaged latents.
 
-A Piper voice is a VITS: text -> latents (192 numbers, 86 times a second) -> a GAN decoder. A neural codec sends such latents with
-fewer bits or less often, and its decoder rings, buzzes and slurs as this one does: that is what other degradations only imitate.
+A Piper voice is a VITS: text -> latents (192 numbers, 86 times a second) -> a GAN decoder. A neural codec sends such latents
+with fewer bits or less often, and its decoder rings, buzzes and slurs as this one does: what other degradations only imitate.
 The reference signal of a content is what the undamaged latents say. Sentences mean nothing and are made up; contents are played
 faster or slower, as other speakers.
 """
@@ -31,18 +31,24 @@ SECONDS = (4.55, 5.0)  # as simulate.LENGTHS has it
 KINDS_PER_CONTENT = 3  # each in two strengths
 LEVEL = 0.05  # RMS
 
-ADJECTIVES = "quiet early broken yellow careful hollow distant frozen gentle sharp wooden narrow cheerful dusty seventh".split()
-NOUNS = "lantern river pigeon journal kitchen valley orchestra bicycle thunder fisherman garden message jacket village shadow".split()
-VERBS = "follows measures forgets covers visits changes pushes welcomes watches borrows judges catches teaches shelters".split()
-PLACES = "by the church|under the old bridge|over the mountains|near the zoo|in July|behind the theatre|for two hours".split("|")
+WORDS = {
+    "adjective": "quiet early broken yellow careful hollow distant frozen gentle sharp wooden narrow cheerful dusty seventh",
+    "noun": "lantern river pigeon journal kitchen valley orchestra bicycle thunder fisherman garden message village shadow",
+    "verb": "follows measures forgets covers visits changes pushes welcomes watches borrows judges catches teaches shelters",
+}
+PERSON = ("adjective", "noun")
+PLACES = "by the church, under the old bridge, over the mountains, near the zoo, in July, behind the theatre, for two hours"
 
 
 def sentence(rng: np.random.Generator) -> str:
     def one(words: list[str]) -> str:
         return words[int(rng.integers(len(words)))]
 
-    parts = [f"the {one(ADJECTIVES)} {one(NOUNS)} {one(VERBS)} the {one(ADJECTIVES)} {one(NOUNS)} {one(PLACES)}" for _ in "ab"]
-    return f"{' and '.join(parts)}."
+    def clause() -> str:
+        who, does, what = ([one(WORDS[kind].split()) for kind in kinds] for kinds in (PERSON, ("verb",), PERSON))
+        return f"the {' '.join(who)} {does[0]} the {' '.join(what)} {one(PLACES.split(', '))}"
+
+    return f"{clause()} and {clause()}."
 
 
 class Voice:
@@ -53,7 +59,10 @@ class Voice:
         import onnxruntime
         from onnx.utils import Extractor
 
-        halves = Extractor(onnx.load(path))
+        whole = onnx.load(path)
+        for place, node in enumerate(node for node in whole.graph.node if node.op_type == "RandomNormalLike"):
+            node.attribute.append(onnx.helper.make_attribute("seed", float(place)))  # or no two runs would say the same
+        halves = Extractor(whole)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.log_severity_level = 1, 3
         self.speak, self.decode = (
@@ -64,8 +73,10 @@ class Voice:
         self.accent, self.ids = settings["espeak"]["voice"], settings["phoneme_id_map"]
 
     def latents(self, text: str) -> np.ndarray:
-        """(D, F) float32; not the same twice, since a VITS draws noise."""
-        spoken = subprocess.run(["espeak-ng", "-q", "--ipa", "-v", self.accent, text], capture_output=True, text=True, check=True)
+        """(D, F) float32: the next saying of this voice, which draws noise."""
+        spoken = subprocess.run(
+            ["espeak-ng", "-q", "--ipa", "-v", self.accent, text], capture_output=True, text=True, check=True
+        )
         places = [self.ids["^"][0], 0]
         for sound in f"{' '.join(spoken.stdout.split())}.":
             places += [*self.ids.get(sound, ()), 0] if sound in self.ids else []

@@ -1,7 +1,7 @@
 """Weights of eight bits: put on a grid of 255 levels once, and then stored so without changing a number.
 
-Only storage is small. Runtimes turn the integers into the very float32 weights that the network has, when the file is opened, and
-compute with those: torch and onnxruntime agree as before, and nothing about a clip is rounded.
+Only storage is small. When a file is opened, its runtime turns the integers into the very float32 weights that the network has,
+and computes with those: torch and onnxruntime agree as before, and nothing about a clip is rounded.
 """
 
 from typing import Any

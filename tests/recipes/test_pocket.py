@@ -130,9 +130,20 @@ def test_where_noise_drowns_speech_plcmos_has_no_vote():
     def gain(background: float | None) -> float:
         """What a point of PLCMOS more is worth."""
         low, high = ({**rows[0]["metrics"], "plcmos": p, targets.BACKGROUND: background} for p in (2.0, 3.0))
-        return float(np.subtract(*consensus.raw([{"metrics": high}, {"metrics": low}])))
+        return float(np.subtract(*consensus.raw([{"metrics": high, "meta": {}}, {"metrics": low, "meta": {}}])))
 
     assert gain(1.2) == 0 < gain(2.75) < gain(3.5) == gain(4.4) == gain(None)
+
+
+def test_pesq_has_no_vote_where_a_network_made_the_wave():
+    rng = np.random.default_rng(1)
+    rows = [{"metrics": {n: rng.uniform(1, 4) for n in targets.WEIGHTS}, "meta": {}} for _ in range(60)]
+    consensus = targets.Consensus(targets.WEIGHTS, rows, [])
+    for name, heard in (("latent_hold", False), ("opus", True)):
+        metrics, chain = rows[0]["metrics"], [{"name": name}]
+        both = [{"metrics": {**metrics, "pesq": p}, "meta": {"simulation": chain}} for p in (1.2, 4.2)]
+        low, high = consensus.raw(both)
+        assert (high > low) is np.bool_(heard) and (heard or high == low)
 
 
 # ---- what was measured before

@@ -104,7 +104,9 @@ def dtln(signal: Signal) -> Signal:
     out = np.zeros(len(padded), np.float32)
 
     def ask(which: int, value: np.ndarray) -> np.ndarray:
-        answer, states[which] = sessions[which].run(None, dict(zip(names[which], (value[None, None], states[which]), strict=True)))
+        answer, states[which] = sessions[which].run(
+            None, dict(zip(names[which], (value[None, None], states[which]), strict=True))
+        )
         return np.asarray(answer).reshape(-1)
 
     for start in range(0, n_blocks * DTLN_SHIFT, DTLN_SHIFT):
