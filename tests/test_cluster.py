@@ -179,6 +179,11 @@ class InProcess:
         self.breaks, self.doubles, self.rows = breaks, doubles, []
         self.exceptions, self.data = SimpleNamespace(RayError=Lost), self
         self.ActorPoolStrategy = dict
+        placing = SimpleNamespace(NodeAffinitySchedulingStrategy=lambda node, soft: node)
+        self.util = SimpleNamespace(scheduling_strategies=placing)
+
+    def get_runtime_context(self) -> Any:
+        return SimpleNamespace(get_node_id=lambda: "this one")
 
     def cluster_resources(self) -> dict:
         return {"CPU": 2.0}
@@ -401,7 +406,10 @@ from ray.cluster_utils import Cluster
 from urgentmos import cluster
 ray.cloudpickle.register_pickle_by_value(fakes)
 cluster.PIECE_CLIPS = 2
-nodes = Cluster(initialize_head=True, head_node_args=dict(num_cpus=1, object_store_memory=80 << 20, include_dashboard=False))
+# a dead node is missed after seconds, not after half a minute
+health = dict(health_check_initial_delay_ms=0, health_check_period_ms=500, health_check_failure_threshold=6)
+head = dict(num_cpus=1, object_store_memory=80 << 20, include_dashboard=False, _system_config=health)
+nodes = Cluster(initialize_head=True, head_node_args=head)
 second = nodes.add_node(num_cpus=1, object_store_memory=80 << 20)
 ray.init(address=nodes.address, log_to_driver=False, logging_level=40)
 

@@ -45,7 +45,7 @@ def reflect_ends(wave: Tensor, pad: int, n: Tensor | None = None) -> Tensor:
     steps = torch.arange(1, pad + 1, device=wave.device)
     last = n[:, None] - 1
     sources = torch.cat([last - (last - steps.flip(0)).abs(), last - steps], dim=1)  # of what stands before and behind
-    before, behind = wave.gather(1, sources.clamp(min=0)).split(pad, dim=1)
+    before, behind = torch.split(wave.gather(1, sources.clamp(min=0)), pad, dim=1)
     whole = torch.cat([before, functional.pad(zero_padding(wave, n), (0, pad))], dim=1)
     return whole.scatter(1, last + pad + steps, behind)
 
