@@ -388,7 +388,7 @@ def test_a_node_that_is_killed_costs_no_row_and_doubles_none(tmp_path, marks):
     ray.shutdown()
     script = tmp_path / "kill_a_node.py"
     script.write_text(NODE_SCRIPT.format(tests=str(Path(__file__)), marks=str(marks), shards=str(tmp_path / "shards")))
-    ran = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300)
+    ran = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=600)
     assert ran.returncode == 0, ran.stderr[-3000:]
     assert utils is not None and "killed" in ran.stdout
     tasks = tasks_of([f"c{i}" for i in range(40)])
@@ -447,7 +447,7 @@ def test_a_killed_driver_goes_on_where_it_stopped(tmp_path, make_voice):
     run.wait()
     kept = len(entries(shards))
     assert kept > 0 and not output.exists()
-    again = subprocess.run([*asked, "--cluster", "local"], capture_output=True, text=True, timeout=300)
+    again = subprocess.run([*asked, "--cluster", "local"], capture_output=True, text=True, timeout=600)
     assert again.returncode == 0, again.stderr[-3000:]
     assert kept == 24 or f"lsd: {24 - kept} clips" in again.stderr
     local = tmp_path / "local.jsonl"
