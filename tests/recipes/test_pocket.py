@@ -225,7 +225,7 @@ def test_the_recipe_at_toy_size_ends_in_a_model_that_scores_without_torch(tmp_pa
             pytest.skip(f"{package} is not installed")
     speech_noise_rooms(tmp_path / "data")
     env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    env |= {"HOURS": "1", "CLIPS": "2", "VOICES": "1", "TEST": "0.4", "VALID": "0.4", "LEVEL": "0.5"}
+    env |= {"HOURS": "1", "CLIPS": "2", "VOICES": "1", "ENHANCERS": "1", "TEST": "0.4", "VALID": "0.4", "LEVEL": "0.5"}
     settings = ["steps=12", "valid_every=12", "warmup=2", "batch_seconds=20", "encoder.width=32", "encoder.channels=[4,4,4,4]"]
     command = ["bash", str(RECIPE / "run.sh"), str(tmp_path / "data"), str(tmp_path / "out"), "1", *settings]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=900)
@@ -238,6 +238,10 @@ def test_the_recipe_at_toy_size_ends_in_a_model_that_scores_without_torch(tmp_pa
     rows = jsonl.read_rows(out / "taught.jsonl")
     assert any("-voice1-" in r["reference_id"] for r in rows)
     assert all(1 <= r["metrics"]["mos_overall"] <= 5 for r in rows)
+    made_by = [step["name"] for r in jsonl.read_rows(out / "train.jsonl") for step in r["meta"]["simulation"]]
+    assert made_by.count("mixture") == 1
+    other = json.loads((out / "seed1" / "model" / "config.json").read_text())
+    assert other["validation"]["score"] <= config["validation"]["score"]
     check = "import sys, urgentmos; urgentmos.load(sys.argv[1]).score(sys.argv[2]); assert 'torch' not in sys.modules"
     clip = next((ROOT / "examples" / "clean").glob("*.flac"))
     subprocess.run([sys.executable, "-c", check, str(out / "pocket"), str(clip)], check=True, timeout=120)
