@@ -198,6 +198,22 @@ def test_validation_chooses_and_weights_are_snapped(tmp_path, monkeypatch):
     assert finish.snap(two) == version and len(version) == 12
 
 
+def test_the_mean_of_models_is_that_of_their_weights(tmp_path, monkeypatch):
+    safetensors = pytest.importorskip("safetensors.numpy")
+    pytest.importorskip("onnx")
+    monkeypatch.syspath_prepend(str(RECIPE))
+    finish = load("finish")
+    for name, value, seen in (("one", 1.0, 10), ("two", 4.0, 13)):
+        (tmp_path / name).mkdir()
+        state = {"w": np.full((2, 3), value, np.float32), "batches": np.array(seen)}
+        safetensors.save_file(state, tmp_path / name / "model.safetensors", metadata={"of": name})
+        (tmp_path / name / "config.json").write_text(name)
+    finish.mean_of([tmp_path / "one", tmp_path / "two"], tmp_path / "both")
+    mean = safetensors.load_file(tmp_path / "both" / "model.safetensors")
+    assert np.array_equal(mean["w"], np.full((2, 3), 2.5, np.float32)) and mean["batches"] == 11
+    assert (tmp_path / "both" / "config.json").read_text() == "two"
+
+
 # ---- all of it
 
 
