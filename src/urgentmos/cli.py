@@ -76,9 +76,10 @@ def score(
     One row per clip, in the order they came; a clip that cannot be scored has the reason in its row.
     """
     from urgentmos.cluster import works_of
-    from urgentmos.manifest import attach_references, read_clips
+    from urgentmos.manifest import read_clips
     from urgentmos.metrics import parse_metrics
     from urgentmos.predictor import DEFAULT_MODEL, load
+    from urgentmos.references import attach_references
 
     check_output(output)
     clips = read_clips(inputs)
@@ -150,8 +151,9 @@ def compare(
     pairs could not be judged, or B lacks a file that A has. 0: neither.
     """
     from urgentmos.comparing import summarise
-    from urgentmos.manifest import attach_references, pair_folders
+    from urgentmos.manifest import pair_folders
     from urgentmos.predictor import DEFAULT_MODEL, load
+    from urgentmos.references import attach_references
 
     check_output(output, rows="a comparison")
     if margin and not fail_if_worse:
@@ -265,8 +267,9 @@ def rank(
     """
     from urgentmos.cells import safe_text
     from urgentmos.checking import HINDERS_RANKING, check, report
-    from urgentmos.manifest import attach_references, read_systems
+    from urgentmos.manifest import read_systems
     from urgentmos.predictor import DEFAULT_MODEL, judged_systems, load
+    from urgentmos.references import attach_references
 
     check_output(output, rows="a ranking")
     if mos_strategy and scoring != "mos":
@@ -333,8 +336,9 @@ def label(
     from urgentmos.cluster import label_works
     from urgentmos.labellers import MEASURABLE
     from urgentmos.labellers.loop import label as measure
-    from urgentmos.manifest import attach_references, read_clips
+    from urgentmos.manifest import read_clips
     from urgentmos.metrics import parse_metrics
+    from urgentmos.references import attach_references
 
     check_output(output)
     settings = settings_of(weights)

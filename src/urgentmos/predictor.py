@@ -19,9 +19,10 @@ from urgentmos.comparing import Comparison, failed_comparison
 from urgentmos.errors import AudioError, MeasureError, UsageError
 from urgentmos.hub import is_hub_id
 from urgentmos.labellers import MEASURABLE
-from urgentmos.manifest import attach_references, read_clips, read_systems
+from urgentmos.manifest import read_clips, read_systems
 from urgentmos.metrics import HUMAN, METRICS, canonical
 from urgentmos.packaged import PACKAGED
+from urgentmos.references import attach_references
 from urgentmos.releases import RELEASES
 from urgentmos.results import Evidence, Run, Score, Source
 

@@ -22,7 +22,8 @@ from urgentmos.checking import check
 from urgentmos.clips import Clip, to_record
 from urgentmos.errors import AudioError, UsageError
 from urgentmos.journal import Journal, Outcome, Task
-from urgentmos.manifest import attach_references, read_clips, read_systems, write_records
+from urgentmos.manifest import read_clips, read_systems, write_records
+from urgentmos.references import attach_references
 from urgentmos.sources import Place, parquet, remote, tar
 from urgentmos.windows import windows
 
