@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -242,11 +243,15 @@ def test_the_recipe_at_toy_size_ends_in_a_model_that_scores_without_torch(tmp_pa
     speech_noise_rooms(tmp_path / "data")
     env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     env |= {"HOURS": "1", "CLIPS": "2", "VOICES": "1", "ENHANCERS": "1", "TEST": "0.4", "VALID": "0.4", "LEVEL": "0.5"}
-    settings = ["steps=12", "valid_every=12", "warmup=2", "batch_seconds=20", "encoder.width=32", "encoder.channels=[4,4,4,4]"]
-    command = ["bash", str(RECIPE / "run.sh"), str(tmp_path / "data"), str(tmp_path / "out"), "1", *settings]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stderr[-3000:]
+    settings = ["steps=12", "valid_every=12", "warmup=2", "batch_seconds=20"]
     out = tmp_path / "out"
+    command = ["bash", str(RECIPE / "run.sh"), str(tmp_path / "data"), str(out), "1"]
+
+    def run(*settings: str, **more: str) -> None:
+        done = subprocess.run([*command, *settings], env={**env, **more}, capture_output=True, text=True, timeout=900)
+        assert done.returncode == 0, done.stderr[-3000:]
+
+    run(*settings, "encoder.width=32", "encoder.channels=[4,4,4,4]")
     found = json.loads((out / "evaluation.json").read_text())
     config = json.loads((out / "pocket" / "config.json").read_text())
     assert str(tmp_path) not in json.dumps(config) and config["training"]["config"]["data"] == ["taught.jsonl"]
@@ -261,3 +266,10 @@ def test_the_recipe_at_toy_size_ends_in_a_model_that_scores_without_torch(tmp_pa
     check = "import sys, urgentmos; urgentmos.load(sys.argv[1]).score(sys.argv[2]); assert 'torch' not in sys.modules"
     clip = next((ROOT / "examples" / "clean").glob("*.flac"))
     subprocess.run([sys.executable, "-c", check, str(out / "pocket"), str(clip)], check=True, timeout=120)
+
+    first = shutil.move(out / "pocket", tmp_path / "first")
+    for folder in out.glob("seed*"):
+        shutil.rmtree(folder)
+    run(*settings, FROM=str(first), SEEDS="1")
+    went_on = json.loads((out / "pocket" / "config.json").read_text())
+    assert went_on["training"]["config"]["model"] == "first" and went_on["config"] == config["config"]
