@@ -4,10 +4,10 @@
 
 Judges get decoded samples of noise and take turns, one thread each. In its turn a judge hears BLOCK clips in a row, of which
 the first one warms it up and does not count, as when a folder is scored; "cold" are those first clips, when the judges before
-it have emptied the caches. Medians. pocket stands there with onnxruntime (what the package uses) and with torch; DNSMOS as
-`speechmos` runs it and as our labeller does (P.835 and P.808, both); Distill-MOS as its package runs it. Starts are cold
-processes: `urgentmos score CLIP`. The ranking goes from files (16-bit FLAC of 7 s, synthetic) to intervals, decoding included,
-by the command line.
+it have emptied the caches. Medians. pocket stands there as `score` (with onnxruntime, from the check of the samples to the
+intervals), and as its network alone, log-mel included, with onnxruntime and with torch; DNSMOS as `speechmos` runs it and as
+our labeller does (P.835 and P.808, both); Distill-MOS as its package runs it. Starts are cold processes: `urgentmos score
+CLIP`. The ranking goes from files (16-bit FLAC of 7 s, synthetic) to intervals, decoding included, by the command line.
 """
 
 import argparse
@@ -38,17 +38,20 @@ def judges() -> dict[str, Callable[[np.ndarray], object]]:
     from speechmos import dnsmos
 
     from urgentmos.loading import torch_judge
+    from urgentmos.onnx_judge import ONNX, open_judge
     from urgentmos.packaged import PACKAGED
 
     torch.set_num_threads(1)
     light = urgentmos.load("pocket")
+    alone, _ = open_judge(PACKAGED["pocket"] / ONNX)
     heavy, _ = torch_judge(PACKAGED["pocket"], "cpu", False)
     own = {
         name: next(row for row in LABELLERS if row.name == name).load(Settings({}, "cpu")) for name in ("dnsmos", "distill_mos")
     }
     return {
-        "pocket, onnxruntime": lambda wave: light.score(wave, sample_rate=RATE),
-        "pocket, torch": lambda wave: heavy.encode([wave]),
+        "pocket, score": lambda wave: light.score(wave, sample_rate=RATE),
+        "pocket, onnxruntime, network alone": lambda wave: alone.encode([wave]),
+        "pocket, torch, network alone": lambda wave: heavy.encode([wave]),
         "DNSMOS, speechmos": lambda wave: dnsmos.run(wave, RATE),
         "DNSMOS, our labeller": lambda wave: own["dnsmos"](Signals(wave, RATE)),
         "Distill-MOS": lambda wave: own["distill_mos"](Signals(wave, RATE)),
@@ -74,7 +77,7 @@ def per_clip(seconds: Sequence[float], repeats: int) -> None:
         row = [name]
         for length in seconds:
             took, first = warm[name, length], cold[name, length]
-            times = took / warm["pocket, onnxruntime", length]
+            times = took / warm["pocket, score", length]
             row += [f"{1000 * took:.1f}", f"{took / length:.5f}", f"{times:.1f}", f"{1000 * first:.1f}"]
         rows.append(row)
     table(["judge", *(f"{what} {s:g} s" for s in seconds for what in ("ms", "RTF", "times pocket", "cold ms"))], rows)
