@@ -75,7 +75,8 @@ def ray_here():
     ray = pytest.importorskip("ray")
     pytest.importorskip("ray.data")
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=80 << 20, log_to_driver=False, logging_level=40)
+    # "local": not one that another test runs beside this
+    ray.init("local", num_cpus=2, include_dashboard=False, object_store_memory=80 << 20, log_to_driver=False, logging_level=40)
     yield ray
     ray.shutdown()
 

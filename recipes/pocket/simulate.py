@@ -190,7 +190,7 @@ def everywhere(work: Sequence[tuple], cluster: str) -> list[list[dict]]:
     """All contents over the cores of this machine ("local") or of a Ray cluster that sees the same folders, in order."""
     import ray
 
-    ray.init(address=None if cluster == "local" else cluster, log_to_driver=False)
+    ray.init(address=cluster, log_to_driver=False)
     task = ray.remote(num_cpus=1, max_retries=3)(job)
     return list(tqdm((ray.get(one) for one in [task.remote(item) for item in work]), total=len(work), disable=None))
 
