@@ -267,7 +267,7 @@ def _group(name: str) -> _Group:
     groups = [_read_remote(one) if scheme_of(one) else _read(Path(one)) for one in names]
     group = groups[0] if len(groups) == 1 else _together(name, groups)
     if not group.clips:
-        raise UsageError(f"{name}: holds no clips. Give {_KINDS}; audio ends in {_suffixes()}.")
+        raise UsageError(f"{name}: holds no clips. Give {_KINDS}; audio ends in {audio_endings()}.")
     return group
 
 
@@ -290,7 +290,7 @@ def _read(path: Path) -> _Group:
         return _manifest_group(path)
     if is_audio(path.name):
         return _single(path)
-    raise UsageError(f"{path}: of no known kind. Give {_KINDS}; audio ends in {_suffixes()}.")
+    raise UsageError(f"{path}: of no known kind. Give {_KINDS}; audio ends in {audio_endings()}.")
 
 
 def _read_folder(path: Path) -> _Group:
@@ -364,7 +364,8 @@ def _single(path: Path) -> _Group:
     return _Group(path.resolve().parent.name, [Clip(without_suffix(path.name), str(path))], [True])
 
 
-def _suffixes() -> str:
+def audio_endings() -> str:
+    """What names of audio files end in, for messages."""
     return " ".join(sorted(AUDIO_SUFFIXES))
 
 
@@ -431,7 +432,7 @@ def _system(folder: Path) -> list[Clip]:
     if not found and (folder / "wav.scp").is_file():
         return _scp_system(folder)
     if not found:
-        raise UsageError(f"{folder}: a system without audio. Fill the folder or move it away; audio ends in {_suffixes()}.")
+        raise UsageError(f"{folder}: a system without audio. Fill the folder or move it away; audio ends in {audio_endings()}.")
     clips = []
     for rel in found:
         content = without_suffix(rel)
