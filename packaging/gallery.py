@@ -1,6 +1,6 @@
 """The pictures of docs/gallery.md but the last, which is of made-up data: reports on examples/, as Chromium shows them.
 
-python packaging/gallery.py    # after new weights; needs Chromium (make browser) and the report extra
+To be run after new weights: `python packaging/gallery.py`. Needs Chromium (`make browser`) and what `make setup` installs.
 """
 
 import shutil
