@@ -3,13 +3,13 @@
 MEASURED has one row per clip: a fingerprint of the samples of the clip and of its reference signal, and what was measured. One
 sample that differs makes another fingerprint, and the clip is measured anew. Of each MANIFEST.jsonl this writes two files:
 MANIFEST.known.labels.jsonl, clips that were measured, and MANIFEST.rest.jsonl, those that were not, or not with all of NEEDED.
-`--save` adds to MEASURED.
+With `--some` one label is enough. `--save` adds to MEASURED.
 """
 
 import argparse
 import csv
 import gzip
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 
@@ -59,12 +59,12 @@ def save(labelled: Iterable[Path], path: Path) -> int:
     return len(known)
 
 
-def divide(manifest: Path, known: Mapping[str, Labels]) -> None:
-    """Write the two files of a manifest."""
+def divide(manifest: Path, known: Mapping[str, Labels], needed: Sequence[str] = NEEDED) -> None:
+    """Write the two files of a manifest. needed: the labels without which a clip is among the rest; none: any will do."""
     with_labels, rest = [], []
     for row in read_rows(manifest):
         labels = known.get(fingerprint(row, manifest.parent), {})
-        if all(name in labels for name in NEEDED):
+        if labels and all(name in labels for name in needed):
             with_labels.append({**row, "metrics": {**row["metrics"], **labels}})
         else:
             rest.append(row)
@@ -76,6 +76,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("manifests", type=Path, nargs="+", help="with --save: labelled ones")
     parser.add_argument("--measured", type=Path, default=MEASURED, help="[measured.csv.gz beside this script]")
+    parser.add_argument("--some", action="store_true", help="clips with any label were measured")
     parser.add_argument("--save", action="store_true", help="add what these manifests have to MEASURED")
     args = parser.parse_args()
     if args.save:
@@ -83,7 +84,7 @@ def main() -> None:
         return
     known = read_measured(args.measured)
     for manifest in args.manifests:
-        divide(manifest, known)
+        divide(manifest, known, () if args.some else NEEDED)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # From clean speech to the weights that the package ships: simulate, label, teach, train, calibrate, evaluate, export.
 #
-#   [HOURS=36] [CLIPS=7] [VOICES=2] [ENHANCERS=100] [VOICE=FILE.onnx] [TEST=0.1] [VALID=0.08] [FROM=MODEL] \
-#       [SEEDS=2] [LEVEL=0.9] [CLUSTER=local|ADDRESS] recipes/pocket/run.sh DATA OUT [JOBS] [KEY=VALUE ...]
+#   [HOURS=36] [CLIPS=7] [VOICES=2] [ENHANCERS=100] [VOICE=FILE.onnx] [TEST=0.1] [VALID=0.08] [MEASURE=0] [FROM=MODEL] \
+#       [SEEDS=1] [LEVEL=0.9] [CLUSTER=local|ADDRESS] recipes/pocket/run.sh DATA OUT [JOBS] [KEY=VALUE ...]
 #
 # HOURS of clips, CLIPS per content, the training speech again as VOICES other sets of speakers, ENHANCERS contents whose clips
 # are enhancers of one mixture, clips of a neural VOICE of Piper if one is given, shares of the contents kept for TEST and for
@@ -36,10 +36,12 @@ manifests=(train test)
 for name in systems.{train,test,unseen} vocoder.{train,test} p835; do
   [ ! -f "$out/$name.jsonl" ] || manifests+=("$name")
 done
-for name in "${manifests[@]}"; do python "$here/measured.py" "$out/$name.jsonl"; done
-split --lines 700 --numeric-suffixes --suffix-length 2 --additional-suffix .jsonl "$out/train.rest.jsonl" "$out/train.part"
+measure=${MEASURE:-1} some=()
+[ "$measure" != 0 ] || some=(--some)
+for name in "${manifests[@]}"; do python "$here/measured.py" "$out/$name.jsonl" "${some[@]}"; done
+[ "$measure" = 0 ] || split --lines 700 --numeric-suffixes --suffix-length 2 --additional-suffix .jsonl "$out/train.rest.jsonl" "$out/train.part"
 for file in "$out"/train.part??.jsonl "$out"/{test,systems.*,vocoder.*,p835}.rest.jsonl; do
-  [ -s "$file" ] || continue
+  [ "$measure" != 0 ] && [ -s "$file" ] || continue
   case $file in
     *part?[08].jsonl | *test.rest.jsonl | *systems*) wanted=$metrics,$speakers,$phones ;;
     *part?[26].jsonl) wanted=$metrics,$speakers ;;
@@ -62,11 +64,13 @@ for part in test systems.test systems.unseen vocoder.test; do
   [ ! -f "$out/$part.labels.jsonl" ] || teach "$out/$part.labels.jsonl" --out "$out/taught.$part"
 done
 
-# Trainings that differ in their seed alone, as many at a time as there are processes.
+# Trainings that differ in their seed alone, each in two processes.
 taught=(data="$out/taught.jsonl" pairs="$out/taught.pairs.jsonl" valid="$out/taught.valid.jsonl")
 start=("$here/pocket.yaml")
 [ -z "${FROM:-}" ] || start=("$here/again.yaml" model="$FROM")
-seq 0 $((${SEEDS:-2} - 1)) | xargs -P "$jobs" -I {} urgentmos train "${start[@]}" "${taught[@]}" seed={} out="$out/seed{}" "${@:4}"
+for seed in $(seq 0 $((${SEEDS:-1} - 1))); do
+  urgentmos train "${start[@]}" "${taught[@]}" seed="$seed" out="$out/seed$seed" "${@:4}"
+done
 rm -rf "$out/pocket"
 python "$here/finish.py" "$out"/seed*/model --valid "$out/taught.valid.jsonl" --level "${LEVEL:-0.9}" --out "$out/pocket"
 known=(--orders "$out/taught.test.pairs.jsonl" "${human[@]}")

@@ -13,6 +13,7 @@ from scipy import fft
 FLOOR = SILENCE = 1e-8  # those of nets.conv, where they are explained
 # Frames multiplied at once: so few that a BLAS does not divide them among threads, whose number would change the last digit.
 ROWS = 12
+BLOCK = 16 * ROWS  # frames whose spectra fit into a core's own cache: a third less time than all at once
 
 
 @dataclass(frozen=True)
@@ -37,16 +38,21 @@ class LogMel:
             wave = centred / np.sqrt(np.square(centred).mean() + np.float32(1e-7))
         half = self.n_fft // 2
         padded = np.concatenate([wave[half:0:-1], wave, wave[-2 : -half - 2 : -1]])  # mirrored at both ends
-        frames = np.lib.stride_tricks.sliding_window_view(padded, self.n_fft)[:: self.hop] * _hann(self.n_fft)
-        spectrum = fft.rfft(frames, axis=1)  # complex64: scipy keeps float32, and transforms several frames at once
-        power = spectrum.real**2 + spectrum.imag**2
-        filters = htk_filters(self.n_fft // 2 + 1, self.bands, self.rate)
-        mel = np.concatenate([power[k : k + ROWS] @ filters for k in range(0, len(power), ROWS)])
+        frames = np.lib.stride_tricks.sliding_window_view(padded, self.n_fft)[:: self.hop]
+        mel = np.concatenate([self._mel(frames[k : k + BLOCK]) for k in range(0, len(frames), BLOCK)])
         frame = mel.sum(axis=1)
         loudness = np.square(frame).sum() / max(frame.sum(), SILENCE)
         share = np.maximum(mel / np.float32(max(loudness, SILENCE)), np.float32(FLOOR))
         decades = np.log(share) * np.float32(1 / np.log(10))  # numpy's log10 takes seven times as long
         return np.asarray((decades + np.float32(4)) / np.float32(2), dtype=np.float32)
+
+    def _mel(self, frames: np.ndarray) -> np.ndarray:
+        """(F, n_fft) -> (F, bands): power in each band."""
+        spectrum = fft.rfft(frames * _hann(self.n_fft), axis=1)  # complex64: scipy keeps float32
+        power = spectrum.real**2
+        power += spectrum.imag**2
+        filters = htk_filters(self.n_fft // 2 + 1, self.bands, self.rate)
+        return np.concatenate([power[k : k + ROWS] @ filters for k in range(0, len(power), ROWS)])
 
 
 @cache

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from urgentmos.errors import UsageError
 from urgentmos.nets.conv import ConvConfig, ConvMel
 from urgentmos.nets.encoders import EncoderConfig, build_encoder
 from urgentmos.nets.spectra import complex_stft, htk_filters
@@ -43,6 +44,17 @@ def test_strides_set_the_frame_rate():
     encoder = build_encoder(EncoderConfig("conv", model=TINY | {"strides": [2, 2, 2]}))
     frames, n_frames = encoder(torch.randn(1, 16_000), torch.tensor([16_000]))
     assert n_frames.tolist() == [13] and frames.shape == (1, 13, 16)
+
+
+def test_the_stem_may_be_rectified_and_nothing_unknown():
+    wave, n = torch.randn(1, 16_000, generator=torch.Generator().manual_seed(0)), torch.tensor([16_000])
+    torch.manual_seed(0)
+    usual = build_encoder(EncoderConfig("conv", model=TINY))
+    rectified = build_encoder(EncoderConfig("conv", model=TINY | {"activation": "relu"}))
+    rectified.load_state_dict(usual.state_dict())
+    assert not torch.allclose(usual(wave, n)[0], rectified(wave, n)[0])
+    with pytest.raises(UsageError, match="activation 'eval'"):
+        ConvConfig.from_mapping({"activation": "eval"})
 
 
 def test_it_tells_dull_from_bright_once_trained():

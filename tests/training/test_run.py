@@ -198,7 +198,7 @@ def test_a_run_in_two_parts_gives_the_weights_and_logs_of_one(sets, tmp_path) ->
     assert whole == parts and rows(tmp_path / "whole/valid.csv") == rows(tmp_path / "parts/valid.csv")
 
 
-@pytest.mark.parametrize("base", [TINY, PK], ids=["urgentmos", "urgent-pk"])
+@pytest.mark.parametrize("base", [{**TINY, "optimizer": "muon"}, PK], ids=["urgentmos", "urgent-pk"])
 def test_a_killed_run_goes_on_to_the_weights_of_the_undisturbed_one(base, sets, tmp_path) -> None:
     changes = {"steps": 30, "valid_every": 5, "speed": 0.1, "crop": 0.8, "data": [str(sets[0])], "valid": [str(sets[1])]}
     config = make_config({**base, **changes, "out": str(tmp_path / "killed")})
@@ -220,7 +220,7 @@ def test_a_killed_run_goes_on_to_the_weights_of_the_undisturbed_one(base, sets, 
     fit(config)
     fit(make_config({**base, **changes, "out": str(tmp_path / "whole")}))
     last = "best/step-0000030"
-    folders = [tmp_path / name / (last if base is TINY else "model") for name in ("killed", "whole")]
+    folders = [tmp_path / name / ("model" if base is PK else last) for name in ("killed", "whole")]
     found = [folder if folder.exists() else folder.parents[1] / "model" for folder in folders]
     assert same(weights(found[0]), weights(found[1]))
     states = [torch.load(tmp_path / name / "last.ckpt", weights_only=True)["state_dict"] for name in ("killed", "whole")]
@@ -370,6 +370,7 @@ def test_nothing_to_train_on_is_said(tmp_path) -> None:
 
 CHANGES = {
     "seed": 1,
+    "optimizer": "muon",
     "lr": 1e-4,
     "weight_decay": 0.9,
     "schedule": "linear",

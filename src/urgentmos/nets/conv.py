@@ -5,7 +5,7 @@ operations that ONNX has, the Fourier transform included (as a convolution).
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -23,6 +23,7 @@ from urgentmos.nets.spectra import full_precision, htk_filters, reflect_ends
 # usual level, so that band limits and digital silence are seen and float32 noise is not.
 FLOOR = 1e-8
 SILENCE = 1e-8  # loudness (power of a frame's mel bands) that nothing is turned up from
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": functional.gelu, "relu": functional.relu}
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class ConvConfig:
     hop: int = 160  # 10 ms: 100 frames a second before the stem
     channels: int | tuple[int, ...] = 32  # of the stem's layers
     strides: tuple[int, ...] = (2, 2)  # of the stem's layers in time; each of them also halves the bands
+    activation: str = "gelu"  # of the stem; relu costs nothing once it is exported
     batch_norm: bool = False  # in the stem: learns in fewer steps, and costs nothing once it is exported
     width: int = 144
     layers: int = 4
@@ -55,6 +57,10 @@ class ConvConfig:
             raise UsageError(
                 f"the conv encoder needs as many channels ({config.channels}) as strides ({config.strides}), or one number "
                 "for all. Change the config."
+            )
+        if config.activation not in ACTIVATIONS:
+            raise UsageError(
+                f"the conv encoder has no activation {config.activation!r:.40}. Choose one of: {', '.join(ACTIVATIONS)}."
             )
         if config.width % config.heads or config.kernel % 2 == 0:
             raise UsageError(
@@ -154,6 +160,7 @@ class Stem(nn.Module):
     def __init__(self, sizes: ConvConfig) -> None:
         super().__init__()
         self.strides = sizes.strides
+        self.activation = ACTIVATIONS[sizes.activation]
         channels = (sizes.channels,) * len(sizes.strides) if isinstance(sizes.channels, int) else sizes.channels
         self.convs = nn.ModuleList(
             nn.Conv2d(before, after, 3, stride=(stride, 2), padding=1)
@@ -171,7 +178,7 @@ class Stem(nn.Module):
         x = mel[:, None]  # (B, channels, F, bands)
         for conv, norm, stride in zip(self.convs, self.norms, self.strides, strict=True):
             x = x * valid_mask(n, x.shape[2])[:, None, :, None].to(x.dtype)
-            x = functional.gelu(norm(conv(x)))
+            x = self.activation(norm(conv(x)))
             n = torch.div(n - 1, stride, rounding_mode="floor") + 1
         x = self.project(join_heads(x))
         return self.norm(x), n

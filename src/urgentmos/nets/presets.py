@@ -35,6 +35,7 @@ _POCKET_ENCODER: dict[str, Any] = {
     "hop": 320,
     "channels": (24, 48, 96, 128),
     "strides": (2, 2, 2, 1),
+    "activation": "relu",
     "batch_norm": True,
     "width": 160,
     "layers": 3,

@@ -63,6 +63,7 @@ class TrainConfig:
     epochs: int = 0  # used where steps is 0
     batch_seconds: float = 400.0  # of padded speech, pair partners included, on each device
     batch_pairs: int = 12  # of a batch of urgent-pk, on each device
+    optimizer: Literal["adamw", "muon"] = "adamw"  # muon: for the matrices, AdamW for the rest
     lr: float = 3e-5
     weight_decay: float = 0.01
     schedule: Literal["constant", "linear"] = "constant"

@@ -36,6 +36,7 @@ from urgentmos.nets.urgentpk import UrgentPk
 from urgentmos.nets.utmos import Utmos
 from urgentmos.training.cache import branch
 from urgentmos.training.config import TrainConfig
+from urgentmos.training.optimisers import build_optimiser
 
 Item = Mapping[str, Any]  # what data.Reader yields
 
@@ -84,9 +85,7 @@ class Task(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         c = self.settings
-        learned = [p for p in self.parameters() if p.requires_grad]
-        fused = all(p.device.type in ("cpu", "cuda") for p in learned)  # the same steps in one go; many small nets wait for it
-        optimiser = torch.optim.AdamW(learned, lr=c.lr, weight_decay=c.weight_decay, fused=fused)
+        optimiser = build_optimiser([p for p in self.parameters() if p.requires_grad], c)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate_at(step, c))
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
