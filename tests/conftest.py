@@ -4,6 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
+
+settings.register_profile("urgentmos", deadline=None)  # a busy machine is no failure
+settings.load_profile("urgentmos")
 
 
 def voice(seed: int, seconds: float, rate: int = 16_000) -> np.ndarray:

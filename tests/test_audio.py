@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from urgentmos import audio
@@ -424,7 +424,6 @@ def test_collate_of_nothing_is_empty() -> None:
 lengths = st.lists(st.floats(0.01, 60), max_size=60)
 
 
-@settings(deadline=None)
 @given(lengths, st.floats(1, 120), st.floats(0, 0.9))
 def test_batches_are_a_partition_within_the_budget(durations: list[float], most: float, padding: float) -> None:
     batches = list(duration_batches(durations, most, padding))
@@ -436,7 +435,6 @@ def test_batches_are_a_partition_within_the_budget(durations: list[float], most:
         assert len(batch) == 1 or 1 - sum(durations[i] for i in batch) / padded <= padding + 1e-9
 
 
-@settings(deadline=None)
 @given(lengths, st.floats(1, 120))
 def test_the_longest_come_first(durations: list[float], most: float) -> None:
     first = [durations[batch[0]] for batch in duration_batches(durations, most)]

@@ -44,7 +44,7 @@ def test_wikipedias_worked_example():
 
 
 @given(counts(4))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_without_ties_and_prior_it_is_choix(wins):
     wins = wins + (1 - np.eye(4))
     games = [(i, j) for i in range(4) for j in range(4) for _ in range(int(wins[i, j]))]
@@ -64,7 +64,7 @@ def test_with_ties_it_is_the_maximum_of_davidsons_likelihood():
 
 
 @given(counts(5), counts(5))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_strengths_are_finite_centred_and_mirror_the_results(wins, ties):
     ties = symmetric(ties)
     found = fit(wins, ties)
@@ -76,7 +76,7 @@ def test_strengths_are_finite_centred_and_mirror_the_results(wins, ties):
 
 
 @given(counts(4))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_expected_wins_equal_observed_wins(wins):
     """The likelihood equations: at the maximum every system wins as often as its strength says."""
     wins = wins + 0.5 * (1 - np.eye(4))

@@ -124,7 +124,7 @@ def test_a_higher_level_is_never_narrower() -> None:
     assert widths == sorted(widths) and widths[0] < widths[-1]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     n=st.integers(1, 200),
     bins=st.integers(1, 30),

@@ -15,7 +15,7 @@ def weights(seed: int, *shape: int) -> np.ndarray:
 
 
 @given(st.integers(0, 2**31 - 1), st.sampled_from([(64, 64), (80, 16, 5), (48, 24, 3, 3)]))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_snapped_weights_are_within_half_a_level_and_stay_where_they_are(seed: int, shape: tuple[int, ...]) -> None:
     weight = weights(seed, *shape)
     weight[0] = 0
@@ -33,7 +33,7 @@ def test_small_tensors_and_vectors_stay_as_they_are() -> None:
 
 
 @given(st.integers(0, 2**31 - 1))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_the_grid_is_found_in_whatever_a_graph_makes_of_it(seed: int) -> None:
     matrix, kernel = snapped(weights(seed, 96, 64)), snapped(weights(seed, 48, 24, 3, 3))
     norm = np.random.default_rng(seed).uniform(0.1, 9, (48, 1, 1, 1)).astype(np.float32)  # a batch norm, folded in

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from urgentmos.journal import Journal, Outcome, Task
@@ -25,7 +25,6 @@ def kept(path: Path, stage: str = "stage") -> list[Outcome | None]:
         return [log.get(stage, task) for task in TASKS]
 
 
-@settings(deadline=None)
 @given(share=st.floats(0, 1))
 def test_a_journal_cut_anywhere_keeps_its_whole_lines(tmp_path_factory: pytest.TempPathFactory, share: float) -> None:
     path = tmp_path_factory.mktemp("journal") / "j"
@@ -87,7 +86,6 @@ def test_an_outcome_may_rest_on_any_number_of_files(tmp_path: Path) -> None:
 
 
 @given(value=st.floats())
-@settings(deadline=None)
 def test_numbers_come_back_as_they_were(tmp_path_factory: pytest.TempPathFactory, value: float) -> None:
     path = tmp_path_factory.mktemp("journal") / "j"
     for number in (value, 0.1 + 0.2, -0.0):

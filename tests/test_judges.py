@@ -81,7 +81,7 @@ def test_the_shortest_clip_that_is_promised_is_scored(name: str) -> None:
     assert told.keys() == set(judge.metrics) and np.isfinite(list(told.values())).all()
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(
     lengths=st.lists(st.integers(800, 6000), min_size=2, max_size=4),
     seed=st.integers(0, 99),

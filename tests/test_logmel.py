@@ -27,7 +27,7 @@ def of_the_net(wave: np.ndarray, n_fft: int, hop: int, bands: int) -> np.ndarray
     return mel(torch.from_numpy(wave)[None], torch.tensor([len(wave)]))[0].numpy()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     size=st.integers(257, 9000),
     shape=st.sampled_from([(400, 160, 80), (512, 320, 64), (400, 200, 16)]),

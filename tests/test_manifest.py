@@ -200,7 +200,7 @@ def test_a_scp_of_values_is_no_list_of_clips(tmp_path):
         read_clips([tmp_path / "mos.scp"])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(
         st.recursive(

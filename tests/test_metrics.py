@@ -4,7 +4,7 @@ from dataclasses import FrozenInstanceError
 from math import inf, isfinite
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from urgentmos.errors import UsageError
@@ -84,7 +84,6 @@ def test_ranges_as_practised_and_as_the_paper_has_them(name: str, practice: tupl
     assert METRICS[name].range("paper") == paper
 
 
-@settings(deadline=None)
 @given(st.sampled_from(list(METRICS)), st.floats(-1e6, 1e6), st.sampled_from(["practice", "paper"]))
 def test_clipping_lands_in_the_range_and_moves_no_further_than_it_must(name: str, value: float, profile) -> None:
     row = METRICS[name]

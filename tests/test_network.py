@@ -155,7 +155,7 @@ def test_a_score_depends_on_the_clip_alone(kind: str, recordings: list[str]) -> 
     alone = values([predictor(net).score(path) for path in recordings])
     assert np.isfinite(alone).all() and (np.ptp(alone, axis=0) > 1e-3).any(), "the clips can be told apart"
 
-    @settings(max_examples=6, deadline=None)
+    @settings(max_examples=6)
     @given(
         order=st.lists(st.integers(0, 7), min_size=1, max_size=8),
         batch=st.sampled_from([0.1, 3.0, 100.0]),
@@ -287,7 +287,7 @@ def test_a_decoder_that_fails_under_way_costs_one_clip(
 
 
 @pytest.mark.parametrize("name", MODELS)
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     lengths=st.tuples(st.integers(800, 30_000), st.integers(800, 30_000)),
     seed=st.integers(0, 99),
@@ -445,7 +445,7 @@ def test_memory_holds_one_content(tmp_path: Path) -> None:
 
 
 @given(order=st.randoms(use_true_random=False), drop=st.sets(st.integers(0, 11), max_size=4))
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_evidence_stands_where_its_names_say(tmp_path: Path, order: random.Random, drop: set[int]) -> None:
     clips = [clip for i, clip in enumerate(grid(tmp_path)) if i not in drop]
     order.shuffle(clips)

@@ -56,7 +56,7 @@ def test_it_has_what_the_predictor_asks(judge: OnnxJudge, original: Any) -> None
 LENGTHS = st.lists(st.integers(201, 40_000), min_size=1, max_size=5)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(lengths=LENGTHS, seed=st.integers(0, 99))
 def test_it_answers_as_the_network_does(judge: OnnxJudge, original: Any, lengths: list[int], seed: int) -> None:
     clips = waves(lengths, seed)
@@ -67,7 +67,7 @@ def test_it_answers_as_the_network_does(judge: OnnxJudge, original: Any, lengths
     np.testing.assert_allclose(judge.judge(ours, pairs), original.judge(theirs, pairs), atol=TOLERANCE, rtol=0)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(lengths=LENGTHS, seed=st.integers(0, 99), threads=st.integers(2, 4))
 def test_company_and_threads_change_nothing(judge: OnnxJudge, lengths: list[int], seed: int, threads: int) -> None:
     clips = waves(lengths, seed)

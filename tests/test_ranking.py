@@ -52,7 +52,6 @@ def test_algorithm_1_on_a_worked_example():
 
 
 @given(grid(4, 5), st.sampled_from(["binary", "soft"]))
-@settings(deadline=None)
 def test_votes_sum_to_the_number_of_comparisons(scores, link):
     pairs = pairwise_from_scores(scores, link=link)
     assert_allclose(pairs + pairs.swapaxes(0, 1), np.broadcast_to(np.where(np.eye(4), np.nan, 1.0)[:, :, None], pairs.shape))
@@ -60,7 +59,6 @@ def test_votes_sum_to_the_number_of_comparisons(scores, link):
 
 
 @given(grid(3, 4), st.floats(0.1, 50), st.floats(-20, 20))
-@settings(deadline=None)
 def test_soft_votes_ignore_the_unit_of_the_metric(scores, unit, offset):
     assert_allclose(
         pairwise_from_scores(unit * scores + offset, link="soft"), pairwise_from_scores(scores, link="soft"), atol=1e-6
@@ -100,7 +98,7 @@ def test_votes_of_the_released_model_are_reproduced(shared):
 
 @pytest.mark.parametrize("scoring", SCORINGS)
 @given(scores=grid(4, 7), data=st.data())
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 def test_the_order_of_systems_and_contents_changes_nothing(scoring, scores, data):
     systems, contents = ids("s", 4), ids("u", 7)
     by_system = data.draw(st.permutations(range(4)))
@@ -114,7 +112,7 @@ def test_the_order_of_systems_and_contents_changes_nothing(scoring, scores, data
 
 @pytest.mark.parametrize("scoring", SCORINGS)
 @given(scores=grid(3, 6))
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 def test_lower_is_better_is_the_negated_metric(scoring, scores):
     names = ids("s", 3), ids("u", 6)
     lower = rank(*names, scores=scores, better="lower", scoring=scoring, samples=20, human=[1, 2, 3])
@@ -131,7 +129,7 @@ def test_lower_is_better_is_the_negated_metric(scoring, scores):
 
 @pytest.mark.parametrize("scoring", ["binary", "soft", "bradley-terry"])
 @given(scores=grid(3, 6))
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 def test_a_judge_turned_round_turns_the_ranking_round(scoring, scores):
     names = ids("s", 3), ids("u", 6)
     pairs = pairwise_from_scores(scores, link="soft")
@@ -146,7 +144,7 @@ def test_a_judge_turned_round_turns_the_ranking_round(scoring, scores):
 
 @pytest.mark.parametrize("scoring", SCORINGS)
 @given(scores=grid(4, 3), missing=arrays(bool, (4, 3)))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_promises_of_the_result(scoring, scores, missing):
     """Whatever is missing: bounds in order, ranks that fit the scores, JSON without NaN; or a reason."""
     scores = np.where(missing, np.nan, scores)

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from urgentmos.clips import Clip
@@ -33,7 +33,6 @@ def scored(values, **more):
     return [Score(Clip(f"u{k}", f"u{k}.wav", metrics={"mos_overall": v}), "m", **more) for k, v in enumerate(values)]
 
 
-@settings(deadline=None)
 @given(st.integers(1, 5000), st.integers(0, 2**32 - 1))
 def test_the_bars_of_a_timeline_add_up_to_the_clips_logit(n, seed):
     logits = np.random.default_rng(seed).normal(0, 2, n)

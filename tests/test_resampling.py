@@ -81,7 +81,7 @@ def stepdown_by_hand(differences: np.ndarray) -> np.ndarray:
 
 
 @given(arrays(float, (4, 5), elements=st.integers(-9, 9).map(float)))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_many_pairs_are_the_step_down_procedure(differences):
     differences[:, 0] += 0.5
     assert_allclose(sign_flip_p(differences, seed=0), stepdown_by_hand(differences))

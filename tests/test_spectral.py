@@ -2,13 +2,12 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from urgentmos.spectral import centred_stft, frames, hz_to_mel, mel_filters, mel_to_hz, projection_gain
 
 
-@settings(deadline=None)
 @given(st.integers(1, 300), st.integers(1, 40), st.integers(1, 40))
 def test_frames_are_all_the_whole_ones(n: int, size: int, hop: int) -> None:
     wave = np.arange(n)
@@ -60,13 +59,11 @@ def test_mel_filters_equal_librosas(rate: int, n_fft: int, n_mels: int, fmax: fl
     np.testing.assert_allclose(ours, expected, atol=1e-12)
 
 
-@settings(deadline=None)
 @given(st.floats(0, 48_000))
 def test_the_mel_scale_has_an_inverse(hz: float) -> None:
     assert mel_to_hz(hz_to_mel(np.array(hz))) == pytest.approx(hz, rel=1e-9, abs=1e-9)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 99), st.floats(0.01, 100), st.sampled_from([-1, 1]))
 def test_the_gain_undoes_level_and_polarity(seed: int, gain: float, sign: int) -> None:
     reference = np.random.default_rng(seed).standard_normal(400)

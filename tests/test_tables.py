@@ -55,7 +55,7 @@ def through(rows: list[dict], suffix: str) -> list[dict]:
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rows=st.lists(records, min_size=1, max_size=4))
 def test_records_round_trip(suffix, rows):
     assert exact(through(rows, suffix)) == exact(rows)
@@ -257,7 +257,7 @@ def test_a_missing_file_is_a_sentence(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".scp", ".parquet"])
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(data=st.binary(max_size=60) | st.text(alphabet='uid,audio_path;\t"\n\r{}[]:1. ', max_size=60).map(str.encode))
 def test_no_bytes_make_a_traceback(suffix, data):
     with tempfile.TemporaryDirectory() as folder:

@@ -20,7 +20,7 @@ from urgentmos.errors import UsageError
 from urgentmos.unpickle import fill, load_torch_file
 
 FORMATS = {"zip": True, "legacy": False}
-NO_RESET = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+NO_RESET = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture(params=FORMATS)

@@ -34,7 +34,7 @@ def from_a_pipe(path: str) -> str:
     return path
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     n=st.integers(100, 40_000),
     rate=st.sampled_from([8_000, 16_000, 22_050, 44_100]),

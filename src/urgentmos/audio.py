@@ -25,6 +25,7 @@ AV_SUFFIXES = frozenset({".m4a", ".mp4", ".aac", ".amr", ".webm", ".mka", ".wma"
 AUDIO_SUFFIXES = (
     frozenset({".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".au", ".caf", ".w64", ".rf64"}) | AV_SUFFIXES
 )
+AUDIO_ENDINGS = " ".join(sorted(AUDIO_SUFFIXES))  # for messages
 
 SILENCE_RMS = 1e-4  # -80 dBFS: below it a clip counts as silent
 CLIPPED_SHARE_WARNING = 1e-3

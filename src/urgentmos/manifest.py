@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from urgentmos.audio import AUDIO_SUFFIXES
+from urgentmos.audio import AUDIO_ENDINGS, AUDIO_SUFFIXES
 from urgentmos.cells import brief
 from urgentmos.checking import Problem, check, report
 from urgentmos.clips import Clip, clip_of, from_record, is_audio, no_path, to_record, without_suffix
@@ -267,7 +267,7 @@ def _group(name: str) -> _Group:
     groups = [_read_remote(one) if scheme_of(one) else _read(Path(one)) for one in names]
     group = groups[0] if len(groups) == 1 else _together(name, groups)
     if not group.clips:
-        raise UsageError(f"{name}: holds no clips. Give {_KINDS}; audio ends in {audio_endings()}.")
+        raise UsageError(f"{name}: holds no clips. Give {_KINDS}; audio ends in {AUDIO_ENDINGS}.")
     return group
 
 
@@ -290,7 +290,7 @@ def _read(path: Path) -> _Group:
         return _manifest_group(path)
     if is_audio(path.name):
         return _single(path)
-    raise UsageError(f"{path}: of no known kind. Give {_KINDS}; audio ends in {audio_endings()}.")
+    raise UsageError(f"{path}: of no known kind. Give {_KINDS}; audio ends in {AUDIO_ENDINGS}.")
 
 
 def _read_folder(path: Path) -> _Group:
@@ -364,11 +364,6 @@ def _single(path: Path) -> _Group:
     return _Group(path.resolve().parent.name, [Clip(without_suffix(path.name), str(path))], [True])
 
 
-def audio_endings() -> str:
-    """What names of audio files end in, for messages."""
-    return " ".join(sorted(AUDIO_SUFFIXES))
-
-
 def _unique(groups: list[_Group]) -> list[Clip]:
     """All clips, no uid of ours twice. A uid that a file names is left alone: `check` reports those that repeat."""
     groups = _prefixed(groups)
@@ -432,7 +427,7 @@ def _system(folder: Path) -> list[Clip]:
     if not found and (folder / "wav.scp").is_file():
         return _scp_system(folder)
     if not found:
-        raise UsageError(f"{folder}: a system without audio. Fill the folder or move it away; audio ends in {audio_endings()}.")
+        raise UsageError(f"{folder}: a system without audio. Fill the folder or move it away; audio ends in {AUDIO_ENDINGS}.")
     clips = []
     for rel in found:
         content = without_suffix(rel)

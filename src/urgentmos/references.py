@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from urgentmos.audio import AUDIO_ENDINGS
 from urgentmos.clips import Clip, without_suffix
 from urgentmos.errors import UsageError
-from urgentmos.manifest import audio_below, audio_endings
+from urgentmos.manifest import audio_below
 from urgentmos.sources import inside
 
 
@@ -22,7 +23,7 @@ def attach_references(clips: Sequence[Clip], folder: str | Path) -> list[Clip]:
         raise UsageError(f"{folder}: no such folder. --reference-dir names the folder of the clean signals.")
     found = audio_below(folder)
     if not found:
-        raise UsageError(f"{folder}: holds no audio, but should hold the clean signals; audio ends in {audio_endings()}.")
+        raise UsageError(f"{folder}: holds no audio, but should hold the clean signals; audio ends in {AUDIO_ENDINGS}.")
     by_path: dict[str, list[str]] = {}
     by_name: dict[str, list[str]] = {}
     for rel in found:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from urgentmos import labellers
@@ -354,7 +354,6 @@ def test_the_mode_of_pesq_is_recorded(voices: list[Clip]) -> None:
 # ---- stages
 
 
-@settings(deadline=None)
 @given(st.sets(st.sampled_from(labellers.MEASURABLE)))
 def test_stages_cover_what_is_asked_and_hold_one_model_each(metrics: set[str]) -> None:
     rows = [row for stage in stages(metrics) for row in stage.labellers]

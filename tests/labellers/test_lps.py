@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from urgentmos.errors import MeasureError, UsageError
@@ -55,7 +55,6 @@ def test_a_transcript_survives_any_stretching_of_its_tokens(ids: list[int], data
 
 
 @pytest.mark.parametrize("delimiter", [None, "t"])
-@settings(deadline=None)  # the first call builds the tokenizer
 @given(ids=st.lists(st.integers(0, 12), min_size=1, max_size=30))
 def test_the_decoder_agrees_with_the_librarys(
     ids: list[int], delimiter: str | None, tmp_path_factory: pytest.TempPathFactory
@@ -83,7 +82,6 @@ def library_tokenizer(factory: pytest.TempPathFactory, delimiter: str | None):
     return _tokenizers[delimiter]
 
 
-@settings(deadline=None)  # the first call imports rapidfuzz
 @given(text.filter(bool), text)
 def test_similarity_is_bounded_by_what_was_said(reference: str, clip: str) -> None:
     value = lps.similarity(reference, clip)
@@ -92,7 +90,6 @@ def test_similarity_is_bounded_by_what_was_said(reference: str, clip: str) -> No
     assert (value == 1) == (reference == clip)
 
 
-@settings(deadline=None)
 @given(text.filter(bool), st.data())
 def test_each_edit_costs_at_most_one_reference_character(reference: str, data: st.DataObject) -> None:
     edits = data.draw(st.integers(0, 4))

@@ -62,7 +62,7 @@ def _warped(seed: int, n: int, strength: float) -> tuple[np.ndarray, np.ndarray]
     return a, b + 0.1 * rng.standard_normal(b.shape)
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(st.integers(0, 10_000), st.integers(1, 90), st.floats(0, 2))
 @example(0, 1, 0.0)
 @example(0, 2, 1.0)
@@ -74,7 +74,7 @@ def test_the_path_is_that_of_the_compiled_fastdtw(seed: int, n: int, strength: f
     np.testing.assert_array_equal(mcd.fast_dtw(a, b), path)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 10_000), st.integers(1, 60), st.integers(1, 3))
 def test_a_path_starts_and_ends_at_the_corners_and_never_turns_back(seed: int, n: int, radius: int) -> None:
     a, b = _warped(seed, n, 1.0)

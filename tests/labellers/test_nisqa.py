@@ -72,7 +72,7 @@ def test_each_filter_has_unit_area_and_bands_above_the_rate_are_empty(rate):
     np.testing.assert_allclose(whole, 1.0, atol=0.02)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(gain=st.floats(0.5, 2.0), rate=st.sampled_from(RATES))
 def test_a_gain_shifts_the_decibels(gain, rate):
     wave = noise(1, 0.3, rate)
@@ -81,7 +81,7 @@ def test_a_gain_shifts_the_decibels(gain, rate):
     np.testing.assert_allclose(louder, log_mel(wave, rate, CONFIG)[:, bands] + 20 * np.log10(gain), atol=1e-6)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(samples=st.integers(0, 8_000), rate=st.sampled_from((1_000, *RATES)))
 def test_segments_cover_the_clip_every_four_frames(samples, rate):
     wave = noise(2, 1.0, 8_000)[:samples]

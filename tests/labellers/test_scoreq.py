@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from urgentmos.errors import MeasureError, UsageError
@@ -54,7 +54,6 @@ def measure(tmp_path_factory: pytest.TempPathFactory):
     return scoreq.load(Settings(weights={"scoreq": str(file)}))
 
 
-@settings(deadline=None)
 @given(samples=st.integers(321, 5000), seed=st.integers(0, 9))
 def test_the_whole_clip_goes_in_with_zeros_on_the_right(measure, samples: int, seed: int) -> None:
     wave = np.random.default_rng(seed).uniform(0, 1, samples).astype(np.float32)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from urgentmos.errors import MeasureError, UsageError
@@ -46,7 +46,6 @@ def noise(samples: int, seed: int = 0) -> np.ndarray:
     return (0.1 * np.random.default_rng(seed).standard_normal(samples)).astype(np.float32)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 4000))
 def test_the_clip_can_be_rebuilt_from_its_features(samples: int) -> None:
     """Undo the compression, transform back, overlap and add: every sample is where it was, at its own level."""

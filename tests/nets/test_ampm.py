@@ -54,7 +54,7 @@ def test_gradients_on_or_off_give_the_same_numbers():
         assert torch.equal(value, with_gradients[metric].detach())
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=4), st.sampled_from(["mean", "attentive", "token"]), st.integers(0, 99))
 def test_a_clip_scores_the_same_alone_and_whatever_stands_in_the_padding(lengths, pooler, seed):
     net = ampm(pooler)
@@ -66,7 +66,7 @@ def test_a_clip_scores_the_same_alone_and_whatever_stands_in_the_padding(lengths
             torch.testing.assert_close(together[metric][i : i + 1], value, atol=1e-5, rtol=0)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=3))
 def test_frame_logits_average_to_the_clips_logit_and_its_score_follows(lengths):
     net = ampm()

@@ -106,7 +106,7 @@ def padded(waves: list[torch.Tensor], more: int, filler: float) -> tuple[torch.T
 
 
 @pytest.mark.parametrize("case", CASES)
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.too_slow])
 @given(
     n=st.lists(st.integers(500, 24_000), min_size=1, max_size=4),
     repeat=st.booleans(),

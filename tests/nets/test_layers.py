@@ -33,7 +33,6 @@ def batch(n: list[int], dim: int = 3, filler: float = math.nan) -> torch.Tensor:
     return x
 
 
-@settings(deadline=None)
 @given(lengths)
 def test_the_mask_has_as_many_frames_as_it_says(n):
     mask = valid_mask(torch.tensor(n), max(n) + 1)
@@ -41,7 +40,6 @@ def test_the_mask_has_as_many_frames_as_it_says(n):
     assert (mask.long().diff(dim=1) <= 0).all()  # real frames first
 
 
-@settings(deadline=None)
 @given(lengths)
 def test_a_masked_mean_is_the_mean_of_the_clip_alone_whatever_the_padding_holds(n):
     x = batch(n)
@@ -56,7 +54,7 @@ def test_zero_padding_replaces_nan_and_keeps_the_rest_for_waves_and_frames():
         assert torch.equal(y[0, :2], x[0, :2]) and torch.equal(y[1, :4], x[1, :4])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(lengths, st.data())
 def test_stretching_a_batch_is_torchs_interpolation_of_each_clip(n, data):
     to = data.draw(st.lists(st.integers(1, 40), min_size=len(n), max_size=len(n)))
@@ -102,7 +100,6 @@ def test_a_layer_without_a_weight_is_an_error():
 BOUNDS = st.tuples(st.sampled_from([-math.inf, -1.0, 0.0, 1.0]), st.sampled_from([1.5, 4.5, math.inf]))
 
 
-@settings(deadline=None)
 @given(BOUNDS, FINITE)
 def test_a_bounded_value_stays_within_and_grows_with_its_input(bounds, x):
     low, high = bounds
@@ -112,7 +109,6 @@ def test_a_bounded_value_stays_within_and_grows_with_its_input(bounds, x):
     assert above >= y
 
 
-@settings(deadline=None)
 @given(FINITE)
 def test_the_four_forms_are_those_of_the_paper(x):
     x = torch.tensor(x, dtype=torch.float64)

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from urgentmos.nets.losses import (
@@ -82,7 +82,6 @@ def test_native_verdicts_teach_the_verdict_only():
 # --- Eqs. 4 and 5 ----------------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(-9, 9, width=32), st.floats(-9, 9, width=32), st.booleans()), min_size=1, max_size=8))
 def test_the_masked_loss_is_the_mean_over_what_is_there(rows):
     predicted = torch.tensor([row[0] for row in rows], requires_grad=True)

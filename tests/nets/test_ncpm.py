@@ -47,7 +47,7 @@ def test_one_order_is_not_the_mirror_of_the_other(ncpm):
     assert abs((compare(ncpm, a, b).cmos + compare(ncpm, b, a).cmos).item()) > 1e-4
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.data())
 def test_padding_and_neighbours_do_not_show(data):
     torch.manual_seed(0)

@@ -99,7 +99,7 @@ def test_other_nisqas_are_refused(change):
         NisqaConfig.from_args(ARGS | change)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(count=st.integers(1, 9), padding=st.integers(0, 5), seed=st.integers(0, 99))
 def test_padding_and_batch_mates_change_nothing(model, count, padding, seed):
     clip = some_segments(seed, count)

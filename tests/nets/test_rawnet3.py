@@ -140,7 +140,7 @@ def test_an_embedding_does_not_depend_on_batch_mates(model):
     assert not torch.allclose(together[0], together[1], atol=1e-3)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(gain=st.floats(-2, 3).map(lambda power: 10**power))
 def test_the_level_does_not_matter(model, gain):
     clip = noise(1, 1, 4000)
@@ -181,7 +181,7 @@ def test_filters_come_in_even_and_odd_pairs():
     torch.testing.assert_close(sine, -sine.flip(1))
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(band=st.integers(0, 7), seed=st.integers(0, 999))
 def test_a_filter_passes_its_band_and_stops_the_rest(band, seed):
     config = RawNet3Config(sinc_filters=16)

@@ -68,7 +68,7 @@ def test_log_mel_is_centred_and_mirrored():
     torch.testing.assert_close(LogMel()(wave), wanted, atol=1e-3, rtol=0)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(161, 900), min_size=1, max_size=3), st.integers(0, 300), st.sampled_from([0.0, 5.0, math.nan]))
 def test_padding_never_shows_in_a_spectrum(n, more, filler):
     wave = noise(len(n), max(n) + more)

@@ -85,7 +85,7 @@ def test_encoders_must_share_a_rate(monkeypatch):
 # --- the net ---------------------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=8)
+@settings(max_examples=8)
 @given(st.lists(st.integers(400, 1600), min_size=1, max_size=3), st.integers(0, 99))
 def test_a_clip_does_not_depend_on_its_batch(net, lengths, seed):
     wave, n = waves(lengths, seed)

@@ -63,7 +63,7 @@ def sounds(lengths: list[int], seed: int = 0, padding: float = 0.0) -> tuple["to
 # --- padding ---------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     lengths=st.lists(st.integers(9, 70), min_size=1, max_size=4), extra=st.integers(0, 20), junk=st.sampled_from([0, 9, np.nan])
 )
@@ -106,7 +106,7 @@ def test_masked_batch_norm_is_torchs_where_nothing_is_masked() -> None:
     torch.testing.assert_close(ours.state_dict(), theirs.state_dict(), atol=1e-6, rtol=1e-5)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(lengths=st.lists(st.integers(640, 3000), min_size=1, max_size=5))
 @pytest.mark.parametrize("encoder", ["mel", "stft"])
 def test_features_are_those_of_the_clip_alone(encoder: str, lengths: list[int]) -> None:

@@ -131,7 +131,7 @@ def test_plan_alternates_voices_noises_and_levels():
 
 
 @given(seed=st.integers(0, 2**32 - 1), samples=st.integers(400, 4000), snr_db=st.floats(-20, 40), lead=st.integers(0, 500))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_mixture_has_the_snr_asked_for_and_is_only_scaled(seed, samples, snr_db, lead):
     rng = np.random.default_rng(seed)
     clean, noise = rng.standard_normal(samples), rng.standard_normal(lead + samples)
@@ -148,7 +148,7 @@ def test_mixture_refuses_noise_of_another_length():
 
 
 @given(seed=st.integers(0, 2**32 - 1), late=st.integers(-1900, 1900), snr_db=st.floats(0, 30))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_alignment_recovers_a_known_delay(seed, late, snr_db):
     rng = np.random.default_rng(seed)
     source = rng.standard_normal(8000)

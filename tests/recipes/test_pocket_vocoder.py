@@ -27,7 +27,7 @@ def latents(seed: int, frames: int) -> np.ndarray:
 
 @pytest.mark.parametrize("name", list(vocoder.LADDERS))
 @given(seed=st.integers(0, 2**31 - 1), frames=st.integers(200, 300))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_each_step_of_a_ladder_does_more_and_the_same_again(name: str, seed: int, frames: int) -> None:
     damage, ladder = vocoder.LADDERS[name]
     clean = latents(seed, frames)

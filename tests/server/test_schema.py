@@ -21,7 +21,6 @@ def test_made_up_requests_are_answered_as_the_document_says(judge, serving):
 
             @settings(
                 max_examples=8,
-                deadline=None,
                 database=None,
                 derandomize=True,
                 phases=[Phase.generate],

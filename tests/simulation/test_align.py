@@ -11,13 +11,13 @@ from urgentmos.simulation.base import RATE
 from urgentmos.simulation.codecs import probe
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(-3000, 3000), st.sampled_from(["wave", "both"]))
 def test_a_shift_is_found_to_the_sample(shift: int, by: str) -> None:
     assert delay(probe(), moved(probe(), shift), by=by) == shift
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(st.integers(-3000, 3000))
 def test_envelopes_find_a_shift_to_a_millisecond(shift: int) -> None:
     assert abs(delay(probe(), moved(probe(), shift), by="envelope") - shift) <= 16
@@ -58,7 +58,7 @@ def test_long_recordings_go_block_by_block(monkeypatch: pytest.MonkeyPatch) -> N
     np.testing.assert_allclose(align._envelopes(probe()), whole)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(0, 2000))
 def test_aligned_undoes_a_shift(shift: int) -> None:
     out = aligned(probe(), moved(probe(), shift))

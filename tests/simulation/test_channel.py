@@ -183,7 +183,7 @@ def test_fading_changes_the_level_by_its_depth_and_nothing_else():
     assert np.abs(np.diff(gain)).max() < 0.1
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(hertz=st.floats(60, 7900), low=st.floats(200, 1000), high=st.floats(2000, 7500))
 def test_a_band_keeps_what_is_inside_untouched_and_loses_the_rest(hertz, low, high):
     wave = tone(hertz, 0.5)

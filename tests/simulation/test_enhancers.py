@@ -116,7 +116,7 @@ def test_subtraction_turns_noise_into_islands(make_voice: Voice) -> None:
     assert peakiness(enhancers.spectral_subtraction(speech, rng(), NONE, snr_db=5.0)) > 2 * peakiness(noisy)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(1, 12), st.floats(1, 1e8))
 def test_averages_of_power_are_powers_after_loud_frames_too(n_frames: int, loud: float) -> None:
     level = rng().random((40, 3), dtype=np.float32)
@@ -139,7 +139,6 @@ def test_gains_are_gains_and_lsa_suppresses_less(prior: float, posterior: float)
     assert 0 <= low <= high + 1e-9 <= 1 + 2e-9
 
 
-@settings(deadline=None)
 @given(st.floats(0, 10))
 def test_spoilt_masks_stay_masks_and_only_errors_change_them(spread: float) -> None:
     mask = rng(1).random((40, 30)).astype(np.float32)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from urgentmos.simulation import loss
@@ -129,7 +129,6 @@ def test_a_steady_voice_goes_on_by_its_pitch_and_not_by_blocks() -> None:
     assert error["pitch"] < 0.05 * min(error["repetition"], error["silence"], error["noise"])
 
 
-@settings(deadline=None)
 @given(st.integers(70, 380))
 def test_the_pitch_of_a_steady_voice(hertz: int) -> None:
     t = np.arange(960) / RATE

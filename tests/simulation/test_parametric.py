@@ -84,7 +84,7 @@ def test_prediction_finds_the_filter_of_a_resonance() -> None:
     np.testing.assert_allclose(found, a, atol=0.05)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(0, 999), st.integers(1, 30))
 def test_reflections_are_stable_and_their_filters_minimum_phase(seed: int, order: int) -> None:
     wave = rng(seed).standard_normal(3000) * rng(seed + 1).choice([0, 1e-6, 1.0])

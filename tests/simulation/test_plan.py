@@ -11,7 +11,7 @@ from urgentmos.simulation.plan import ORDER, SHARES, plan_content, usable
 
 
 @given(st.integers(0, 2**31 - 1), st.integers(1, 9))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_plan_is_reproducible_and_longer_plans_begin_alike(seed: int, n_clips: int) -> None:
     families = usable()
     short = plan_content(np.random.default_rng(seed), n_clips, families)

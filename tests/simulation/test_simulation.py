@@ -21,7 +21,7 @@ PLAIN = ("white", "clip", "mnru", "lowpass", "mu_law", "loss_silence")
 
 
 @given(st.lists(st.sampled_from(PLAIN), max_size=3), st.integers(0, 2**31 - 1), st.data())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_description_survives_json_and_makes_the_same_samples(speech, names, seed, data) -> None:
     chain = [chain_step(n, data.draw(st.integers(0, len(degradations()[n].ladder) - 1)), seed) for n in names]
     once = simulate(speech, chain)

@@ -25,7 +25,7 @@ from urgentmos.simulation.transforms import (
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(0, 3000), st.sampled_from([(64, 16), (320, 80), (512, 128), (512, 256), (1024, 256)]))
 def test_istft_undoes_stft_for_every_length(n: int, sizes: tuple[int, int]) -> None:
     wave = np.random.default_rng(n).standard_normal(n).astype(np.float32)
@@ -34,7 +34,7 @@ def test_istft_undoes_stft_for_every_length(n: int, sizes: tuple[int, int]) -> N
     np.testing.assert_allclose(istft(spectrum, n, *sizes), wave, atol=1e-5)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 3000), st.sampled_from([64, 256, 320, 1024]))
 def test_imdct_undoes_mdct_for_every_length(n: int, hop: int) -> None:
     wave = np.random.default_rng(n).standard_normal(n).astype(np.float32)
@@ -46,7 +46,6 @@ def test_mdct_keeps_energy() -> None:
     assert np.sum(mdct(wave, 320) ** 2) == pytest.approx(np.sum(wave**2), rel=1e-4)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 128), st.sampled_from([64, 320, 512, 1024]))
 def test_mel_bands_neither_add_nor_lose_level(bands: int, size: int) -> None:
     means, back = mel_pair(bands, size)
@@ -74,7 +73,6 @@ def test_smooth_noise_has_unit_variance_and_neighbours_alike() -> None:
     assert abs(np.corrcoef(noise[:, :-1].ravel(), noise[:, 1:].ravel())[0, 1]) < 0.1
 
 
-@settings(deadline=None)
 @given(st.floats(-20, 40), st.integers(0, 99))
 def test_noise_is_added_at_its_snr_and_the_same_at_every_snr(snr_db: float, seed: int) -> None:
     speech = np.sin(np.arange(2000) / 7).astype(np.float32)
@@ -95,7 +93,7 @@ def test_noise_comes_from_the_sources(tmp_path, make_voice) -> None:
     assert level[500] > 0.9 * np.linalg.norm(level)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(1, 60), st.integers(1, 80))
 def test_more_codes_than_rows_lose_nothing(rows: int, codes: int) -> None:
     points = np.random.default_rng(rows).standard_normal((rows, 5)).astype(np.float32)

@@ -191,7 +191,7 @@ def test_mirrored_bands_mirror() -> None:
 # Transform codecs
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.floats(1, 40), st.floats(1, 2))
 def test_more_bits_less_error(kbps: float, more: float) -> None:
     found = mdct(hiss(8000), 160)

@@ -119,7 +119,7 @@ def test_a_pattern_without_end_is_refused(pattern):
 # ---- a slice of a file
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.binary(max_size=60),
     st.integers(0, 60),
@@ -301,7 +301,7 @@ def test_a_data_set_of_a_hub_gives_clips_in_order_with_their_labels(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["train-0.parquet"]
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(order=st.lists(st.integers(0, 29), min_size=1, max_size=40))
 def test_cells_are_right_in_any_order(order, tmp_path_factory):
     global _numbers

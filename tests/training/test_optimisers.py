@@ -69,5 +69,5 @@ def test_nets_of_one_kind_of_parameters_learn_too(kept: slice) -> None:
 
 def test_an_older_torch_is_told(monkeypatch) -> None:
     monkeypatch.delattr(torch.optim, "Muon")
-    with pytest.raises(UsageError, match="torch 2.9"):
+    with pytest.raises(UsageError, match=r"torch 2\.9"):
         build_optimiser(parts(), make_config({"optimizer": "muon"}))

@@ -37,7 +37,7 @@ LENGTHS = st.lists(st.floats(0.1, 12.0), min_size=1, max_size=40)
 
 
 @given(LENGTHS, st.sampled_from(["reference", "corpus", "any", ""]), st.integers(0, 5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_an_epoch_holds_each_clip_once_within_the_budget(lengths: list[float], scope: str, epoch: int) -> None:
     found = data(lengths)
     plans = planner(found, scope).epoch(epoch)
@@ -52,7 +52,7 @@ def test_an_epoch_holds_each_clip_once_within_the_budget(lengths: list[float], s
 
 
 @given(LENGTHS, st.integers(2, 4), st.sampled_from(["reference", "any"]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_shares_make_up_the_batch(lengths: list[float], world: int, scope: str) -> None:
     plan = planner(data(lengths), scope).epoch(0)[0]
     parts = [share(plan, rank, world, "contents" if scope == "reference" else "clips") for rank in range(world)]

@@ -244,11 +244,12 @@ def test_two_processes_take_the_steps_of_one_with_the_doubled_batch(sets, tmp_pa
     script.write_text(
         "import json, torch\ntorch.set_num_threads(1)\n"
         "from urgentmos.training.run import fit\nfrom urgentmos.training.config import make_config\n"
-        f"if __name__ == '__main__':\n    fit(make_config(json.load(open({str(tmp_path / 'config.json')!r}))))\n"
+        f"if __name__ == '__main__':\n    fit(make_config(json.load(open({str(tmp_path / 'config.json')!r}))), say=print)\n"
     )
     env = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, str(script)], env=env, capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("step 5: score") == 1  # one of them speaks
     one, two = (_without_key_biases(weights(tmp_path / name / "model")) for name in ("one", "two"))
     # Adam makes steps of gradients however small: of attention's they are near rounding here, and 5 steps reach 0.015
     assert all(torch.allclose(one[name], two[name], rtol=0, atol=5e-5) for name in one)

@@ -19,7 +19,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
-from urgentmos.audio import AUDIO_SUFFIXES, AV_SUFFIXES, UNKNOWN_LENGTH
+from urgentmos.audio import AUDIO_ENDINGS, AUDIO_SUFFIXES, AV_SUFFIXES, UNKNOWN_LENGTH
 from urgentmos.server.limits import MEGABYTE, Limits, Problem, busy, too_large
 
 if TYPE_CHECKING:
@@ -283,7 +283,7 @@ def suffix_of(name: str, kind: str) -> str:
     if known and suffix not in AUDIO_SUFFIXES:
         return known
     said = f"{name or 'A file'} is {kind or 'of no stated type'}"
-    raise Problem(415, f"{said}, which is no audio that can be read. Send one of: {' '.join(sorted(AUDIO_SUFFIXES))}.")
+    raise Problem(415, f"{said}, which is no audio that can be read. Send one of: {AUDIO_ENDINGS}.")
 
 
 # ---- what a file would become

@@ -45,8 +45,16 @@ def fit(
     Raises UsageError if the configuration or the data cannot be used, or the folder belongs to another run.
     """
     need("lightning", "train")
+    from lightning.fabric.utilities.rank_zero import rank_zero_only
+
+    if getattr(rank_zero_only, "rank", 0):  # one process speaks for all
+        say = _nothing
     with _quiet():
         return _fit(config, say, tell, progress)
+
+
+def _nothing(text: str) -> None:
+    pass
 
 
 def _fit(config: TrainConfig, say: Say, tell: Tell | None, progress: Any) -> Trained:
