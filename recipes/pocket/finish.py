@@ -1,5 +1,6 @@
 """Trained models -> the folder that is shipped: the one that validation prefers, with weights of eight bits, calibrated on
-validation contents, and an ONNX file beside it.
+validation contents, and an ONNX file beside it. Or, with `--mean`, the mean of models of which one went on from the other: they
+are near enough to each other for it to be a model (Wortsman et al. 2022, "Model soups").
 
 Intervals are split-conformal (urgentmos.calibration), a content counting once. Verdicts get the temperature at which the
 validation pairs' labels (Eq. 6 on the pseudo-labels) are likeliest.
@@ -56,6 +57,16 @@ def chosen(models: Sequence[Path]) -> Path:
     return models[int(np.argmax(scores))]
 
 
+def mean_of(models: Sequence[Path], out: Path) -> None:
+    """A folder like the last model's, with the mean of all models' weights, running means of batch norm included."""
+    shutil.copytree(models[-1], out, dirs_exist_ok=True)
+    states = [load_file(model / WEIGHTS) for model in models]
+    with safe_open(out / WEIGHTS, "np") as file:
+        said = file.metadata()
+    mean = {name: np.mean([state[name] for state in states], axis=0, dtype=float) for name in states[0]}
+    save_file({name: np.asarray(x, dtype=states[0][name].dtype) for name, x in mean.items()}, out / WEIGHTS, metadata=said)
+
+
 def snap(model: Path) -> str:
     """Put the weights on a grid of eight bits (urgentmos.int8), as in the ONNX file -> the version of what they are then."""
     file = model / WEIGHTS
@@ -81,12 +92,18 @@ def main() -> None:
     parser.add_argument(
         "--level", type=float, default=LEVEL, help="of the intervals; each asks for enough contents [%(default)s]"
     )
+    parser.add_argument("--mean", action="store_true", help="the mean of models that went on from one another, not the best")
     parser.add_argument("--card", type=Path, help="MODEL_CARD.md to go with it")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     rows = read([args.valid])
-    shutil.copytree(chosen(args.models), args.out, dirs_exist_ok=True)
+    if args.mean:
+        mean_of(args.models, args.out)
+    else:
+        shutil.copytree(chosen(args.models), args.out, dirs_exist_ok=True)
     config = json.loads((args.out / CONFIG).read_text(encoding="utf-8"))
+    if args.mean:
+        config.pop("validation", None)  # of one of them alone
     config |= {"name": "pocket", "version": snap(args.out), "trained_on": TRAINED_ON, "licence": LICENCE}
     config["training"]["config"] = without_folders(config["training"]["config"])
     (args.out / CONFIG).write_text(json.dumps(config), encoding="utf-8")

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # From clean speech to the weights that the package ships: simulate, label, teach, train, calibrate, evaluate, export.
 #
-#   [HOURS=36] [CLIPS=7] [VOICES=2] [ENHANCERS=100] [VOICE=FILE.onnx] [TEST=0.1] [VALID=0.08] [MEASURE=0] [SEEDS=1] \
-#       [LEVEL=0.9] [CLUSTER=local|ADDRESS] recipes/pocket/run.sh DATA OUT [JOBS] [KEY=VALUE ...]
+#   [HOURS=36] [CLIPS=7] [VOICES=2] [ENHANCERS=100] [VOICE=FILE.onnx] [TEST=0.1] [VALID=0.08] [MEASURE=0] [FROM=MODEL] \
+#       [SEEDS=1] [LEVEL=0.9] [CLUSTER=local|ADDRESS] recipes/pocket/run.sh DATA OUT [JOBS] [KEY=VALUE ...]
 #
 # HOURS of clips, CLIPS per content, the training speech again as VOICES other sets of speakers, ENHANCERS contents whose clips
 # are enhancers of one mixture, clips of a neural VOICE of Piper if one is given, shares of the contents kept for TEST and for
-# VALIDation, MEASURE=0 for nothing but the labels of measured.csv.gz, SEEDS trainings of which validation chooses one, LEVEL of
-# the intervals (0.9 needs 19 contents for validation).
+# VALIDation, MEASURE=0 for nothing but the labels of measured.csv.gz, the MODEL to go on from (with its sizes) instead of
+# beginning from nothing, SEEDS trainings of which validation chooses one, LEVEL of the intervals (0.9 needs 19 contents for
+# validation).
 # CLUSTER lets Ray spread the simulation and the labels over machines that see the same folders. KEY=VALUE goes to
 # `urgentmos train`. DATA holds speech/, noise/ and rir/ (any folders of recordings), and where there are any systems/ with
 # manifest.csv and human/p835/ with labels.csv. Every step resumes: run the same command again. The finished model is OUT/pocket.
@@ -64,10 +65,12 @@ for part in test systems.test systems.unseen vocoder.test; do
   [ ! -f "$out/$part.labels.jsonl" ] || teach "$out/$part.labels.jsonl" --out "$out/taught.$part"
 done
 
-# Trainings that differ in their seed alone, each in two processes.
+# Trainings that differ in their seed alone, each with two cores.
 taught=(data="$out/taught.jsonl" pairs="$out/taught.pairs.jsonl" valid="$out/taught.valid.jsonl")
+start=("$here/pocket.yaml")
+[ -z "${FROM:-}" ] || start=("$here/again.yaml" model="$FROM")
 for seed in $(seq 0 $((${SEEDS:-1} - 1))); do
-  urgentmos train "$here/pocket.yaml" "${taught[@]}" seed="$seed" out="$out/seed$seed" "${@:4}"
+  urgentmos train "${start[@]}" "${taught[@]}" seed="$seed" out="$out/seed$seed" "${@:4}"
 done
 rm -rf "$out/pocket"
 python "$here/finish.py" "$out"/seed*/model --valid "$out/taught.valid.jsonl" --level "${LEVEL:-0.9}" --out "$out/pocket"

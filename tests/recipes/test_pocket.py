@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -200,6 +201,22 @@ def test_validation_chooses_and_weights_are_snapped(tmp_path, monkeypatch):
     assert finish.snap(two) == version and len(version) == 12
 
 
+def test_the_mean_of_models_is_that_of_their_weights(tmp_path, monkeypatch):
+    safetensors = pytest.importorskip("safetensors.numpy")
+    pytest.importorskip("onnx")
+    monkeypatch.syspath_prepend(str(RECIPE))
+    finish = load("finish")
+    for name, value, seen in (("one", 1.0, 10), ("two", 4.0, 13)):
+        (tmp_path / name).mkdir()
+        state = {"w": np.full((2, 3), value, np.float32), "batches": np.array(seen)}
+        safetensors.save_file(state, tmp_path / name / "model.safetensors", metadata={"of": name})
+        (tmp_path / name / "config.json").write_text(name)
+    finish.mean_of([tmp_path / "one", tmp_path / "two"], tmp_path / "both")
+    mean = safetensors.load_file(tmp_path / "both" / "model.safetensors")
+    assert np.array_equal(mean["w"], np.full((2, 3), 2.5, np.float32)) and mean["batches"] == 11
+    assert (tmp_path / "both" / "config.json").read_text() == "two"
+
+
 # ---- all of it
 
 
@@ -227,21 +244,17 @@ def test_the_recipe_at_toy_size_ends_in_a_model_that_scores_without_torch(tmp_pa
             pytest.skip(f"{package} is not installed")
     speech_noise_rooms(tmp_path / "data")
     env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    env |= {
-        "HOURS": "1",
-        "CLIPS": "2",
-        "VOICES": "1",
-        "ENHANCERS": "1",
-        "TEST": "0.4",
-        "VALID": "0.4",
-        "SEEDS": "2",
-        "LEVEL": "0.5",
-    }
+    env |= {"HOURS": "1", "CLIPS": "2", "VOICES": "1", "ENHANCERS": "1", "TEST": "0.4", "VALID": "0.4", "LEVEL": "0.5"}
+    env["SEEDS"] = "2"
+    settings = ["steps=12", "valid_every=12", "warmup=2", "batch_seconds=20"]
     out = tmp_path / "out"
-    command = ["bash", str(RECIPE / "run.sh"), str(tmp_path / "data"), str(out), "1", "steps=12", "valid_every=12", "warmup=2"]
-    command += ["batch_seconds=20", "encoder.width=32", "encoder.channels=[4,4,4,4]"]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stderr[-3000:]
+    command = ["bash", str(RECIPE / "run.sh"), str(tmp_path / "data"), str(out), "1"]
+
+    def run(*settings: str, **more: str) -> None:
+        done = subprocess.run([*command, *settings], env={**env, **more}, capture_output=True, text=True, timeout=900)
+        assert done.returncode == 0, done.stderr[-3000:]
+
+    run(*settings, "encoder.width=32", "encoder.channels=[4,4,4,4]")
     found = json.loads((out / "evaluation.json").read_text())
     config = json.loads((out / "pocket" / "config.json").read_text())
     assert str(tmp_path) not in json.dumps(config) and config["training"]["config"]["data"] == ["taught.jsonl"]
@@ -256,3 +269,10 @@ def test_the_recipe_at_toy_size_ends_in_a_model_that_scores_without_torch(tmp_pa
     check = "import sys, urgentmos; urgentmos.load(sys.argv[1]).score(sys.argv[2]); assert 'torch' not in sys.modules"
     clip = next((ROOT / "examples" / "clean").glob("*.flac"))
     subprocess.run([sys.executable, "-c", check, str(out / "pocket"), str(clip)], check=True, timeout=120)
+
+    first = shutil.move(out / "pocket", tmp_path / "first")
+    for folder in out.glob("seed*"):
+        shutil.rmtree(folder)
+    run(*settings, FROM=str(first), SEEDS="1")
+    went_on = json.loads((out / "pocket" / "config.json").read_text())
+    assert went_on["training"]["config"]["model"] == "first" and went_on["config"] == config["config"]

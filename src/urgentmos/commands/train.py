@@ -34,7 +34,8 @@ def train(what: str, settings: tuple[str, ...], data: tuple[str, ...], output: P
     config = read_config(what, [*settings, *more])
     with _bar() as tell, progress() as show:
         trained = fit(config, say=say, tell=tell, progress=show)
-    click.echo(str(trained.model))
+    if trained.step:  # one process of several speaks
+        click.echo(str(trained.model))
 
 
 @contextmanager

@@ -30,7 +30,7 @@ class Trained:
 
     folder: Path  # of the run
     model: Path  # the model folder in it
-    step: int  # at which the model was kept
+    step: int  # at which the model was kept; 0 in a process that only helped another
     score: float | None  # its validation score; None without validation data
 
 
