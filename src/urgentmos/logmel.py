@@ -13,7 +13,7 @@ from scipy import fft
 FLOOR = SILENCE = 1e-8  # those of nets.conv, where they are explained
 # Frames multiplied at once: so few that a BLAS does not divide them among threads, whose number would change the last digit.
 ROWS = 12
-BLOCK = 16 * ROWS  # frames whose spectra fit into a core's own cache: a third less time than all at once
+BLOCK = 16 * ROWS  # frames at a time: their spectra stay in a core's own cache and need no fresh memory
 
 
 @dataclass(frozen=True)
