@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From clean speech to the weights that the package ships: simulate, label, teach, train, calibrate, evaluate, export.
+# From clean speech to a model like the one that the package ships: simulate, label, teach, train, calibrate, evaluate, export.
 #
 #   [HOURS=36] [CLIPS=7] [VOICES=2] [ENHANCERS=100] [VOICE=FILE.onnx] [TEST=0.1] [VALID=0.08] [MEASURE=0] [FROM=MODEL] \
 #       [SEEDS=1] [LEVEL=0.9] [CLUSTER=local|ADDRESS] recipes/pocket/run.sh DATA OUT [JOBS] [KEY=VALUE ...]
@@ -42,7 +42,7 @@ measure=${MEASURE:-1} some=()
 for name in "${manifests[@]}"; do python "$here/measured.py" "$out/$name.jsonl" "${some[@]}"; done
 [ "$measure" = 0 ] || split --lines 700 --numeric-suffixes --suffix-length 2 --additional-suffix .jsonl "$out/train.rest.jsonl" "$out/train.part"
 for file in "$out"/train.part??.jsonl "$out"/{test,systems.*,vocoder.*,p835}.rest.jsonl; do
-  [ "$measure" != 0 ] && [ -s "$file" ] || continue
+  if [ "$measure" = 0 ] || [ ! -s "$file" ]; then continue; fi
   case $file in
     *part?[08].jsonl | *test.rest.jsonl | *systems*) wanted=$metrics,$speakers,$phones ;;
     *part?[26].jsonl) wanted=$metrics,$speakers ;;
