@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # From clean speech to a model like the one that the package ships: simulate, label, teach, train, calibrate, evaluate, export.
 #
-#   [HOURS=36] [CLIPS=7] [VOICES=2] [ENHANCERS=100] [VOICE=FILE.onnx] [TEST=0.1] [VALID=0.08] [MEASURE=0] [FROM=MODEL] \
-#       [SEEDS=1] [LEVEL=0.9] [CLUSTER=local|ADDRESS] recipes/pocket/run.sh DATA OUT [JOBS] [KEY=VALUE ...]
+#   [HOURS=36] [CLIPS=7] [VOICES=2] [ENHANCERS=100] [VOICE=FILE.onnx] [TEST=0.1] [VALID=0.08] [MEASURED=FILE.csv.gz] \
+#       [MEASURE=0] [FROM=MODEL] [ROUNDS=2] [SEEDS=1] [LEVEL=0.9] [CLUSTER=local|ADDRESS] \
+#       recipes/pocket/run.sh DATA OUT [JOBS] [KEY=VALUE ...]
 #
 # HOURS of clips, CLIPS per content, the training speech again as VOICES other sets of speakers, ENHANCERS contents whose clips
 # are enhancers of one mixture, clips of a neural VOICE of Piper if one is given, shares of the contents kept for TEST and for
-# VALIDation, MEASURE=0 for nothing but the labels of measured.csv.gz, the MODEL to go on from (with its sizes) instead of
-# beginning from nothing, SEEDS trainings of which validation chooses one, LEVEL of the intervals (0.9 needs 19 contents for
-# validation).
+# VALIDation, a FILE of labels that were MEASURED before instead of measured.csv.gz, MEASURE=0 for nothing but those labels, the
+# MODEL to go on from (with its sizes) instead of beginning from nothing, ROUNDS of training, each going on from the one before,
+# SEEDS trainings in a round, of which validation chooses one, LEVEL of the intervals (0.9 needs 19 contents for validation).
 # CLUSTER lets Ray spread the simulation and the labels over machines that see the same folders. KEY=VALUE goes to
 # `urgentmos train`. DATA holds speech/, noise/ and rir/ (any folders of recordings), and where there are any systems/ with
 # manifest.csv and human/p835/ with labels.csv. Every step resumes: run the same command again. The finished model is OUT/pocket.
@@ -18,6 +19,8 @@ data=$(realpath "$1") out=$(mkdir -p "$2" && realpath "$2") jobs=${3:-2}
 here=$(cd "$(dirname "$0")" && pwd)
 export OMP_NUM_THREADS=1 PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"
 spread=${CLUSTER:+--cluster $CLUSTER}
+# Under the allocator of glibc the steps of a long training become slower and slower.
+jemalloc=$( (ldconfig -p 2> /dev/null || true) | sed -n '/libjemalloc\.so\.2/{s/.* => //p;q}')
 metrics=pesq,pesqc2,estoi,sdr,lsd,mcd,dnsmos_ovrl,dnsmos_sig,dnsmos_bak,plcmos,distill_mos
 # a third of the cost of all, so of some parts only, of the tests, and of real enhancers
 speakers=spksim_ge2e phones=lps_pocketsphinx
@@ -37,9 +40,9 @@ manifests=(train test)
 for name in systems.{train,test,unseen} vocoder.{train,test} p835; do
   [ ! -f "$out/$name.jsonl" ] || manifests+=("$name")
 done
-measure=${MEASURE:-1} some=()
-[ "$measure" != 0 ] || some=(--some)
-for name in "${manifests[@]}"; do python "$here/measured.py" "$out/$name.jsonl" "${some[@]}"; done
+measure=${MEASURE:-1} from=(--measured "${MEASURED:-$here/measured.csv.gz}")
+[ "$measure" != 0 ] || from+=(--some)
+for name in "${manifests[@]}"; do python "$here/measured.py" "$out/$name.jsonl" "${from[@]}"; done
 [ "$measure" = 0 ] || split --lines 700 --numeric-suffixes --suffix-length 2 --additional-suffix .jsonl "$out/train.rest.jsonl" "$out/train.part"
 for file in "$out"/train.part??.jsonl "$out"/{test,systems.*,vocoder.*,p835}.rest.jsonl; do
   if [ "$measure" = 0 ] || [ ! -s "$file" ]; then continue; fi
@@ -65,15 +68,23 @@ for part in test systems.test systems.unseen vocoder.test; do
   [ ! -f "$out/$part.labels.jsonl" ] || teach "$out/$part.labels.jsonl" --out "$out/taught.$part"
 done
 
-# Trainings that differ in their seed alone, each with two cores.
+# A round is trainings that differ in their seed alone, one after the other, each with two cores. The first begins from nothing
+# unless there is FROM, each other from the round before.
 taught=(data="$out/taught.jsonl" pairs="$out/taught.pairs.jsonl" valid="$out/taught.valid.jsonl")
-start=("$here/pocket.yaml")
-[ -z "${FROM:-}" ] || start=("$here/again.yaml" model="$FROM")
-for seed in $(seq 0 $((${SEEDS:-1} - 1))); do
-  urgentmos train "${start[@]}" "${taught[@]}" seed="$seed" out="$out/seed$seed" "${@:4}"
+before=${FROM:-}
+for round in $(seq "${ROUNDS:-2}"); do
+  start=("$here/pocket.yaml")
+  [ -z "$before" ] || start=("$here/again.yaml" model="$before")
+  for seed in $(seq 0 $((${SEEDS:-1} - 1))); do
+    LD_PRELOAD=${LD_PRELOAD:-$jemalloc} \
+      urgentmos train "${start[@]}" "${taught[@]}" seed="$seed" out="$out/round$round/seed$seed" "${@:4}"
+  done
+  before=$out/round$round/pocket
+  rm -rf "$before"
+  python "$here/finish.py" "$out/round$round"/seed*/model --valid "$out/taught.valid.jsonl" --level "${LEVEL:-0.9}" --out "$before"
 done
 rm -rf "$out/pocket"
-python "$here/finish.py" "$out"/seed*/model --valid "$out/taught.valid.jsonl" --level "${LEVEL:-0.9}" --out "$out/pocket"
+cp -r "$before" "$out/pocket"
 known=(--orders "$out/taught.test.pairs.jsonl" "${human[@]}")
 [ ! -f "$out/taught.systems.test.jsonl" ] || known+=(--systems "$out/taught.systems.test.jsonl")
 [ ! -f "$out/taught.vocoder.test.jsonl" ] || known+=(--vocoder "$out/taught.vocoder.test.jsonl")

@@ -53,18 +53,23 @@ ROUNDS = 200
 
 
 def read(paths: Iterable[Path]) -> list[dict]:
-    """The rows of labelled manifests that have any label, their paths made absolute, without labels that mean nothing."""
-    rows = []
+    """The rows of labelled manifests that have any label, their paths made absolute, without labels that mean nothing.
+
+    A clip that several manifests have is one row. The first manifest that knows a label has the say.
+    """
+    clips: dict[str, dict] = {}
     for path in paths:
         for row in read_rows(path):
             if not any(value is not None for value in row["metrics"].values()):
                 continue  # it could not be heard; where only some labels are missing, the others count
-            if any(step["name"] in OUT_OF_TIME for step in row["meta"].get("simulation", ())):
-                row["metrics"] = {name: None if name in INTRUSIVE else value for name, value in row["metrics"].items()}
             for key in ("audio_path", "reference_path"):
                 row[key] = str((path.parent / row[key]).resolve()) if row.get(key) else None
-            rows.append(row)
-    return rows
+            first = clips.setdefault(row["audio_path"], row)
+            first["metrics"] = {**row["metrics"], **{n: v for n, v in first["metrics"].items() if v is not None}}
+    for row in clips.values():
+        if any(step["name"] in OUT_OF_TIME for step in row["meta"].get("simulation", ())):
+            row["metrics"] = {name: None if name in INTRUSIVE else value for name, value in row["metrics"].items()}
+    return list(clips.values())
 
 
 def column(rows: Sequence[dict], metric: str) -> np.ndarray:

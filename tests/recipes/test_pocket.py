@@ -107,6 +107,17 @@ def test_no_recording_is_in_training_and_in_validation():
     assert len(validation) <= left_out <= 2 * len(validation)
 
 
+def test_a_clip_that_was_labelled_twice_is_one_clip(tmp_path):
+    def labelled(name: str, **metrics: float | None) -> dict:
+        return {"audio_path": name, "metrics": metrics, "meta": {}}
+
+    jsonl.write_rows(tmp_path / "known.jsonl", [labelled("a.wav", pesq=2.0, estoi=None), labelled("b.wav", pesq=3.0)])
+    jsonl.write_rows(tmp_path / "rest.jsonl", [labelled("a.wav", pesq=1.0, estoi=0.5), labelled("c.wav", pesq=None)])
+    rows = targets.read([tmp_path / "known.jsonl", tmp_path / "rest.jsonl"])
+    assert [Path(r["audio_path"]).name for r in rows] == ["a.wav", "b.wav"]
+    assert [r["metrics"] for r in rows] == [{"pesq": 2.0, "estoi": 0.5}, {"pesq": 3.0}]
+
+
 def test_the_consensus_is_a_line_through_opinions():
     rng = np.random.default_rng(0)
     names = list(targets.WEIGHTS)
@@ -245,7 +256,7 @@ def test_the_recipe_at_toy_size_ends_in_a_model_that_scores_without_torch(tmp_pa
     speech_noise_rooms(tmp_path / "data")
     env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     env |= {"HOURS": "1", "CLIPS": "2", "VOICES": "1", "ENHANCERS": "1", "TEST": "0.4", "VALID": "0.4", "LEVEL": "0.5"}
-    env["SEEDS"] = "2"
+    env |= {"ROUNDS": "1", "SEEDS": "2"}
     settings = ["steps=12", "valid_every=12", "warmup=2", "batch_seconds=20"]
     out = tmp_path / "out"
     command = ["bash", str(RECIPE / "run.sh"), str(tmp_path / "data"), str(out), "1"]
@@ -264,15 +275,26 @@ def test_the_recipe_at_toy_size_ends_in_a_model_that_scores_without_torch(tmp_pa
     assert all(1 <= r["metrics"]["mos_overall"] <= 5 for r in rows)
     made_by = [step["name"] for r in jsonl.read_rows(out / "train.jsonl") for step in r["meta"]["simulation"]]
     assert made_by.count("mixture") == 1
-    other = json.loads((out / "seed1" / "model" / "config.json").read_text())
+    other = json.loads((out / "round1" / "seed1" / "model" / "config.json").read_text())
     assert other["validation"]["score"] <= config["validation"]["score"]
     check = "import sys, urgentmos; urgentmos.load(sys.argv[1]).score(sys.argv[2]); assert 'torch' not in sys.modules"
     clip = next((ROOT / "examples" / "clean").glob("*.flac"))
     subprocess.run([sys.executable, "-c", check, str(out / "pocket"), str(clip)], check=True, timeout=120)
 
     first = shutil.move(out / "pocket", tmp_path / "first")
-    for folder in out.glob("seed*"):
-        shutil.rmtree(folder)
-    run(*settings, FROM=str(first), SEEDS="1")
-    went_on = json.loads((out / "pocket" / "config.json").read_text())
-    assert went_on["training"]["config"]["model"] == "first" and went_on["config"] == config["config"]
+    shutil.rmtree(out / "round1")
+    taught = {r["uid"]: r["metrics"] for r in rows}
+    labelled = [path for path in out.glob("*.labels.jsonl") if ".known." not in path.name]
+    measured.save(labelled, tmp_path / "measured.csv.gz")
+    for path in labelled:
+        path.unlink()
+    run(*settings, FROM=str(first), ROUNDS="2", SEEDS="1", MEASURE="0", MEASURED=str(tmp_path / "measured.csv.gz"))
+    again = {r["uid"]: r["metrics"] for r in jsonl.read_rows(out / "taught.jsonl")}
+    assert again.keys() == taught.keys()
+    for uid, metrics in again.items():
+        assert {n: v for n, v in metrics.items() if v is not None} == pytest.approx(
+            {n: v for n, v in taught[uid].items() if v is not None}, rel=1e-4
+        )
+    for model, before in ((out / "round1" / "pocket", "first"), (out / "pocket", "pocket")):
+        went_on = json.loads((model / "config.json").read_text())
+        assert went_on["training"]["config"]["model"] == before and went_on["config"] == config["config"]

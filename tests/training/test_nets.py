@@ -74,3 +74,14 @@ def test_urgent_pk_takes_the_public_utmos_and_tunes_it_only_if_asked(tuned: bool
 def test_a_net_without_pairs_offers_none() -> None:
     config = make_config({"model": "f1c1m1-dref", "size": "pocket"})
     assert start(config, ["mos_overall"], False).net.ncpm is None and start(config, ["mos_overall"], True).net.ncpm is not None
+
+
+def test_a_model_goes_on_under_another_dropout_and_with_no_other_sizes() -> None:
+    before = start(make_config({"model": "pocket"}), ["pesq"], True).net
+    net = start(make_config({"model": "pocket", "net": {"dropout": 0.2}, "encoder": {"dropout": 0.3}}), ["pesq"], True).net
+    shares = {module.p for module in net.modules() if isinstance(module, torch.nn.Dropout)}
+    assert shares == {0.2, 0.3} and net.config.dropout == 0.2
+    assert all(torch.equal(x, y) for x, y in zip(before.state_dict().values(), net.state_dict().values(), strict=True))
+    for wrong in ({"net": {"layers": 3}}, {"encoder": {"width": 8}}, {"net": {"dropout": 2}}, {"encoder": {"dropout": "x"}}):
+        with pytest.raises(UsageError, match=r"net\.dropout|share below 1"):
+            start(make_config({"model": "pocket", **wrong}), ["pesq"], True)

@@ -22,9 +22,9 @@ from urgentmos.console import progress, say
 def train(what: str, settings: tuple[str, ...], data: tuple[str, ...], output: Path | None) -> None:
     """Train a model, or fine-tune one.
 
-    PRESET is f{1,4}c{1,5}m{1,5,15}-d{ref,corpus,any} or urgent-pk; CONFIG.yaml holds KEY: VALUE lines; MODEL is a model folder,
-    a released checkpoint or the name of a release. KEY=VALUE changes what they say. The run's folder holds logs, the best
-    models, and the result in model/, whose path is printed. The same command goes on with a run that was interrupted.
+    PRESET is f{1,4}c{1,5}m{1,5,15}-d{ref,corpus,any} or urgent-pk; CONFIG.yaml holds KEY: VALUE lines; MODEL is pocket, a model
+    folder, a released checkpoint or the name of a release. KEY=VALUE changes what they say. The run's folder holds logs, the
+    best models, and the result in model/, whose path is printed. The same command goes on with a run that was interrupted.
     """
     from urgentmos.training.config import read_config
     from urgentmos.training.run import fit

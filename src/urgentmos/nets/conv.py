@@ -62,6 +62,8 @@ class ConvConfig:
             raise UsageError(
                 f"the conv encoder has no activation {config.activation!r:.40}. Choose one of: {', '.join(ACTIVATIONS)}."
             )
+        if not isinstance(config.dropout, int | float) or not 0 <= config.dropout < 1:
+            raise UsageError(f"dropout of the conv encoder is {config.dropout!r:.40} and should be a share below 1.")
         if config.width % config.heads or config.kernel % 2 == 0:
             raise UsageError(
                 f"the conv encoder needs width ({config.width}) divisible by heads ({config.heads}) and an odd "

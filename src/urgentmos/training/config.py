@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from urgentmos.errors import UsageError, need
+from urgentmos.packaged import PACKAGED
+from urgentmos.releases import RELEASES
 
 URGENT_PK = "urgent-pk"
 
@@ -21,7 +23,7 @@ class TrainConfig:
     """Everything that decides what comes out of a run, and a few keys that only decide how fast."""
 
     # what is trained
-    model: str = "f1c1m5-dref"  # a preset, urgent-pk, a model folder, a checkpoint file or a release to go on from
+    model: str = "f1c1m5-dref"  # a preset, urgent-pk, or to go on from pocket, a model folder, a checkpoint file, a release
     size: Literal["base", "large", "pocket"] = "base"  # of a preset
     net: dict[str, Any] = field(default_factory=dict)  # sizes of the net that replace those of the preset, e.g. net.dim
     encoder: dict[str, Any] = field(default_factory=dict)  # sizes of the preset's first encoder, e.g. encoder.width
@@ -108,6 +110,11 @@ class TrainConfig:
     @property
     def is_urgentpk(self) -> bool:
         return self.model.lower().replace("_", "-") == URGENT_PK
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether it starts from a model that was trained before."""
+        return self.model in PACKAGED or self.model in RELEASES or Path(self.model).exists()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON and YAML."""

@@ -17,9 +17,10 @@ from urgentmos.nets.presets import read_preset
 from urgentmos.nets.urgentmos import UrgentMos, UrgentMosConfig
 from urgentmos.nets.urgentpk import UrgentPk, UrgentPkConfig
 from urgentmos.nets.utmos import Utmos, load_utmos
-from urgentmos.releases import RELEASES
+from urgentmos.packaged import PACKAGED
 from urgentmos.training.config import TrainConfig
 
+DROPOUT = "dropout"  # the one key of net and encoder that weights do not depend on
 RANDOM = "random"  # instead of a path: a pretrained kind of encoder that starts from nothing
 PREFIXES = ("", "wavlm.", "hubert.", "wav2vec2.", "encoder.", "model.encoder.", "audio_tower.", "model.", "module.")
 UNUSED = "masked_spec_embed"  # of SpecAugment, which is off: it never has a gradient
@@ -40,7 +41,7 @@ def start(config: TrainConfig, metrics: Sequence[str], pairs: bool) -> Start:
     Weights are drawn from torch's global random state, seeded with config.seed. UsageError if there is no such net.
     """
     torch.manual_seed(config.seed)
-    if Path(config.model).exists() or config.model in RELEASES:
+    if config.goes_on:
         found = _go_on(config)
     elif config.is_urgentpk:
         found = Start(_urgentpk(config), "reference", {})
@@ -58,10 +59,33 @@ def start(config: TrainConfig, metrics: Sequence[str], pairs: bool) -> Start:
 
 
 def _go_on(config: TrainConfig) -> Start:
-    if config.net or config.encoder or config.encoder_weights or config.size != "base":
-        raise UsageError("size, net, encoder and encoder_weights belong to new models. Leave them out to fine-tune one.")
-    found = load_any(config.model, allow_download=True)
-    return Start(found.net, "reference", found.info)
+    sizes = (config.net.keys() | config.encoder.keys()) - {DROPOUT}
+    if sizes or config.encoder_weights or config.size != "base":
+        raise UsageError(
+            "size, encoder_weights, net and encoder belong to new models, all but net.dropout and encoder.dropout. Leave them "
+            "out to fine-tune one."
+        )
+    found = load_any(PACKAGED.get(config.model, config.model), allow_download=True)
+    return Start(_with_dropout(found.net, config), "reference", found.info)
+
+
+def _with_dropout(net: nn.Module, config: TrainConfig) -> nn.Module:
+    """The same weights under the dropout that the run asks for; the net itself where it asks for none."""
+    if not (config.net or config.encoder):
+        return net
+    if not isinstance(net, UrgentMos | UrgentPk):
+        raise UsageError(f"{config.model} has no dropout to set. Leave out net.dropout and encoder.dropout.")
+    made: dict[str, Any] = {**net.config.to_dict(), **config.net}
+    if config.encoder:
+        first = made["encoders"][0] if isinstance(net, UrgentMos) else {}
+        if first.get("kind") != "conv":
+            raise UsageError("encoder.dropout belongs to the conv encoder, which this model does not have. Leave it out.")
+        first["model"] = {**first["model"], **config.encoder}
+    again = (
+        UrgentMos(UrgentMosConfig.from_dict(made)) if isinstance(net, UrgentMos) else UrgentPk(UrgentPkConfig.from_dict(made))
+    )
+    again.load_state_dict(net.state_dict())
+    return again
 
 
 def _preset(config: TrainConfig, pairs: bool) -> Start:

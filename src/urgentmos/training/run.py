@@ -164,9 +164,8 @@ def _prepare(config: TrainConfig, data: Data, valid: Data, say: Say) -> Prepared
 
 def _scope_of(config: TrainConfig) -> str:
     from urgentmos.nets.presets import read_preset
-    from urgentmos.releases import RELEASES
 
-    if config.is_urgentpk or Path(config.model).exists() or config.model in RELEASES:
+    if config.is_urgentpk or config.goes_on:
         return "reference"
     return read_preset(config.model).scope
 
