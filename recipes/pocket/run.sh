@@ -2,7 +2,7 @@
 # From clean speech to a model like the one that the package ships: simulate, label, teach, train, calibrate, evaluate, export.
 #
 #   [HOURS=36] [CLIPS=7] [VOICES=2] [ENHANCERS=100] [VOICE=FILE.onnx] [TEST=0.1] [VALID=0.08] [MEASURED=FILE.csv.gz] \
-#       [MEASURE=0] [FROM=MODEL] [ROUNDS=2] [SEEDS=1] [LEVEL=0.9] [CLUSTER=local|ADDRESS] \
+#       [MEASURE=0] [FROM=MODEL] [ROUNDS=1] [SEEDS=1] [LEVEL=0.9] [CLUSTER=local|ADDRESS] \
 #       recipes/pocket/run.sh DATA OUT [JOBS] [KEY=VALUE ...]
 #
 # HOURS of clips, CLIPS per content, the training speech again as VOICES other sets of speakers, ENHANCERS contents whose clips
@@ -72,7 +72,7 @@ done
 # unless there is FROM, each other from the round before.
 taught=(data="$out/taught.jsonl" pairs="$out/taught.pairs.jsonl" valid="$out/taught.valid.jsonl")
 before=${FROM:-}
-for round in $(seq "${ROUNDS:-2}"); do
+for round in $(seq "${ROUNDS:-1}"); do
   start=("$here/pocket.yaml")
   [ -z "$before" ] || start=("$here/again.yaml" model="$before")
   for seed in $(seq 0 $((${SEEDS:-1} - 1))); do
