@@ -85,3 +85,9 @@ def test_a_model_goes_on_under_another_dropout_and_with_no_other_sizes() -> None
     for wrong in ({"net": {"layers": 3}}, {"encoder": {"width": 8}}, {"net": {"dropout": 2}}, {"encoder": {"dropout": "x"}}):
         with pytest.raises(UsageError, match=r"net\.dropout|share below 1"):
             start(make_config({"model": "pocket", **wrong}), ["pesq"], True)
+
+
+@pytest.mark.parametrize("new", [{"model": "urgent-pk"}, {"model": "f1c1m1-dref", "size": "pocket"}])
+def test_a_dropout_that_is_no_share_is_refused(new) -> None:
+    with pytest.raises(UsageError, match="share below 1"):
+        start(make_config({**new, "net": {"dropout": 2}}), ["mos_overall"], True)

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from urgentmos.errors import UsageError
 from urgentmos.nets.encoders import Encoder, EncoderConfig
-from urgentmos.nets.layers import join_heads, split_heads, valid_mask, zero_padding
+from urgentmos.nets.layers import check_dropout, join_heads, split_heads, valid_mask, zero_padding
 from urgentmos.nets.spectra import full_precision, htk_filters, reflect_ends
 
 # Share of the clip's loudness below which the logarithm stops: a little above the rounding noise of 16-bit speech at its
@@ -62,8 +62,7 @@ class ConvConfig:
             raise UsageError(
                 f"the conv encoder has no activation {config.activation!r:.40}. Choose one of: {', '.join(ACTIVATIONS)}."
             )
-        if not isinstance(config.dropout, int | float) or not 0 <= config.dropout < 1:
-            raise UsageError(f"dropout of the conv encoder is {config.dropout!r:.40} and should be a share below 1.")
+        check_dropout(config.dropout)
         if config.width % config.heads or config.kernel % 2 == 0:
             raise UsageError(
                 f"the conv encoder needs width ({config.width}) divisible by heads ({config.heads}) and an odd "

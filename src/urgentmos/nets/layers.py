@@ -17,6 +17,12 @@ from urgentmos.errors import UsageError
 POOLERS = ("mean", "attentive", "token")
 
 
+def check_dropout(share: Any) -> None:
+    """UsageError for what is no share of a net's values that dropout may take away."""
+    if not isinstance(share, int | float) or not 0 <= share < 1:
+        raise UsageError(f"dropout is {share!r:.40} and should be a share below 1.")
+
+
 def valid_mask(n: Tensor, size: int) -> Tensor:
     """(B,) lengths -> (B, size) bool, True where a frame or sample is real."""
     return torch.arange(size, device=n.device) < n[:, None]

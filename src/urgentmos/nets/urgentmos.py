@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from urgentmos.errors import UsageError
 from urgentmos.nets.ampm import Ampm
 from urgentmos.nets.encoders import EncoderConfig, build_encoder
-from urgentmos.nets.layers import POOLERS, stretch, zero_padding
+from urgentmos.nets.layers import POOLERS, check_dropout, stretch, zero_padding
 from urgentmos.nets.ncpm import Comparison, Ncpm, Sides
 
 MAX_SIZE = 1 << 16  # of any dimension in a configuration: none is near it, and a larger one is a mistake or an attack
@@ -45,8 +45,7 @@ class UrgentMosConfig:
         """UsageError if the parts do not fit together."""
         for name in ("dim", "heads", "feedforward", "layers", "preference_heads"):
             _check_size(name, getattr(self, name))
-        if not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
-            raise UsageError(f"dropout is {self.dropout!r} and should be a share below 1.")
+        check_dropout(self.dropout)
         if self.pooler not in POOLERS:
             raise UsageError(f"there is no pooler {self.pooler!r}. Choose one of: {', '.join(POOLERS)}.")
         if not 1 <= len(self.encoders) <= MAX_NAMES:

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from urgentmos.errors import AudioError, UsageError
-from urgentmos.nets.layers import valid_mask
+from urgentmos.nets.layers import check_dropout, valid_mask
 from urgentmos.nets.spectra import LogMel, Stft
 from urgentmos.nets.utmos import CONV_STRIDE, Utmos, UtmosConfig
 
@@ -55,6 +55,7 @@ class UrgentPkConfig:
     def __post_init__(self) -> None:
         _one_of("encoder", self.encoder, SAMPLES_PER_FRAME)
         _one_of("backbone", self.backbone, BACKBONES)
+        check_dropout(self.dropout)
         if self.encoder == "utmos" and self.utmos is None:
             object.__setattr__(self, "utmos", UtmosConfig())
         if self.encoder != "utmos" and (self.utmos is not None or self.tune_encoder):

@@ -81,9 +81,7 @@ def _with_dropout(net: nn.Module, config: TrainConfig) -> nn.Module:
         if first.get("kind") != "conv":
             raise UsageError("encoder.dropout belongs to the conv encoder, which this model does not have. Leave it out.")
         first["model"] = {**first["model"], **config.encoder}
-    again = (
-        UrgentMos(UrgentMosConfig.from_dict(made)) if isinstance(net, UrgentMos) else UrgentPk(UrgentPkConfig.from_dict(made))
-    )
+    again = type(net)(type(net.config).from_dict(made))  # type: ignore[arg-type]
     again.load_state_dict(net.state_dict())
     return again
 
