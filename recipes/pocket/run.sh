@@ -19,9 +19,7 @@ data=$(realpath "$1") out=$(mkdir -p "$2" && realpath "$2") jobs=${3:-2}
 here=$(cd "$(dirname "$0")" && pwd)
 export OMP_NUM_THREADS=1 PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"
 spread=${CLUSTER:+--cluster $CLUSTER}
-# Under the allocator of glibc the steps of a long training become slower and slower, and under jemalloc as it is sometimes, too: it
-# gives the memory of large arrays back at once.
-export MALLOC_CONF=${MALLOC_CONF:-oversize_threshold:0,dirty_decay_ms:5000,muzzy_decay_ms:5000}
+# Under the allocator of glibc the steps of a long training become slower and slower; jemalloc's defaults give large arrays back at once.
 jemalloc=$( (ldconfig -p 2> /dev/null || true) | sed -n '/libjemalloc\.so\.2/{s/.* => //p;q}')
 metrics=pesq,pesqc2,estoi,sdr,lsd,mcd,dnsmos_ovrl,dnsmos_sig,dnsmos_bak,plcmos,distill_mos
 # a third of the cost of all, so of some parts only, of the tests, and of real enhancers
@@ -78,7 +76,7 @@ for round in $(seq "${ROUNDS:-1}"); do
   start=("$here/pocket.yaml")
   [ -z "$before" ] || start=("$here/again.yaml" model="$before")
   for seed in $(seq 0 $((${SEEDS:-1} - 1))); do
-    LD_PRELOAD=${LD_PRELOAD:-$jemalloc} \
+    LD_PRELOAD=${LD_PRELOAD:-$jemalloc} MALLOC_CONF=${MALLOC_CONF:-oversize_threshold:0,dirty_decay_ms:5000,muzzy_decay_ms:5000} \
       urgentmos train "${start[@]}" "${taught[@]}" seed="$seed" out="$out/round$round/seed$seed" "${@:4}"
   done
   before=$out/round$round/pocket
