@@ -192,6 +192,7 @@ def test_what_is_not_understood_is_exit_status_2(
     monkeypatch.chdir(tmp_path)
     done = run(*arguments)
     assert done.exit_code == 2 and said in done.stderr
+    assert not list(tmp_path.iterdir()), "no empty folder stays behind"
 
 
 def test_a_download_begins_with_the_licence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, corpus: Path) -> None:
@@ -218,4 +219,6 @@ def test_nothing_is_fetched_unless_asked(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(fetching, "fetch", lambda *_: pytest.fail("fetched"))
     with pytest.raises(NotOnDisk):
         prepare(get("tencent"), tmp_path, tmp_path / "out")
-    assert run("tencent", tmp_path).exit_code == 2
+    monkeypatch.chdir(tmp_path)
+    assert run("tencent", ".").exit_code == 2
+    assert not list(tmp_path.iterdir())

@@ -92,8 +92,8 @@ def prepare(
     """
     options = options or {}
     _check_request(corpus, splits, options)
-    output.mkdir(parents=True, exist_ok=True)
     found, warnings = _read_splits(corpus, root, splits, options)
+    output.mkdir(parents=True, exist_ok=True)
     heard = _hear(found, output, jobs, show)
     usable = [_usable(split, corpus, heard) for split in found]
     warnings += [sentence for split in usable for sentence in _differences(split, corpus.counts.get(split.name))]
