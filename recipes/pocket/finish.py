@@ -10,13 +10,14 @@ import argparse
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from evaluate import judged, pairs_of, predicted
 from safetensors import safe_open
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
+from scipy.stats import spearmanr
 from targets import column, read
 
 import urgentmos
@@ -39,7 +40,7 @@ TEMPERATURES = np.geomspace(0.5, 10.0, 91)
 
 def best_temperature(p: np.ndarray, delta: np.ndarray) -> float:
     """p (P, 3) of a, tie, b at temperature 1, delta (P,) -> the temperature of the largest likelihood."""
-    label = np.where(delta > DELTA, 0, np.where(delta < -DELTA, 2, 1))
+    label = labels(delta)
     logits = np.log(np.maximum(p, 1e-12))
 
     def surprise(temperature: float) -> float:
@@ -47,6 +48,18 @@ def best_temperature(p: np.ndarray, delta: np.ndarray) -> float:
         return float(np.mean(np.logaddexp.reduce(scaled, axis=1) - scaled[np.arange(len(label)), label]))
 
     return float(min(TEMPERATURES, key=surprise))
+
+
+def agreement(told: Mapping[str, np.ndarray], measured: Mapping[str, np.ndarray], p: np.ndarray, delta: np.ndarray) -> float:
+    """The score of a training's validation: the mean SRCC with the metrics, each (B,), plus the accuracy of verdicts (P, 3)."""
+    known = {name: np.isfinite(told[name]) & np.isfinite(measured[name]) for name in told}
+    correlations = [spearmanr(told[name][known[name]], measured[name][known[name]])[0] for name in told]
+    return float(np.mean(correlations) + np.mean(p.argmax(axis=1) == labels(delta)))
+
+
+def labels(delta: np.ndarray) -> np.ndarray:
+    """Differences of opinion (P,) -> 0, 1, 2 for a, tie, b (Eq. 6)."""
+    return np.where(delta > DELTA, 0, np.where(delta < -DELTA, 2, 1))
 
 
 def chosen(models: Sequence[Path]) -> Path:
@@ -59,12 +72,13 @@ def chosen(models: Sequence[Path]) -> Path:
 
 def mean_of(models: Sequence[Path], out: Path) -> None:
     """A folder like the last model's, with the mean of all models' weights, running means of batch norm included."""
-    shutil.copytree(models[-1], out, dirs_exist_ok=True)
+    shutil.copytree(models[-1], out, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.onnx"))
     states = [load_file(model / WEIGHTS) for model in models]
     with safe_open(out / WEIGHTS, "np") as file:
         said = file.metadata()
     mean = {name: np.mean([state[name] for state in states], axis=0, dtype=float) for name in states[0]}
-    save_file({name: np.asarray(x, dtype=states[0][name].dtype) for name, x in mean.items()}, out / WEIGHTS, metadata=said)
+    mean = {name: np.asarray(x, dtype=states[0][name].dtype) for name, x in mean.items()}
+    (out / WEIGHTS).write_bytes(save(mean, metadata=said))  # `save_file` would let nobody else read it
 
 
 def snap(model: Path) -> str:
@@ -72,7 +86,7 @@ def snap(model: Path) -> str:
     file = model / WEIGHTS
     with safe_open(file, "np") as said:
         about = said.metadata()
-    save_file({name: snapped(weight) for name, weight in load_file(file).items()}, file, metadata=about)
+    file.write_bytes(save({name: snapped(weight) for name, weight in load_file(file).items()}, metadata=about))
     return hashlib.sha256(file.read_bytes()).hexdigest()[:12]
 
 
@@ -112,15 +126,15 @@ def main() -> None:
     measured = {name: column(rows, name) for name in told}
     intervals = calibrate(told, measured, level=args.level, groups=[row["reference_id"] for row in rows])
     pairs = pairs_of(rows, "mos_overall")
-    temperature = best_temperature(judged(model, rows, pairs)[:, :3], np.array([d for *_, d in pairs]))
+    p, delta = judged(model, rows, pairs)[:, :3], np.array([d for *_, d in pairs])
+    temperature = best_temperature(p, delta)
     config |= {"intervals": rounded(intervals), "verdict_temperature": round(temperature, 3)}
     (args.out / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
     if args.card:
         shutil.copy(args.card, args.out / "MODEL_CARD.md")
     error = to_onnx(load_any(args.out), args.out / "model.onnx", start="log-mel")
-    print(
-        f"temperature {temperature:.2f}, intervals of {len(intervals['metrics'])} metrics, ONNX within {error:.1e}: {args.out}"
-    )
+    print(f"validation {agreement(told, measured, p, delta):.4f}, temperature {temperature:.2f}", end=", ")
+    print(f"intervals of {len(intervals['metrics'])} metrics, ONNX within {error:.1e}: {args.out}")
 
 
 def rounded(value: object) -> object:
