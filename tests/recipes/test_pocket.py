@@ -212,6 +212,18 @@ def test_validation_chooses_and_weights_are_snapped(tmp_path, monkeypatch):
     assert finish.snap(two) == version and len(version) == 12
 
 
+def test_agreement_is_mean_correlation_plus_accuracy(monkeypatch):
+    pytest.importorskip("onnx")
+    monkeypatch.syspath_prepend(str(RECIPE))
+    finish = load("finish")
+    rising, unknown = np.arange(6.0), np.array([0, 1, np.nan, 3, 4, 5])
+    delta = np.array([1.0, 0.2, -0.9, -0.1])  # a, tie, b, tie
+    verdicts = np.eye(3)[[0, 1, 2, 0]]
+    told = {"pesq": rising, "estoi": rising}
+    assert finish.agreement(told, {"pesq": rising**2, "estoi": unknown}, verdicts, delta) == pytest.approx(1 + 0.75)
+    assert finish.agreement(told, {"pesq": -rising, "estoi": unknown}, verdicts, delta) == pytest.approx(0 + 0.75)
+
+
 def test_the_mean_of_models_is_that_of_their_weights(tmp_path, monkeypatch):
     safetensors = pytest.importorskip("safetensors.numpy")
     pytest.importorskip("onnx")
