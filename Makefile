@@ -11,7 +11,7 @@ demo: .venv/.demo
 
 # Two processes of one thread each: with two each, they would wait for one another's.
 test: lint browser
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2
 	packaging/check.sh > build.log 2>&1 || { tail -30 build.log; exit 1; }
 
 setup: .venv/.dev
