@@ -17,7 +17,6 @@ import numpy as np
 from evaluate import judged, pairs_of, predicted
 from safetensors import safe_open
 from safetensors.numpy import load_file, save
-from scipy.stats import spearmanr
 from targets import column, read
 
 import urgentmos
@@ -25,9 +24,10 @@ from urgentmos.calibration import LEVEL, calibrate
 from urgentmos.checkpoints import CONFIG, load_any
 from urgentmos.exporting import to_onnx
 from urgentmos.int8 import snapped
+from urgentmos.preferences import DELTA, A, verdicts
+from urgentmos.training.tasks import correlations_of
 
 WEIGHTS = "model.safetensors"
-DELTA = 0.5
 # In plain words, for whoever lists the models.
 TRAINED_ON = (
     "simulated and real damage of clean speech; labels are measured metrics; no human scores: mos_overall is a pseudo-label, a "
@@ -52,14 +52,14 @@ def best_temperature(p: np.ndarray, delta: np.ndarray) -> float:
 
 def agreement(told: Mapping[str, np.ndarray], measured: Mapping[str, np.ndarray], p: np.ndarray, delta: np.ndarray) -> float:
     """The score of a training's validation: the mean SRCC with the metrics, each (B,), plus the accuracy of verdicts (P, 3)."""
-    known = {name: np.isfinite(told[name]) & np.isfinite(measured[name]) for name in told}
-    correlations = [spearmanr(told[name][known[name]], measured[name][known[name]])[0] for name in told]
+    found = correlations_of({name: [told[name]] for name in told}, {name: [measured[name]] for name in told})
+    correlations = [value for name, value in found.items() if name.startswith("srcc_")]
     return float(np.mean(correlations) + np.mean(p.argmax(axis=1) == labels(delta)))
 
 
 def labels(delta: np.ndarray) -> np.ndarray:
-    """Differences of opinion (P,) -> 0, 1, 2 for a, tie, b (Eq. 6)."""
-    return np.where(delta > DELTA, 0, np.where(delta < -DELTA, 2, 1))
+    """Differences of opinion (P,) -> the columns of their verdicts: 0, 1, 2 for a, tie, b."""
+    return (A - verdicts(delta, DELTA)).astype(int)
 
 
 def chosen(models: Sequence[Path]) -> Path:

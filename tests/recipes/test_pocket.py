@@ -222,6 +222,7 @@ def test_agreement_is_mean_correlation_plus_accuracy(monkeypatch):
     told = {"pesq": rising, "estoi": rising}
     assert finish.agreement(told, {"pesq": rising**2, "estoi": unknown}, verdicts, delta) == pytest.approx(1 + 0.75)
     assert finish.agreement(told, {"pesq": -rising, "estoi": unknown}, verdicts, delta) == pytest.approx(0 + 0.75)
+    assert finish.agreement(told, {"pesq": rising, "estoi": 0 * rising}, verdicts, delta) == pytest.approx(0.5 + 0.75)
 
 
 def test_the_mean_of_models_is_that_of_their_weights(tmp_path, monkeypatch):
@@ -233,11 +234,14 @@ def test_the_mean_of_models_is_that_of_their_weights(tmp_path, monkeypatch):
         (tmp_path / name).mkdir()
         state = {"w": np.full((2, 3), value, np.float32), "batches": np.array(seen)}
         safetensors.save_file(state, tmp_path / name / "model.safetensors", metadata={"of": name})
+        (tmp_path / name / "model.safetensors").chmod(0o644)
         (tmp_path / name / "config.json").write_text(name)
+        (tmp_path / name / "model.onnx").write_text("of this one alone")
     finish.mean_of([tmp_path / "one", tmp_path / "two"], tmp_path / "both")
     mean = safetensors.load_file(tmp_path / "both" / "model.safetensors")
     assert np.array_equal(mean["w"], np.full((2, 3), 2.5, np.float32)) and mean["batches"] == 11
-    assert (tmp_path / "both" / "config.json").read_text() == "two"
+    assert (tmp_path / "both" / "config.json").read_text() == "two" and not (tmp_path / "both" / "model.onnx").exists()
+    assert (tmp_path / "both" / "model.safetensors").stat().st_mode & 0o777 == 0o644, "who could read it still can"
 
 
 # ---- all of it
