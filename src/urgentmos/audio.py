@@ -35,8 +35,9 @@ MIN_RATE, MAX_RATE = 1_000, 768_000
 UNKNOWN_LENGTH = 2**62  # samples; libsndfile promises more where a header does not know, as in a FLAC from a pipe
 OGG_PAGE_MAX = 65_307  # bytes
 ANALYSIS_FRAME = 1024
-ANALYSIS_BLOCK = 64  # frames at a time: what a core's own cache holds
-ANALYSIS_FRAMES_MAX = 4096  # spread over the clip, so that a two-hour file costs no more than four minutes
+ANALYSIS_BLOCK = 16  # frames at a time: so few that a pass stays in the fastest cache, whoever shares the next one
+ANALYSIS_FRAMES_MAX = 64  # spread over the clip: with all frames no other recording of 677 was called band-limited
+BLOCK = ANALYSIS_BLOCK * ANALYSIS_FRAME  # samples that one pass takes at a time
 
 
 @dataclass(frozen=True)
@@ -107,10 +108,8 @@ def load(
         samples, file_rate, note, name = as_samples(source), check_rate(sample_rate), "", "the array"
     if samples.size == 0:
         raise AudioError(f"{name} holds no samples. Record or export it again")
-    if not np.isfinite(samples).all():
-        raise AudioError(
-            f"{name} holds {int((~np.isfinite(samples)).sum())} samples that are not finite numbers. Export it again"
-        )
+    if strange := sum(np.count_nonzero(~np.isfinite(block)) for block in _blocks(samples)):
+        raise AudioError(f"{name} holds {strange} samples that are not finite numbers. Export it again")
     wave = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float64).astype(np.float32)
     wave = np.ascontiguousarray(wave)
     info = describe(wave, file_rate, channels=samples.shape[1], note=note)
@@ -224,31 +223,37 @@ def check_rate(rate: Any) -> int:
 
 
 def describe(wave: np.ndarray, rate: int, channels: int = 1, note: str = "") -> AudioInfo:
-    """(T,) -> what there is to say about it; one pass, no second decoding."""
-    peak = max(float(wave.max()), -float(wave.min()))
+    """(T,) -> what there is to say about it, without a copy of it."""
+    peaks = [max(float(block.max()), -float(block.min())) for block in _blocks(wave)]
     rms = sqrt(_energy(wave) / len(wave))
-    return AudioInfo(rate, channels, len(wave), peak, rms, clipped_share(wave, peak), bandwidth(wave, rate), note)
+    return AudioInfo(rate, channels, len(wave), max(peaks), rms, clipped_share(wave, peaks), bandwidth(wave, rate), note)
+
+
+def _blocks(samples: np.ndarray) -> Iterator[np.ndarray]:
+    """(T, ...) -> views of (BLOCK, ...), the last one shorter."""
+    return (samples[start : start + BLOCK] for start in range(0, len(samples), BLOCK))
 
 
 def _energy(wave: np.ndarray) -> float:
-    """Sum of squares in float64, in blocks: a copy of all samples would cost more than the sum."""
-    size = ANALYSIS_BLOCK * ANALYSIS_FRAME
-    blocks = (wave[start : start + size].astype(np.float64) for start in range(0, len(wave), size))
-    return fsum(float(block @ block) for block in blocks)
+    """Sum of squares in float64."""
+    return fsum(float(exact @ exact) for exact in (block.astype(np.float64) for block in _blocks(wave)))
 
 
-def clipped_share(wave: np.ndarray, peak: float) -> float:
-    """Share of samples in runs of three or more at the clip's own peak: clipped speech, also when scaled down later."""
-    if peak < SILENCE_RMS:
+def clipped_share(wave: np.ndarray, peaks: Sequence[float]) -> float:
+    """Share of samples in runs of three or more at the clip's own peak: clipped speech, also when scaled down later.
+
+    peaks: the largest |x| of each of the wave's blocks; those that do not reach the clip's peak need not be searched.
+    """
+    flat = max(peaks) * (1 - 1e-4)
+    if max(peaks) < SILENCE_RMS:
         return 0.0
-    at_peak = np.abs(wave) >= peak * (1 - 1e-4)
-    if np.count_nonzero(at_peak) < 3:
+    found = [k * BLOCK + np.flatnonzero(np.abs(b) >= flat) for k, b in enumerate(_blocks(wave)) if peaks[k] >= flat]
+    where = np.concatenate(found)
+    if len(where) < 3:
         return 0.0
-    middle = at_peak[:-2] & at_peak[1:-1] & at_peak[2:]
-    in_run = np.zeros(len(wave), dtype=bool)
-    for shift in range(3):
-        in_run[shift : len(wave) - 2 + shift] |= middle
-    return np.count_nonzero(in_run) / len(wave)
+    ends = np.flatnonzero(np.diff(where, append=len(wave) + 1) != 1)  # of the runs
+    lengths = np.diff(ends, prepend=-1)
+    return float(lengths[lengths >= 3].sum()) / len(wave)
 
 
 def bandwidth(wave: np.ndarray, rate: int) -> float:
