@@ -116,6 +116,7 @@ def main() -> None:
     else:
         shutil.copytree(chosen(args.models), args.out, dirs_exist_ok=True)
     config = json.loads((args.out / CONFIG).read_text(encoding="utf-8"))
+    config.pop("verdict_temperature", None)  # of a model that was finished before
     if args.mean:
         config.pop("validation", None)  # of one of them alone
     config |= {"name": "pocket", "version": snap(args.out), "trained_on": TRAINED_ON, "licence": LICENCE}

@@ -247,6 +247,53 @@ def test_the_mean_of_models_is_that_of_their_weights(tmp_path, monkeypatch):
 # ---- all of it
 
 
+def test_a_thinner_stem_learns_what_the_old_one_said_and_the_rest_stays(tmp_path, make_voice, monkeypatch, capsys):
+    torch = pytest.importorskip("torch")
+    from urgentmos.checkpoints import load as load_model
+    from urgentmos.checkpoints import save
+    from urgentmos.nets.encoders import EncoderConfig
+    from urgentmos.nets.urgentmos import UrgentMos, UrgentMosConfig
+
+    stem = load("stem")
+    sizes = {"bands": 16, "channels": [6, 8], "batch_norm": True, "width": 16, "layers": 1, "heads": 2, "feedforward": 16}
+    encoder = EncoderConfig("conv", frozen=False, model={**sizes, "kernel": 5})
+    config = UrgentMosConfig(
+        (encoder,), {"naturalness": {"mos_overall": (1.0, 5.0)}}, dim=16, heads=2, feedforward=16, layers=1
+    )
+    torch.manual_seed(0)
+    old = save(tmp_path / "old", UrgentMos(config), {"name": "old"})
+    for k in range(stem.CLIPS):
+        soundfile.write(tmp_path / f"{k}.wav", make_voice(k, 0.6), RATE)
+    jsonl.write_rows(tmp_path / "clips.jsonl", [{"audio_path": f"{k}.wav"} for k in range(stem.CLIPS)])
+    monkeypatch.setattr(stem, "REPORT", 20)
+    asked = ["stem.py", str(old), "--data", str(tmp_path / "clips.jsonl"), "--channels", "4", "8", "--steps", "60"]
+    monkeypatch.setattr(sys, "argv", [*asked, "--out", str(tmp_path / "new")])
+    stem.main()
+    errors = [float(line.split()[-1]) for line in capsys.readouterr().out.splitlines() if "error" in line]
+    assert len(errors) == 3 and errors[2] < 0.6 * errors[0]
+    before, after = load_model(old), load_model(tmp_path / "new")
+    assert after.info["started_from"] == {"name": "old", "version": before.info["version"]} != after.info["version"]
+    assert after.net.encoders[0].sizes.channels == (4, 8) and after.net.encoders[0].sizes.activation == "relu"
+    states = [loaded.net.state_dict() for loaded in (before, after)]
+    stays = [name for name in states[0] if ".stem." not in name]
+    assert len(stays) > 20 and all(torch.equal(states[0][name], states[1][name]) for name in stays)
+
+
+def test_a_stem_that_is_not_thinned_stays_and_the_channels_that_weigh_most_are_kept():
+    torch = pytest.importorskip("torch")
+    from urgentmos.nets.conv import ConvConfig, Stem
+
+    stem = load("stem")
+    state = Stem(ConvConfig(bands=16, channels=(6, 8), batch_norm=True, width=16)).state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in stem.thinner(state, (6, 8)).items())
+    heavy = [1, 2, 5]
+    state["convs.1.weight"][:, [0, 3, 4]] *= 1e-3
+    thin = stem.thinner(state, (3, 8))
+    for name in ("convs.0.weight", "convs.0.bias", "norms.0.weight", "norms.0.running_var"):
+        assert torch.equal(thin[name], state[name][heavy])
+    assert torch.equal(thin["convs.1.weight"], state["convs.1.weight"][:, heavy])
+
+
 def speech_noise_rooms(folder: Path) -> None:
     """The data that the recipe asks for, of what the project has itself."""
     for path in sorted((ROOT / "examples" / "clean").glob("*.flac")):
