@@ -1,4 +1,4 @@
-"""What a score by pocket costs beside DNSMOS and Distill-MOS, and what a whole ranking by it costs. Prints two tables.
+"""What a score by pocket costs beside DNSMOS and Distill-MOS, and what a whole ranking by it costs. Prints a table per length.
 
     OMP_NUM_THREADS=1 python benchmarks/pocket.py [--seconds 3 10] [--repeats 9] [--systems 23] [--contents 300] [--jobs 2]
 
@@ -72,15 +72,14 @@ def per_clip(seconds: Sequence[float], repeats: int) -> None:
         for name, turns in taken.items():  # the first turn loads what is loaded late
             warm[name, length] = statistics.median(took for turn in turns[1:] for took in turn[1:])
             cold[name, length] = statistics.median(turn[0] for turn in turns[1:])
-    rows = []
-    for name in found:
-        row = [name]
-        for length in seconds:
-            took, first = warm[name, length], cold[name, length]
-            times = took / warm["pocket, score", length]
-            row += [f"{1000 * took:.1f}", f"{took / length:.5f}", f"{times:.1f}", f"{1000 * first:.1f}"]
-        rows.append(row)
-    table(["judge", *(f"{what} {s:g} s" for s in seconds for what in ("ms", "RTF", "times pocket", "cold ms"))], rows)
+    for length in seconds:
+        print(f"\nClips of {length:g} s")
+        rows = []
+        for name in found:
+            took = warm[name, length]
+            numbers = f"{1000 * took:.1f}", f"{took / length:.5f}", f"{took / warm['pocket, score', length]:.1f}"
+            rows.append([name, *numbers, f"{1000 * cold[name, length]:.1f}"])
+        table(["judge", "ms", "RTF", "times pocket", "cold ms"], rows)
 
 
 def _timed(judge: Callable[[np.ndarray], object], wave: np.ndarray) -> float:
