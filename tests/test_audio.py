@@ -1,5 +1,6 @@
 """Any recording -> mono float32, by one policy; what cannot be heard says why."""
 
+import itertools
 import os
 import shutil
 import warnings
@@ -377,6 +378,15 @@ def test_clipping_is_seen_even_when_the_clip_was_scaled_later(wave: np.ndarray, 
 
 def test_a_loud_clip_is_not_clipped(wave: np.ndarray) -> None:
     assert load(wave / np.abs(wave).max(), sample_rate=16_000).info.clipped_share == 0
+
+
+@given(st.lists(st.sampled_from([-1.0, -0.5, 0.0, 0.5, 1.0]), min_size=1, max_size=40), st.integers(1, 9))
+def test_clipping_is_counted_in_runs_wherever_a_block_ends(samples: list[float], block: int) -> None:
+    runs = [(flat, len(list(same))) for flat, same in itertools.groupby(abs(x) == max(map(abs, samples)) for x in samples)]
+    want = sum(n for flat, n in runs if flat and n >= 3) if any(samples) else 0
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(audio, "BLOCK", block)
+        assert load(samples, sample_rate=16_000).info.clipped_share == want / len(samples)
 
 
 def test_metadata_tell_the_truth(make_voice) -> None:

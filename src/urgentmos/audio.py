@@ -36,7 +36,7 @@ UNKNOWN_LENGTH = 2**62  # samples; libsndfile promises more where a header does 
 OGG_PAGE_MAX = 65_307  # bytes
 ANALYSIS_FRAME = 1024
 ANALYSIS_BLOCK = 16  # frames at a time: so few that a pass stays in the fastest cache, whoever shares the next one
-ANALYSIS_FRAMES_MAX = 64  # spread over the clip: with all frames no other recording of 677 was called band-limited
+ANALYSIS_FRAMES_MAX = 64  # spread over the clip; of 677 clips of speech and noise, all frames call the same 18 band-limited
 BLOCK = ANALYSIS_BLOCK * ANALYSIS_FRAME  # samples that one pass takes at a time
 
 

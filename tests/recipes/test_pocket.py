@@ -244,7 +244,7 @@ def test_the_mean_of_models_is_that_of_their_weights(tmp_path, monkeypatch):
     assert (tmp_path / "both" / "model.safetensors").stat().st_mode & 0o777 == 0o644, "who could read it still can"
 
 
-# ---- all of it
+# ---- a cheaper stem
 
 
 def test_a_thinner_stem_learns_what_the_old_one_said_and_the_rest_stays(tmp_path, make_voice, monkeypatch, capsys):
@@ -292,6 +292,9 @@ def test_a_stem_that_is_not_thinned_stays_and_the_channels_that_weigh_most_are_k
     for name in ("convs.0.weight", "convs.0.bias", "norms.0.weight", "norms.0.running_var"):
         assert torch.equal(thin[name], state[name][heavy])
     assert torch.equal(thin["convs.1.weight"], state["convs.1.weight"][:, heavy])
+
+
+# ---- all of it
 
 
 def speech_noise_rooms(folder: Path) -> None:
