@@ -11,6 +11,7 @@ import argparse
 import copy
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from urgentmos import audio
 from urgentmos.checkpoints import build, load, save
 from urgentmos.nets.conv import ConvEncoder
 from urgentmos.nets.layers import valid_mask
-from urgentmos.training.augment import faster
+from urgentmos.training.augment import Augment
 
 RATE = 16_000
 SPEED, CROP = 0.1, 0.5  # as far as clips are changed: 0.9 to 1.1 times, and half of a clip at least
@@ -70,28 +71,20 @@ def error(student: ConvEncoder, teacher: ConvEncoder, wave: Tensor, n_samples: T
     return torch.stack([(s - w)[inside].square().mean() / w[inside].var() for s, w in zip(said, wanted, strict=True)]).mean()
 
 
-def batches(paths: Sequence[Path], seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+def batches(paths: Sequence[Path], seed: int, shortest: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Clips without end, each heard in part and at a speed of its own: (B, T) and (B,)."""
-    rng = np.random.default_rng(seed)
+    rng, augment = np.random.default_rng(seed), Augment(SPEED, CROP, seed)
 
-    def drawn() -> list[tuple[Path, float, float, float]]:
-        return [(paths[i], *rng.uniform(size=3)) for i in rng.choice(len(paths), CLIPS, replace=False)]
+    def heard(index: int) -> list[np.ndarray]:
+        drawn = [paths[i] for i in rng.choice(len(paths), CLIPS, replace=False)]
+        return augment([audio.load(path, RATE).wave for path in drawn], [str(path) for path in drawn], index, shortest)
 
     with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(lambda drawing: [heard(*one) for one in drawing], drawn())
-        while True:
-            waves = coming.result()
-            coming = pool.submit(lambda drawing: [heard(*one) for one in drawing], drawn())
-            batch = audio.collate(waves, [""] * len(waves))
+        coming = pool.submit(heard, 0)
+        for index in count(1):
+            batch = audio.collate(coming.result(), [""] * CLIPS)
+            coming = pool.submit(heard, index)
             yield torch.from_numpy(batch.wave), torch.from_numpy(batch.n_samples)
-
-
-def heard(path: Path, share: float, start: float, speed: float) -> np.ndarray:
-    """A part of a clip, three numbers in 0..1 saying which and how fast."""
-    wave = audio.load(path, RATE).wave
-    length = int(len(wave) * (CROP + (1 - CROP) * share))
-    first = int((len(wave) - length) * start)
-    return faster(wave[first : first + length], 1 + SPEED * (2 * speed - 1))
 
 
 def main() -> None:
@@ -112,8 +105,9 @@ def main() -> None:
     student.stem.requires_grad_(True).train()
     optimizer = torch.optim.AdamW(student.stem.parameters(), lr=args.lr, weight_decay=0.0)
     decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, args.steps)
+    coming = batches(paths, args.seed, teacher.min_samples)
     errors: list[float] = []
-    for step, (wave, n_samples) in zip(range(1, args.steps + 1), batches(paths, args.seed), strict=False):
+    for step, (wave, n_samples) in zip(range(1, args.steps + 1), coming, strict=False):
         loss = error(student, teacher, wave, n_samples)
         optimizer.zero_grad()
         loss.backward()

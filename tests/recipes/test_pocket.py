@@ -347,6 +347,11 @@ def test_the_recipe_at_toy_size_ends_in_a_model_that_scores_without_torch(tmp_pa
     clip = next((ROOT / "examples" / "clean").glob("*.flac"))
     subprocess.run([sys.executable, "-c", check, str(out / "pocket"), str(clip)], check=True, timeout=120)
 
+    finish = [sys.executable, str(RECIPE / "finish.py"), "--mean", "--level", "0.5", "--valid", str(out / "taught.valid.jsonl")]
+    subprocess.run([*finish, str(out / "pocket"), "--out", str(tmp_path / "twice")], check=True, timeout=300)
+    twice = json.loads((tmp_path / "twice" / "config.json").read_text())
+    assert twice["verdict_temperature"] == config["verdict_temperature"] != 1, "of the network, not of what it was finished to"
+
     first = shutil.move(out / "pocket", tmp_path / "first")
     shutil.rmtree(out / "round1")
     taught = {r["uid"]: r["metrics"] for r in rows}
