@@ -81,6 +81,11 @@ def mean_of(models: Sequence[Path], out: Path) -> None:
     (out / WEIGHTS).write_bytes(save(mean, metadata=said))  # `save_file` would let nobody else read it
 
 
+def unfinished(config: dict[str, object], mean: bool) -> dict[str, object]:
+    """Without the temperature of a model that was finished before, and for a mean without the validation of one of its models."""
+    return {key: value for key, value in config.items() if key != "verdict_temperature" and not (mean and key == "validation")}
+
+
 def snap(model: Path) -> str:
     """Put the weights on a grid of eight bits (urgentmos.int8), as in the ONNX file -> the version of what they are then."""
     file = model / WEIGHTS
@@ -116,9 +121,7 @@ def main() -> None:
     else:
         shutil.copytree(chosen(args.models), args.out, dirs_exist_ok=True)
     config = json.loads((args.out / CONFIG).read_text(encoding="utf-8"))
-    config.pop("verdict_temperature", None)  # of a model that was finished before
-    if args.mean:
-        config.pop("validation", None)  # of one of them alone
+    config = unfinished(config, args.mean)
     config |= {"name": "pocket", "version": snap(args.out), "trained_on": TRAINED_ON, "licence": LICENCE}
     config["training"]["config"] = without_folders(config["training"]["config"])
     (args.out / CONFIG).write_text(json.dumps(config), encoding="utf-8")

@@ -244,6 +244,12 @@ def test_the_mean_of_models_is_that_of_their_weights(tmp_path, monkeypatch):
     assert (tmp_path / "both" / "model.safetensors").stat().st_mode & 0o777 == 0o644, "who could read it still can"
 
 
+@pytest.mark.parametrize(("mean", "left"), [(True, {"name"}), (False, {"name", "validation"})])
+def test_what_an_earlier_finish_found_is_forgotten(mean, left):
+    config = {"name": "pocket", "verdict_temperature": 1.7, "validation": {"score": 1.0}}
+    assert load("finish").unfinished(config, mean).keys() == left
+
+
 # ---- a cheaper stem
 
 
@@ -346,11 +352,6 @@ def test_the_recipe_at_toy_size_ends_in_a_model_that_scores_without_torch(tmp_pa
     check = "import sys, urgentmos; urgentmos.load(sys.argv[1]).score(sys.argv[2]); assert 'torch' not in sys.modules"
     clip = next((ROOT / "examples" / "clean").glob("*.flac"))
     subprocess.run([sys.executable, "-c", check, str(out / "pocket"), str(clip)], check=True, timeout=120)
-
-    finish = [sys.executable, str(RECIPE / "finish.py"), "--mean", "--level", "0.5", "--valid", str(out / "taught.valid.jsonl")]
-    subprocess.run([*finish, str(out / "pocket"), "--out", str(tmp_path / "twice")], check=True, timeout=300)
-    twice = json.loads((tmp_path / "twice" / "config.json").read_text())
-    assert twice["verdict_temperature"] == config["verdict_temperature"] != 1, "of the network, not of what it was finished to"
 
     first = shutil.move(out / "pocket", tmp_path / "first")
     shutil.rmtree(out / "round1")
