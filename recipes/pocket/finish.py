@@ -82,7 +82,7 @@ def mean_of(models: Sequence[Path], out: Path) -> None:
 
 
 def unfinished(config: dict[str, object], mean: bool) -> dict[str, object]:
-    """Without the temperature of a model that was finished before, and for a mean without the validation of one of its models."""
+    """Without the temperature of a model that was finished before, and for a mean without the validation of one model."""
     return {key: value for key, value in config.items() if key != "verdict_temperature" and not (mean and key == "validation")}
 
 
