@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
 # From clean speech to a model like the one that the package ships: simulate, label, teach, train, calibrate, evaluate, export.
 #
-#   [HOURS=36] [CLIPS=7] [VOICES=2] [ENHANCERS=100] [VOICE=FILE.onnx] [TEST=0.1] [VALID=0.08] [MEASURED=FILE.csv.gz] \
-#       [MEASURE=0] [FROM=MODEL] [ROUNDS=1] [SEEDS=1] [LEVEL=0.9] [CLUSTER=local|ADDRESS] \
+#   [HOURS=36] [CLIPS=7] [VOICES=2] [ENHANCERS=100] [COLOURED=800] [VOICE=FILE.onnx] [TEST=0.1] [VALID=0.08] \
+#       [MEASURED=FILE.csv.gz] [MEASURE=0] [FROM=MODEL] [ROUNDS=1] [SEEDS=1] [LEVEL=0.9] [CLUSTER=local|ADDRESS] \
 #       recipes/pocket/run.sh DATA OUT [JOBS] [KEY=VALUE ...]
 #
 # HOURS of clips, CLIPS per content, the training speech again as VOICES other sets of speakers, ENHANCERS contents whose clips
-# are enhancers of one mixture, clips of a neural VOICE of Piper if one is given, shares of the contents kept for TEST and for
-# VALIDation, a FILE of labels that were MEASURED before instead of measured.csv.gz, MEASURE=0 for nothing but those labels, the
-# MODEL to go on from (with its sizes) instead of beginning from nothing, ROUNDS of training, each going on from the one before,
-# SEEDS trainings in a round, of which validation chooses one, LEVEL of the intervals (0.9 needs 19 contents for validation).
+# are enhancers of one mixture, COLOURED contents as other microphones would have heard them, clips of a neural VOICE of Piper if
+# one is given, shares of the contents kept for TEST and for VALIDation, a FILE of labels that were MEASURED before instead of
+# measured.csv.gz, MEASURE=0 for nothing but those labels, the MODEL to go on from (with its sizes) instead of beginning from
+# nothing, ROUNDS of training, each going on from the one before, SEEDS trainings in a round, of which validation chooses one,
+# LEVEL of the intervals (0.9 needs 19 contents for validation).
 # CLUSTER lets Ray spread the simulation and the labels over machines that see the same folders. KEY=VALUE goes to
 # `urgentmos train`. DATA holds speech/, noise/ and rir/ (any folders of recordings), and where there are any systems/ with
 # manifest.csv and human/p835/ with labels.csv. Every step resumes: run the same command again. The finished model is OUT/pocket.
@@ -27,7 +28,7 @@ speakers=spksim_ge2e phones=lps_pocketsphinx
 
 python "$here/simulate.py" --speech "$data/speech" --noise "$data/noise" --rooms "$data/rir" --out "$out" \
   --hours "${HOURS:-36}" --clips "${CLIPS:-7}" --voices "${VOICES:-2}" --enhancers "${ENHANCERS:-100}" \
-  --test-share "${TEST:-0.1}" --jobs "$jobs" $spread
+  --coloured "${COLOURED:-800}" --test-share "${TEST:-0.1}" --jobs "$jobs" $spread
 [ -z "${VOICE:-}" ] || [ -f "$out/vocoder.test.jsonl" ] || python "$here/vocoder.py" --voice "$VOICE" --out "$out"
 real=()
 [ ! -d "$data/systems" ] || real+=(--systems "$data/systems")

@@ -32,6 +32,10 @@ LENGTHS = ((2.4, 4.4, 1), (4.55, 5.0, 7), (9.05, 9.95, 2))
 TEST_SHARE = 0.1  # of contents
 GAP = 0.15  # seconds between recordings that are joined
 SPEEDS = ((0.84, 0.95), (1.05, 1.19))  # of recordings played again, so that they sound like other speakers
+# Recordings of another colour: gains at these frequencies, each going on from its neighbour nearer to 1 kHz by a drawn step
+# (mean and deviation, dB), so that highs may fall as in a handset or lows be missing as far from a wall.
+COLOUR_HZ = (62, 125, 250, 500, 1000, 2000, 4000, 8000)
+LOWER, HIGHER = ((0, 3), (-1, 4), (-3, 6), (-4, 8)), ((-2, 5), (-3, 6), (-5, 10))
 HELD_OUT = ("speex_narrow", "speex_wide", "g723", "rnnoise", "latent_codec", "partials", "loss_pitch_bursty", "flutter", "room")
 
 Speech = dict[tuple[str, str], list[tuple[str, float]]]  # (corpus, speaker) -> its files and their seconds
@@ -47,6 +51,7 @@ class Content(NamedTuple):
     seconds: float
     test: bool
     speed: float = 1.0
+    colour: tuple[float, ...] = ()  # gains in dB at COLOUR_HZ, where it has another than its recordings
 
 
 def recordings(folder: Path) -> Speech:
@@ -92,6 +97,14 @@ def other_voices(speech: Speech, first: Sequence[Content], voice: int, seed: int
             yield Content(f"{corpus}-{other}-{number:03d}", corpus, other, joined, seconds, False, speed)
 
 
+def coloured(content: Content, seed: int) -> Content:
+    """The same content as another microphone would have heard it."""
+    name = f"{content.name}-coloured"
+    rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+    low, high = (np.cumsum([rng.normal(*step) for step in steps]) for steps in (LOWER, HIGHER))
+    return content._replace(name=name, colour=tuple(round(float(gain), 1) for gain in (*low[::-1], 0.0, *high)))
+
+
 def _joined(
     files: Sequence[tuple[str, float]], rng: np.random.Generator, speeds: Sequence[tuple[float, float]] = ((1.0, 1.0),)
 ) -> Iterator[tuple[tuple[str, ...], float, float]]:
@@ -126,9 +139,20 @@ def clean_speech(content: Content) -> np.ndarray:
             parts.append(np.zeros(int(GAP * RATE), np.float32))
         parts.append(load(file, round(RATE / content.speed)).wave)  # as if they were at RATE: faster, or slower
     wave = np.concatenate(parts)[: int(content.seconds * RATE)]
+    if content.colour:
+        wave = filtered(wave, content.colour)
     fade = int(0.02 * RATE)
     wave[-fade:] *= np.linspace(1, 0, fade, dtype=np.float32)
     return wave
+
+
+def filtered(wave: np.ndarray, colour: Sequence[float]) -> np.ndarray:
+    """(T,) -> (T,) float32 with these gains, as loud as before or as full scale allows."""
+    hertz = np.maximum(np.fft.rfftfreq(len(wave), 1 / RATE), COLOUR_HZ[0])
+    gains = np.interp(np.log2(hertz), np.log2(COLOUR_HZ), colour)
+    out = np.fft.irfft(np.fft.rfft(wave) * 10 ** (gains / 20), len(wave))
+    out *= min(np.sqrt(np.mean(wave**2) / np.mean(out**2)), 0.95 / np.abs(out).max()) if out.any() else 1
+    return np.asarray(out, dtype=np.float32)
 
 
 def make(content: Content, chains: Sequence[list[dict]], sources: Sources, out: Path) -> list[dict]:
@@ -170,6 +194,7 @@ def make(content: Content, chains: Sequence[list[dict]], sources: Sources, out: 
                     "speaker": content.speaker,
                     "speech": content.corpus,
                     "speed": content.speed,
+                    **({"colour": content.colour} if content.colour else {}),
                     "recordings": ["/".join(Path(file).parts[-2:]) for file in content.files],
                 },
             }
@@ -207,6 +232,9 @@ def main() -> None:
     parser.add_argument(
         "--enhancers", type=int, default=0, metavar="N", help="N contents more, whose clips are enhancers of one mixture [0]"
     )
+    parser.add_argument(
+        "--coloured", type=int, default=0, metavar="N", help="N contents more, as other microphones would have heard them [0]"
+    )
     parser.add_argument("--test-share", type=float, default=TEST_SHARE, help="of contents [%(default)s]")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--cluster", metavar="local|ADDRESS", help="let Ray spread the contents")
@@ -239,6 +267,11 @@ def main() -> None:
     for i in np.random.default_rng([args.seed, 1]).permutation(len(again))[: args.enhancers]:
         rng = np.random.default_rng([args.seed, zlib.crc32(again[i].name.encode())])
         work.append((again[i], plan_enhancers(rng, args.clips), sources[False], args.out))
+    again = list(other_voices(speech, first, args.voices + 2, args.seed))
+    for i in np.random.default_rng([args.seed, 2]).permutation(len(again))[: args.coloured]:
+        content = coloured(again[i], args.seed)
+        rng = np.random.default_rng([args.seed, zlib.crc32(content.name.encode())])
+        work.append((content, plan_content(rng, args.clips, families[False]), sources[False], args.out))
     if args.cluster:
         made = everywhere(work, args.cluster)
     else:

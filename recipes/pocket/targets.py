@@ -145,9 +145,9 @@ def ordered(values: np.ndarray, orders: Sequence[tuple[int, int]]) -> np.ndarray
     return out
 
 
-def teach(rows: Sequence[dict], consensus: Consensus) -> list[dict]:
-    """Fill in `mos_overall`, agreeing with the known orders; return those as pair rows."""
-    told = consensus.mos(rows)
+def teach(rows: Sequence[dict], told: np.ndarray) -> list[dict]:
+    """Fill in `mos_overall`: told (B,), made to agree with the known orders; return those as pair rows."""
+    told = told.copy()
     contents: dict[str, list[int]] = {}
     for place, row in enumerate(rows):
         contents.setdefault(f"{row['corpus']}/{row['reference_id']}", []).append(place)
@@ -203,7 +203,7 @@ def main() -> None:
             print(f"LCC {lcc:.3f} SRCC {srcc:.3f} pairs {pairs:.3f} {what}{', PLCMOS in quiet' if in_quiet else ''}")
     consensus = Consensus(WEIGHTS, scale, human)
     print(f"mos_overall = {consensus.slope:.3f} x the consensus + {consensus.offset:.3f}")
-    orders = teach(rows, consensus)
+    orders = teach(rows, consensus.mos(rows))
     training, validation = divided(rows, args.valid_share)
     heard = {row["audio_path"] for row in training}
     write_rows(Path(f"{args.out}.jsonl"), training)

@@ -77,6 +77,28 @@ def test_speech_at_another_speed_is_higher_and_shorter(tmp_path, speed):
     assert spectrum.argmax() * RATE / len(wave) == pytest.approx(500 * speed, abs=0.5)
 
 
+def test_coloured_speech_has_the_drawn_gains_and_is_as_loud_as_before(tmp_path):
+    time = np.arange(6 * RATE) / RATE
+    tones = (125, 1000, 4000)
+    soundfile.write(tmp_path / "tones.wav", sum(0.02 * np.sin(2 * np.pi * f * time) for f in tones), RATE, subtype="FLOAT")
+    plain = simulate.Content("c", "read", "s", (str(tmp_path / "tones.wav"),), 5.0, False)
+    content = simulate.coloured(plain, 0)
+    assert content == simulate.coloured(plain, 0) and content.name != plain.name
+    assert len(content.colour) == len(simulate.COLOUR_HZ) and content.colour[simulate.COLOUR_HZ.index(1000)] == 0
+    waves = [simulate.clean_speech(one) for one in (plain, content)]
+    spectra = [np.abs(np.fft.rfft(wave * np.hanning(len(wave)))) for wave in waves]
+    levels = [20 * np.log10([spectrum[f * len(waves[0]) // RATE] for f in tones]) for spectrum in spectra]
+    gains = [content.colour[simulate.COLOUR_HZ.index(f)] for f in tones]
+    assert np.diff(levels[1] - levels[0]) == pytest.approx(np.diff(gains), abs=0.1)
+    assert np.std(waves[1]) == pytest.approx(np.std(waves[0]), rel=0.01)
+
+
+@pytest.mark.parametrize("wave", [np.zeros(800, np.float32), np.sign(np.sin(np.arange(800.0))).astype(np.float32)])
+def test_no_colour_makes_silence_heard_or_full_scale_louder(wave):
+    out = simulate.filtered(wave, (0, 0, 0, 0, 0, 9, 9, 9))
+    assert out.dtype == np.float32 and len(out) == len(wave) and np.abs(out).max() <= min(np.abs(wave).max(), 0.9501)
+
+
 # ---- targets
 
 
@@ -250,6 +272,40 @@ def test_what_an_earlier_finish_found_is_forgotten(mean, left):
     assert load("finish").unfinished(config, mean).keys() == left
 
 
+# ---- labels by models
+
+
+def test_what_models_say_is_averaged_agrees_with_known_orders_and_leaves_validation_out(tmp_path, monkeypatch, capsys):
+    ensemble = load("ensemble")
+    mild, strong = ({"name": "white", "setting": {"snr": 40 - 20 * k}, "step": k, "seed": 1} for k in (0, 1))
+    kept = [{**row("a", "one.wav"), "meta": {"recordings": ["one.wav"], "simulation": chain}} for chain in ([mild], [strong])]
+    clips = [*kept, {**row("b", "two.wav", "other.wav", speed=1.1), "metrics": {"pesq": 4.0}}]
+    clips = [{**clip, "uid": str(k), "corpus": "c", "duration": 1.0, "audio_path": f"{k}.wav"} for k, clip in enumerate(clips)]
+    jsonl.write_rows(tmp_path / "rest.jsonl", clips)
+    known = [{**row(f"v{k}", "two.wav"), "audio_path": f"v{k}.wav", "metrics": {"mos_overall": 1.0 + k}} for k in range(4)]
+    jsonl.write_rows(tmp_path / "valid.jsonl", known)
+    said = {
+        ("x", 2): {"mos_overall": np.array([2.0, 3.5]), "estoi": np.array([0.2, 0.4])},
+        ("y", 2): {"mos_overall": np.array([3.5, 2.0]), "estoi": np.array([0.8, np.nan]), "pesq": np.array([1.0, 1.0])},
+        ("x", 4): {"mos_overall": np.array([1.0, 3.0, 2.0, 4.0])},
+        ("y", 4): {"mos_overall": np.array([1.0, 1.5, 4.0, 3.0])},
+    }
+    monkeypatch.setattr(ensemble.urgentmos, "load", lambda name: name)
+    monkeypatch.setattr(ensemble, "predicted", lambda name, rows: said[name, len(rows)])
+    asked = ["ensemble.py", "x", "y", "x", "--data", str(tmp_path / "rest.jsonl"), "--valid", str(tmp_path / "valid.jsonl")]
+    monkeypatch.setattr(sys, "argv", [*asked, "--out", str(tmp_path / "told")])
+    ensemble.main()
+    checked = [line.split()[-2:] for line in capsys.readouterr().out.splitlines() if "SRCC" in line]
+    assert checked == [["0.8000", "x"], ["0.8000", "y"], ["1.0000", "all"]]
+    told = jsonl.read_rows(tmp_path / "told.jsonl")
+    assert [clip["audio_path"] for clip in told] == [str(tmp_path / f"{k}.wav") for k in (0, 1)]
+    # x has two votes: 2.5 and 3.0, which is the wrong way round
+    assert [clip["metrics"]["mos_overall"] for clip in told] == [2.75, 2.75]
+    assert [clip["metrics"]["estoi"] for clip in told] == [0.4, None] and "pesq" not in told[0]["metrics"]
+    (pair,) = jsonl.read_rows(tmp_path / "told.pairs.jsonl")
+    assert pair["uids"] == ["0", "1"] and pair["metrics"]["mos_overall"] == targets.LEAST
+
+
 # ---- a cheaper stem
 
 
@@ -327,7 +383,16 @@ def test_the_recipe_at_toy_size_ends_in_a_model_that_scores_without_torch(tmp_pa
             pytest.skip(f"{package} is not installed")
     speech_noise_rooms(tmp_path / "data")
     env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    env |= {"HOURS": "1", "CLIPS": "2", "VOICES": "1", "ENHANCERS": "1", "TEST": "0.4", "VALID": "0.4", "LEVEL": "0.5"}
+    env |= {
+        "HOURS": "1",
+        "CLIPS": "2",
+        "VOICES": "1",
+        "ENHANCERS": "1",
+        "COLOURED": "1",
+        "TEST": "0.4",
+        "VALID": "0.4",
+        "LEVEL": "0.5",
+    }
     env |= {"ROUNDS": "1", "SEEDS": "2"}
     settings = ["steps=12", "valid_every=12", "warmup=2", "batch_seconds=20"]
     out = tmp_path / "out"

@@ -1,0 +1,69 @@
+"""What several models say of clips that nobody measured, as labels: the mean of their scores, in agreement with known orders.
+
+    python ensemble.py MODEL MODEL ... --data rest.jsonl --valid taught.valid.jsonl --out told
+
+Models that were trained apart are wrong in different places, so their mean is nearer to the measured metrics than each of them,
+on clips that none of them heard in training. Simulated clips cost a tenth of a second, their labels most of one: so a model can
+be taught by several others on many more clips than were measured. A model that is named twice has two votes. Clips of which a
+recording is in VALID are left out, at other speeds too, and it is printed how well each model and their mean agree with VALID.
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from evaluate import predicted
+from jsonl import read_rows, write_rows
+from targets import column, read, teach
+
+import urgentmos
+from urgentmos.training.tasks import correlations_of
+
+JUDGE = "mos_overall"
+
+
+def apart(rows: Sequence[dict], validation: Sequence[dict]) -> list[dict]:
+    """The rows that share no recording with any of validation."""
+    kept = {file for row in validation for file in row["meta"].get("recordings", ())}
+    return [row for row in rows if kept.isdisjoint(row["meta"].get("recordings", ()))]
+
+
+def mean_of(told: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """What each model says, metric -> (B,) -> the mean of each metric that all of them have."""
+    shared = [metric for metric in told[0] if all(metric in one for one in told)]
+    return {metric: np.mean([one[metric] for one in told], axis=0) for metric in shared}
+
+
+def correlation(told: Mapping[str, np.ndarray], rows: Sequence[dict]) -> float:
+    """Mean SRCC of the metrics with what was measured."""
+    found = correlations_of({name: [x] for name, x in told.items()}, {name: [column(rows, name)] for name in told})
+    return float(np.mean([value for name, value in found.items() if name.startswith("srcc_")]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="+", help="model folders, or any names that `urgentmos` knows")
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="manifests, with labels (not used) or without")
+    parser.add_argument("--valid", type=Path, help="labelled validation clips")
+    parser.add_argument("--out", type=Path, required=True, help="writes OUT.jsonl and OUT.pairs.jsonl, known orders")
+    args = parser.parse_args()
+    rows = {str((manifest.parent / row["audio_path"]).resolve()): row for manifest in args.data for row in read_rows(manifest)}
+    validation = read([args.valid]) if args.valid else []
+    clips = apart([{**row, "audio_path": path} for path, row in rows.items()], validation)
+    said, checked = {}, {}
+    for name in dict.fromkeys(args.models):
+        model = urgentmos.load(name)
+        said[name], checked[name] = predicted(model, clips), predicted(model, validation)
+    for name, told in [*checked.items(), ("all", mean_of([checked[name] for name in args.models]))] if validation else []:
+        print(f"mean SRCC with {args.valid}: {correlation(told, validation):.4f} {name}")
+    mean = mean_of([said[name] for name in args.models])
+    for place, clip in enumerate(clips):
+        clip["metrics"] = {metric: round(float(x[place]), 5) if np.isfinite(x[place]) else None for metric, x in mean.items()}
+    orders = teach(clips, mean[JUDGE])
+    write_rows(Path(f"{args.out}.jsonl"), clips)
+    write_rows(Path(f"{args.out}.pairs.jsonl"), orders)
+
+
+if __name__ == "__main__":
+    main()
