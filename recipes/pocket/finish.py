@@ -1,6 +1,7 @@
 """Trained models -> the folder that is shipped: the one that validation prefers, with weights of eight bits, calibrated on
-validation contents, and an ONNX file beside it. Or, with `--mean`, the mean of models of which one went on from the other: they
-are near enough to each other for it to be a model (Wortsman et al. 2022, "Model soups").
+validation contents, and an ONNX file beside it. Models of which one went on from the other are near enough to each other for
+their mean to be a model (Wortsman et al. 2022, "Model soups"): with `--before`, the model that all went on from, validation
+chooses among them, their mean, and the mean of that model and them; with `--mean` it is the mean of those that are named.
 
 Intervals are split-conformal (urgentmos.calibration), a content counting once. Verdicts get the temperature at which the
 validation pairs' labels (Eq. 6 on the pseudo-labels) are likeliest.
@@ -10,8 +11,10 @@ import argparse
 import hashlib
 import json
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from evaluate import judged, pairs_of, predicted
@@ -50,6 +53,22 @@ def best_temperature(p: np.ndarray, delta: np.ndarray) -> float:
     return float(min(TEMPERATURES, key=surprise))
 
 
+class Heard(NamedTuple):
+    """What a model says of validation clips and of pairs of them, and what is known of them."""
+
+    told: dict[str, np.ndarray]  # metric -> (B,)
+    measured: dict[str, np.ndarray]
+    p: np.ndarray  # (P, 3) of a, tie, b
+    delta: np.ndarray  # (P,) of the pseudo-label
+
+
+def heard(model: Path, rows: Sequence[dict]) -> Heard:
+    loaded = urgentmos.load(model)
+    told, pairs = predicted(loaded, rows), pairs_of(rows, "mos_overall")
+    measured = {name: column(rows, name) for name in told}
+    return Heard(told, measured, judged(loaded, rows, pairs)[:, :3], np.array([d for *_, d in pairs]))
+
+
 def agreement(told: Mapping[str, np.ndarray], measured: Mapping[str, np.ndarray], p: np.ndarray, delta: np.ndarray) -> float:
     """The score of a training's validation: the mean SRCC with the metrics, each (B,), plus the accuracy of verdicts (P, 3)."""
     found = correlations_of({name: [told[name]] for name in told}, {name: [measured[name]] for name in told})
@@ -79,6 +98,21 @@ def mean_of(models: Sequence[Path], out: Path) -> None:
     mean = {name: np.mean([state[name] for state in states], axis=0, dtype=float) for name in states[0]}
     mean = {name: np.asarray(x, dtype=states[0][name].dtype) for name, x in mean.items()}
     (out / WEIGHTS).write_bytes(save(mean, metadata=said))  # `save_file` would let nobody else read it
+
+
+def preferred(models: Sequence[Path], before: Path, rows: Sequence[dict], out: Path) -> None:
+    """OUT becomes the model, or the mean of models, that agrees best with validation clips."""
+    choice = [[model] for model in models] + [list(models)] * (len(models) > 1) + [[before, *models]]
+    with tempfile.TemporaryDirectory() as work:
+        scores = []
+        for number, some in enumerate(choice):
+            mean_of(some, folder := Path(work, str(number)))
+            scores.append(agreement(*heard(folder, rows)))
+            print(f"{scores[-1]:.4f} {'the mean of ' * (len(some) > 1)}{', '.join(map(str, some))}")
+        best = int(np.argmax(scores))
+        shutil.copytree(Path(work, str(best)), out, dirs_exist_ok=True)
+    config = json.loads((out / CONFIG).read_text(encoding="utf-8"))
+    (out / CONFIG).write_text(json.dumps(unfinished(config, len(choice[best]) > 1)), encoding="utf-8")
 
 
 def unfinished(config: dict[str, object], mean: bool) -> dict[str, object]:
@@ -111,12 +145,16 @@ def main() -> None:
     parser.add_argument(
         "--level", type=float, default=LEVEL, help="of the intervals; each asks for enough contents [%(default)s]"
     )
-    parser.add_argument("--mean", action="store_true", help="the mean of models that went on from one another, not the best")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--before", type=Path, help="the model that MODELS went on from: means of them are considered, too")
+    how.add_argument("--mean", action="store_true", help="the mean of models that went on from one another, not the best")
     parser.add_argument("--card", type=Path, help="MODEL_CARD.md to go with it")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     rows = read([args.valid])
-    if args.mean:
+    if args.before:
+        preferred(args.models, args.before, rows, args.out)
+    elif args.mean:
         mean_of(args.models, args.out)
     else:
         shutil.copytree(chosen(args.models), args.out, dirs_exist_ok=True)
@@ -125,12 +163,8 @@ def main() -> None:
     config |= {"name": "pocket", "version": snap(args.out), "trained_on": TRAINED_ON, "licence": LICENCE}
     config["training"]["config"] = without_folders(config["training"]["config"])
     (args.out / CONFIG).write_text(json.dumps(config), encoding="utf-8")
-    model = urgentmos.load(args.out)
-    told = predicted(model, rows)
-    measured = {name: column(rows, name) for name in told}
+    told, measured, p, delta = heard(args.out, rows)
     intervals = calibrate(told, measured, level=args.level, groups=[row["reference_id"] for row in rows])
-    pairs = pairs_of(rows, "mos_overall")
-    p, delta = judged(model, rows, pairs)[:, :3], np.array([d for *_, d in pairs])
     temperature = best_temperature(p, delta)
     config |= {"intervals": rounded(intervals), "verdict_temperature": round(temperature, 3)}
     (args.out / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # From clean speech to a model like the one that the package ships: simulate, label, teach, train, calibrate, evaluate, export.
 #
-#   [HOURS=36] [CLIPS=7] [VOICES=2] [ENHANCERS=100] [COLOURED=800] [VOICE=FILE.onnx] [TEST=0.1] [VALID=0.08] \
+#   [HOURS=36] [CLIPS=7] [VOICES=2] [ENHANCERS=100] [COLOURED=0] [VOICE=FILE.onnx] [TEST=0.1] [VALID=0.08] \
 #       [MEASURED=FILE.csv.gz] [MEASURE=0] [FROM=MODEL] [ROUNDS=1] [SEEDS=1] [LEVEL=0.9] [CLUSTER=local|ADDRESS] \
 #       recipes/pocket/run.sh DATA OUT [JOBS] [KEY=VALUE ...]
 #
@@ -9,8 +9,8 @@
 # are enhancers of one mixture, COLOURED contents as other microphones would have heard them, clips of a neural VOICE of Piper if
 # one is given, shares of the contents kept for TEST and for VALIDation, a FILE of labels that were MEASURED before instead of
 # measured.csv.gz, MEASURE=0 for nothing but those labels, the MODEL to go on from (with its sizes) instead of beginning from
-# nothing, ROUNDS of training, each going on from the one before, SEEDS trainings in a round, of which validation chooses one,
-# LEVEL of the intervals (0.9 needs 19 contents for validation).
+# nothing, ROUNDS of training, each going on from the one before, SEEDS trainings in a round, of which validation chooses one (or a
+# mean of them), LEVEL of the intervals (0.9 needs 19 contents for validation).
 # CLUSTER lets Ray spread the simulation and the labels over machines that see the same folders. KEY=VALUE goes to
 # `urgentmos train`. DATA holds speech/, noise/ and rir/ (any folders of recordings), and where there are any systems/ with
 # manifest.csv and human/p835/ with labels.csv. Every step resumes: run the same command again. The finished model is OUT/pocket.
@@ -28,7 +28,7 @@ speakers=spksim_ge2e phones=lps_pocketsphinx
 
 python "$here/simulate.py" --speech "$data/speech" --noise "$data/noise" --rooms "$data/rir" --out "$out" \
   --hours "${HOURS:-36}" --clips "${CLIPS:-7}" --voices "${VOICES:-2}" --enhancers "${ENHANCERS:-100}" \
-  --coloured "${COLOURED:-800}" --test-share "${TEST:-0.1}" --jobs "$jobs" $spread
+  --coloured "${COLOURED:-0}" --test-share "${TEST:-0.1}" --jobs "$jobs" $spread
 [ -z "${VOICE:-}" ] || [ -f "$out/vocoder.test.jsonl" ] || python "$here/vocoder.py" --voice "$VOICE" --out "$out"
 real=()
 [ ! -d "$data/systems" ] || real+=(--systems "$data/systems")
@@ -70,7 +70,7 @@ for part in test systems.test systems.unseen vocoder.test; do
 done
 
 # A round is trainings that differ in their seed alone, one after the other, each with two cores. The first begins from nothing
-# unless there is FROM, each other from the round before.
+# unless there is FROM, each other from the round before; then means of its models, and of what they went on from, are models, too.
 taught=(data="$out/taught.jsonl" pairs="$out/taught.pairs.jsonl" valid="$out/taught.valid.jsonl")
 before=${FROM:-}
 for round in $(seq "${ROUNDS:-1}"); do
@@ -80,9 +80,11 @@ for round in $(seq "${ROUNDS:-1}"); do
     LD_PRELOAD=${LD_PRELOAD:-$jemalloc} MALLOC_CONF=${MALLOC_CONF:-oversize_threshold:0,dirty_decay_ms:5000,muzzy_decay_ms:5000} \
       urgentmos train "${start[@]}" "${taught[@]}" seed="$seed" out="$out/round$round/seed$seed" "${@:4}"
   done
-  before=$out/round$round/pocket
-  rm -rf "$before"
-  python "$here/finish.py" "$out/round$round"/seed*/model --valid "$out/taught.valid.jsonl" --level "${LEVEL:-0.9}" --out "$before"
+  made=$out/round$round/pocket
+  rm -rf "$made"
+  python "$here/finish.py" "$out/round$round"/seed*/model ${before:+--before "$before"} --valid "$out/taught.valid.jsonl" \
+    --level "${LEVEL:-0.9}" --out "$made"
+  before=$made
 done
 rm -rf "$out/pocket"
 cp -r "$before" "$out/pocket"

@@ -266,6 +266,26 @@ def test_the_mean_of_models_is_that_of_their_weights(tmp_path, monkeypatch):
     assert (tmp_path / "both" / "model.safetensors").stat().st_mode & 0o777 == 0o644, "who could read it still can"
 
 
+@pytest.mark.parametrize(
+    ("wanted", "got", "validated"), [(1.0, 1.0, True), (2.0, 2.0, True), (1.4, 1.5, False), (3.1, 3.0, False)]
+)
+def test_validation_chooses_a_model_or_a_mean_of_what_went_on_from_another(tmp_path, monkeypatch, wanted, got, validated):
+    safetensors = pytest.importorskip("safetensors.numpy")
+    pytest.importorskip("onnx")
+    monkeypatch.syspath_prepend(str(RECIPE))
+    finish = load("finish")
+    for name, value in (("before", 6.0), ("one", 1.0), ("two", 2.0)):
+        (tmp_path / name).mkdir()
+        safetensors.save_file({"w": np.full(2, value, np.float32)}, tmp_path / name / "model.safetensors")
+        (tmp_path / name / "config.json").write_text(json.dumps({"validation": {"score": 1.0}}))
+    weight = lambda folder: float(safetensors.load_file(folder / "model.safetensors")["w"][0])  # noqa: E731
+    monkeypatch.setattr(finish, "heard", lambda folder, rows: (weight(folder), None, None, None))
+    monkeypatch.setattr(finish, "agreement", lambda told, *_: -abs(told - wanted))
+    finish.preferred([tmp_path / "one", tmp_path / "two"], tmp_path / "before", [], tmp_path / "out")
+    assert weight(tmp_path / "out") == got
+    assert ("validation" in json.loads((tmp_path / "out" / "config.json").read_text())) is validated
+
+
 @pytest.mark.parametrize(("mean", "left"), [(True, {"name"}), (False, {"name", "validation"})])
 def test_what_an_earlier_finish_found_is_forgotten(mean, left):
     config = {"name": "pocket", "verdict_temperature": 1.7, "validation": {"score": 1.0}}
