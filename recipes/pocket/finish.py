@@ -27,6 +27,7 @@ from urgentmos.calibration import LEVEL, calibrate
 from urgentmos.checkpoints import CONFIG, load_any
 from urgentmos.exporting import to_onnx
 from urgentmos.int8 import snapped
+from urgentmos.packaged import PACKAGED
 from urgentmos.preferences import DELTA, A, verdicts
 from urgentmos.training.tasks import correlations_of
 
@@ -146,14 +147,16 @@ def main() -> None:
         "--level", type=float, default=LEVEL, help="of the intervals; each asks for enough contents [%(default)s]"
     )
     how = parser.add_mutually_exclusive_group()
-    how.add_argument("--before", type=Path, help="the model that MODELS went on from: means of them are considered, too")
+    how.add_argument(
+        "--before", help="the model that MODELS went on from, by folder or name: means of them are considered, too"
+    )
     how.add_argument("--mean", action="store_true", help="the mean of models that went on from one another, not the best")
     parser.add_argument("--card", type=Path, help="MODEL_CARD.md to go with it")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     rows = read([args.valid])
     if args.before:
-        preferred(args.models, args.before, rows, args.out)
+        preferred(args.models, PACKAGED.get(args.before, Path(args.before)), rows, args.out)
     elif args.mean:
         mean_of(args.models, args.out)
     else:
