@@ -23,6 +23,18 @@ from urgentmos.training.tasks import correlations_of
 JUDGE = "mos_overall"
 
 
+def read_clips(manifests: Sequence[Path]) -> list[dict]:
+    """Their rows, each clip once, with paths made absolute."""
+    clips = {}
+    for manifest in manifests:
+        for row in read_rows(manifest):
+            whole = {
+                key: str((manifest.parent / row[key]).resolve()) for key in ("audio_path", "reference_path") if row.get(key)
+            }
+            clips[whole["audio_path"]] = {**row, **whole}
+    return list(clips.values())
+
+
 def apart(rows: Sequence[dict], validation: Sequence[dict]) -> list[dict]:
     """The rows that share no recording with any of validation."""
     kept = {file for row in validation for file in row["meta"].get("recordings", ())}
@@ -48,9 +60,8 @@ def main() -> None:
     parser.add_argument("--valid", type=Path, help="labelled validation clips")
     parser.add_argument("--out", type=Path, required=True, help="writes OUT.jsonl and OUT.pairs.jsonl, known orders")
     args = parser.parse_args()
-    rows = {str((manifest.parent / row["audio_path"]).resolve()): row for manifest in args.data for row in read_rows(manifest)}
     validation = read([args.valid]) if args.valid else []
-    clips = apart([{**row, "audio_path": path} for path, row in rows.items()], validation)
+    clips = apart(read_clips(args.data), validation)
     said, checked = {}, {}
     for name in dict.fromkeys(args.models):
         model = urgentmos.load(name)

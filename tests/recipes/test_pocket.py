@@ -300,7 +300,8 @@ def test_what_models_say_is_averaged_agrees_with_known_orders_and_leaves_validat
     mild, strong = ({"name": "white", "setting": {"snr": 40 - 20 * k}, "step": k, "seed": 1} for k in (0, 1))
     kept = [{**row("a", "one.wav"), "meta": {"recordings": ["one.wav"], "simulation": chain}} for chain in ([mild], [strong])]
     clips = [*kept, {**row("b", "two.wav", "other.wav", speed=1.1), "metrics": {"pesq": 4.0}}]
-    clips = [{**clip, "uid": str(k), "corpus": "c", "duration": 1.0, "audio_path": f"{k}.wav"} for k, clip in enumerate(clips)]
+    more = {"corpus": "c", "duration": 1.0, "reference_path": "clean.wav"}
+    clips = [{**clip, **more, "uid": str(k), "audio_path": f"{k}.wav"} for k, clip in enumerate(clips)]
     jsonl.write_rows(tmp_path / "rest.jsonl", clips)
     known = [{**row(f"v{k}", "two.wav"), "audio_path": f"v{k}.wav", "metrics": {"mos_overall": 1.0 + k}} for k in range(4)]
     jsonl.write_rows(tmp_path / "valid.jsonl", known)
@@ -319,6 +320,7 @@ def test_what_models_say_is_averaged_agrees_with_known_orders_and_leaves_validat
     assert checked == [["0.8000", "x"], ["0.8000", "y"], ["1.0000", "all"]]
     told = jsonl.read_rows(tmp_path / "told.jsonl")
     assert [clip["audio_path"] for clip in told] == [str(tmp_path / f"{k}.wav") for k in (0, 1)]
+    assert {clip["reference_path"] for clip in told} == {str(tmp_path / "clean.wav")}
     # x has two votes: 2.5 and 3.0, which is the wrong way round
     assert [clip["metrics"]["mos_overall"] for clip in told] == [2.75, 2.75]
     assert [clip["metrics"]["estoi"] for clip in told] == [0.4, None] and "pesq" not in told[0]["metrics"]
