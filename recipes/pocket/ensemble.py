@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 from evaluate import predicted
+from finish import correlation
 from jsonl import read_rows, write_rows
-from targets import column, read, teach
+from targets import apart, column, read, teach
 
 import urgentmos
-from urgentmos.training.tasks import correlations_of
 
 JUDGE = "mos_overall"
 
@@ -35,22 +35,10 @@ def read_clips(manifests: Sequence[Path]) -> list[dict]:
     return list(clips.values())
 
 
-def apart(rows: Sequence[dict], validation: Sequence[dict]) -> list[dict]:
-    """The rows that share no recording with any of validation."""
-    kept = {file for row in validation for file in row["meta"].get("recordings", ())}
-    return [row for row in rows if kept.isdisjoint(row["meta"].get("recordings", ()))]
-
-
-def mean_of(told: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+def averaged(told: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """What each model says, metric -> (B,) -> the mean of each metric that all of them have."""
     shared = [metric for metric in told[0] if all(metric in one for one in told)]
     return {metric: np.mean([one[metric] for one in told], axis=0) for metric in shared}
-
-
-def correlation(told: Mapping[str, np.ndarray], rows: Sequence[dict]) -> float:
-    """Mean SRCC of the metrics with what was measured."""
-    found = correlations_of({name: [x] for name, x in told.items()}, {name: [column(rows, name)] for name in told})
-    return float(np.mean([value for name, value in found.items() if name.startswith("srcc_")]))
 
 
 def main() -> None:
@@ -66,9 +54,10 @@ def main() -> None:
     for name in dict.fromkeys(args.models):
         model = urgentmos.load(name)
         said[name], checked[name] = predicted(model, clips), predicted(model, validation)
-    for name, told in [*checked.items(), ("all", mean_of([checked[name] for name in args.models]))] if validation else []:
-        print(f"mean SRCC with {args.valid}: {correlation(told, validation):.4f} {name}")
-    mean = mean_of([said[name] for name in args.models])
+    for name, told in [*checked.items(), ("all", averaged([checked[name] for name in args.models]))] if validation else []:
+        measured = {metric: column(validation, metric) for metric in told}
+        print(f"mean SRCC with {args.valid}: {correlation(told, measured):.4f} {name}")
+    mean = averaged([said[name] for name in args.models])
     for place, clip in enumerate(clips):
         clip["metrics"] = {metric: round(float(x[place]), 5) if np.isfinite(x[place]) else None for metric, x in mean.items()}
     orders = teach(clips, mean[JUDGE])

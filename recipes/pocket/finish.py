@@ -72,9 +72,13 @@ def heard(model: Path, rows: Sequence[dict]) -> Heard:
 
 def agreement(told: Mapping[str, np.ndarray], measured: Mapping[str, np.ndarray], p: np.ndarray, delta: np.ndarray) -> float:
     """The score of a training's validation: the mean SRCC with the metrics, each (B,), plus the accuracy of verdicts (P, 3)."""
+    return float(correlation(told, measured) + np.mean(p.argmax(axis=1) == labels(delta)))
+
+
+def correlation(told: Mapping[str, np.ndarray], measured: Mapping[str, np.ndarray]) -> float:
+    """The mean SRCC with the metrics, each (B,), as validation counts it: of those that can be correlated."""
     found = correlations_of({name: [told[name]] for name in told}, {name: [measured[name]] for name in told})
-    correlations = [value for name, value in found.items() if name.startswith("srcc_")]
-    return float(np.mean(correlations) + np.mean(p.argmax(axis=1) == labels(delta)))
+    return float(np.mean([value for name, value in found.items() if name.startswith("srcc_")]))
 
 
 def labels(delta: np.ndarray) -> np.ndarray:

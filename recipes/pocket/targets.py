@@ -178,9 +178,14 @@ def divided(rows: Sequence[dict], valid_share: float) -> tuple[list[dict], list[
     """(for training, for validation) by content. A recording of validation is heard at no other speed in training, either."""
     again = [row["meta"].get("speed", 1) != 1 for row in rows]
     held = [is_held_out(r["reference_id"], valid_share) and not a for r, a in zip(rows, again, strict=True)]
-    kept = {file for row, h in zip(rows, held, strict=True) if h for file in row["meta"].get("recordings", ())}
-    free = [not h and kept.isdisjoint(row["meta"].get("recordings", ())) for row, h in zip(rows, held, strict=True)]
-    return [row for row, f in zip(rows, free, strict=True) if f], [row for row, h in zip(rows, held, strict=True) if h]
+    validation = [row for row, h in zip(rows, held, strict=True) if h]
+    return apart([row for row, h in zip(rows, held, strict=True) if not h], validation), validation
+
+
+def apart(rows: Sequence[dict], validation: Sequence[dict]) -> list[dict]:
+    """The rows that share no recording with any of validation."""
+    kept = {file for row in validation for file in row["meta"].get("recordings", ())}
+    return [row for row in rows if kept.isdisjoint(row["meta"].get("recordings", ()))]
 
 
 def main() -> None:

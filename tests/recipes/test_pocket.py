@@ -420,9 +420,10 @@ def test_the_recipe_at_toy_size_ends_in_a_model_that_scores_without_torch(tmp_pa
     out = tmp_path / "out"
     command = ["bash", str(RECIPE / "run.sh"), str(tmp_path / "data"), str(out), "1"]
 
-    def run(*settings: str, **more: str) -> None:
+    def run(*settings: str, **more: str) -> str:
         done = subprocess.run([*command, *settings], env={**env, **more}, capture_output=True, text=True, timeout=900)
         assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
 
     run(*settings, "encoder.width=32", "encoder.channels=[4,4,4,4]")
     found = json.loads((out / "evaluation.json").read_text())
@@ -434,6 +435,7 @@ def test_the_recipe_at_toy_size_ends_in_a_model_that_scores_without_torch(tmp_pa
     assert all(1 <= r["metrics"]["mos_overall"] <= 5 for r in rows)
     made_by = [step["name"] for r in jsonl.read_rows(out / "train.jsonl") for step in r["meta"]["simulation"]]
     assert made_by.count("mixture") == 1
+    assert {r["reference_id"].endswith("-coloured") for r in jsonl.read_rows(out / "train.jsonl")} == {True, False}
     other = json.loads((out / "round1" / "seed1" / "model" / "config.json").read_text())
     assert other["validation"]["score"] <= config["validation"]["score"]
     check = "import sys, urgentmos; urgentmos.load(sys.argv[1]).score(sys.argv[2]); assert 'torch' not in sys.modules"
@@ -447,7 +449,9 @@ def test_the_recipe_at_toy_size_ends_in_a_model_that_scores_without_torch(tmp_pa
     measured.save(labelled, tmp_path / "measured.csv.gz")
     for path in labelled:
         path.unlink()
-    run(*settings, FROM=str(first), ROUNDS="2", SEEDS="1", MEASURE="0", MEASURED=str(tmp_path / "measured.csv.gz"))
+    told = run(*settings, FROM=str(first), ROUNDS="2", SEEDS="1", MEASURE="0", MEASURED=str(tmp_path / "measured.csv.gz"))
+    means = [line for line in told.splitlines() if "the mean of" in line]
+    assert [str(before) in line for before, line in zip((first, out / "round1" / "pocket"), means, strict=True)] == [True] * 2
     again = {r["uid"]: r["metrics"] for r in jsonl.read_rows(out / "taught.jsonl")}
     assert again.keys() == taught.keys()
     for uid, metrics in again.items():
