@@ -11,13 +11,15 @@ GROUPS = (
     ("Real enhancers", "real enhancers"),
     ("Real enhancers never heard", "enhancers never heard"),
     ("Neural vocoder", "the neural vocoder"),
+    ("Speech never heard", "speech never heard"),
 )
 JUDGES = {"this model, compare": "pocket, `compare`", "this model, mos_overall": "pocket, `mos_overall`"}
 
 
 def tables(found: dict[str, Any]) -> str:
     """Markdown."""
-    parts = [heads(found), pairs(found)]
+    parts = [heads(found), pairs("", found["pairs"])]
+    parts += [pairs(" of speech never heard", found["Speech never heard"]["pairs"])] if "Speech never heard" in found else []
     parts += [orders("", found["orders"])] if "orders" in found else []
     parts += [orders(" of the neural vocoder", found["Neural vocoder"]["orders"])] if "Neural vocoder" in found else []
     parts += [listeners(found["human"])] if "human" in found else []
@@ -41,13 +43,12 @@ def heads(found: dict[str, Any]) -> str:
     return "Scores of held-out contents; `mos_overall` is compared with its pseudo-label:\n\n" + "\n".join(lines)
 
 
-def pairs(found: dict[str, Any]) -> str:
-    p = found["pairs"]
+def pairs(of: str, p: dict[str, float]) -> str:
     signs = ", ".join(f"{name.removeprefix('sign of ')} {v:.3f}" for name, v in p.items() if name.startswith("sign of "))
     return (
-        f"Pairs within a content ({p['pairs']}, by `compare`): acc_0 {p['acc_0']:.3f} and acc_0.5 {p['acc_0.5']:.3f} with the "
-        f"pseudo-label; with the sign of measured metrics: {signs}.\nExpected calibration error of the verdict's probability: "
-        f"{p['calibration error']:.3f}."
+        f"Pairs within a content{of} ({p['pairs']}, by `compare`): acc_0 {p['acc_0']:.3f} and acc_0.5 {p['acc_0.5']:.3f} with "
+        f"the pseudo-label; with the sign of measured metrics: {signs}.\n"
+        f"Expected calibration error of the verdict's probability: {p['calibration error']:.3f}."
     )
 
 

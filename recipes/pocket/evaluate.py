@@ -107,7 +107,7 @@ def judged(model: Predictor, rows: Sequence[dict], pairs: Iterable[tuple[int, in
     return np.array([[c.p_a, c.p_tie, c.p_b, c.cmos] for c in said])
 
 
-def preferences(model: Predictor, rows: Sequence[dict], told: dict[str, np.ndarray]) -> dict[str, float]:
+def preferences(title: str, model: Predictor, rows: Sequence[dict], told: dict[str, np.ndarray]) -> dict[str, float]:
     """acc_0 and acc_0.5 of `compare` against the sign of the pseudo-label and of each peer; how honest p is."""
     pairs = pairs_of(rows, "mos_overall")
     said = judged(model, rows, pairs)
@@ -129,7 +129,7 @@ def preferences(model: Predictor, rows: Sequence[dict], told: dict[str, np.ndarr
         gap = np.array([known[i] - known[j] for i, j, _ in pairs])
         fine = np.isfinite(gap) & (gap != 0)
         out[f"sign of {peer}"] = float(np.mean((ahead * gap > 0)[fine]))
-    print(f"\n### Pairs within a content: {len(pairs)}\n\n| | |\n|---|---|")
+    print(f"\n### {title}: {len(pairs)}\n\n| | |\n|---|---|")
     for name, value in list(out.items())[1:]:
         print(f"| {name} | {value:.3f} |")
     return out
@@ -269,6 +269,7 @@ def main() -> None:
     parser.add_argument("--systems", type=Path)
     parser.add_argument("--unseen-systems", type=Path)
     parser.add_argument("--vocoder", type=Path, help="with VOCODER.pairs.jsonl, whose order is known, beside it")
+    parser.add_argument("--never", type=Path, help="clips of speech of other origin than any that it was trained on")
     parser.add_argument("--human", type=Path)
     parser.add_argument("--quick", action="store_true", help="heads, pairs and human scores only")
     parser.add_argument("--out", type=Path)
@@ -281,7 +282,7 @@ def main() -> None:
     if len(new) >= 10:
         part = {name: values[new] for name, values in told.items()}
         found["unseen degradations"] = heads("Degradations never heard, on held-out contents", [rows[i] for i in new], part)
-    found["pairs"] = preferences(model, rows, told)
+    found["pairs"] = preferences("Pairs within a content", model, rows, told)
     if args.orders:
         found["orders"] = known(model, rows, args.orders)
     found["coverage"] = covered(model, rows)
@@ -299,6 +300,13 @@ def main() -> None:
         found["Neural vocoder"] = {
             "heads": heads("Neural vocoder", made, told),
             "orders": known(model, made, args.vocoder.with_suffix(".pairs.jsonl")),
+        }
+    if args.never:
+        other = read([args.never])
+        told = predicted(model, other)
+        found["Speech never heard"] = {
+            "heads": heads("Speech never heard", other, told),
+            "pairs": preferences("Pairs of speech never heard", model, other, told),
         }
     if args.human and not args.quick:
         found["robustness"] = robustness(model, read([args.human]))

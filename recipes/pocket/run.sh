@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # From clean speech to a model like the one that the package ships: simulate, label, teach, train, calibrate, evaluate, export.
 #
-#   [HOURS=36] [CLIPS=7] [VOICES=2] [ENHANCERS=100] [COLOURED=0] [VOICE=FILE.onnx] [TEST=0.1] [VALID=0.08] \
+#   [HOURS=36] [CLIPS=7] [VOICES=2] [ENHANCERS=100] [COLOURED=0] [MORE="DIR ..."] [NEVER=DIR] [VOICE=FILE.onnx] [TEST=0.1] [VALID=0.08] \
 #       [MEASURED=FILE.csv.gz] [MEASURE=0] [FROM=MODEL] [ROUNDS=1] [SEEDS=1] [LEVEL=0.9] [CLUSTER=local|ADDRESS] \
 #       recipes/pocket/run.sh DATA OUT [JOBS] [KEY=VALUE ...]
 #
 # HOURS of clips, CLIPS per content, the training speech again as VOICES other sets of speakers, ENHANCERS contents whose clips
-# are enhancers of one mixture, COLOURED contents as other microphones would have heard them, clips of a neural VOICE of Piper if
-# one is given, shares of the contents kept for TEST and for VALIDation, a FILE of labels that were MEASURED before instead of
+# are enhancers of one mixture, COLOURED contents as other microphones would have heard them, MORE folders of clean speech to train
+# on (with other names than "speech"; 14 hours of each at most), a folder of speech that training NEVER hears, for evaluation alone,
+# clips of a neural VOICE of Piper, shares of the contents kept for TEST and for VALIDation, labels that were MEASURED before instead of
 # measured.csv.gz, MEASURE=0 for nothing but those labels, the MODEL to go on from (with its sizes) instead of beginning from
 # nothing, ROUNDS of training, each going on from the one before, SEEDS trainings in a round, of which validation chooses one (or a
 # mean of them), LEVEL of the intervals (0.9 needs 19 contents for validation).
@@ -29,6 +30,13 @@ speakers=spksim_ge2e phones=lps_pocketsphinx
 python "$here/simulate.py" --speech "$data/speech" --noise "$data/noise" --rooms "$data/rir" --out "$out" \
   --hours "${HOURS:-36}" --clips "${CLIPS:-7}" --voices "${VOICES:-2}" --enhancers "${ENHANCERS:-100}" \
   --coloured "${COLOURED:-0}" --test-share "${TEST:-0.1}" --jobs "$jobs" $spread
+few=$((${CLIPS:-7} < 5 ? ${CLIPS:-7} : 5))
+for folder in ${MORE:-}; do
+  python "$here/simulate.py" --speech "$folder" --noise "$data/noise" --rooms "$data/rir" --out "$out/more/$(basename "$folder")" \
+    --hours 14 --clips $few --voices 1 --coloured 200 --test-share 0 --jobs "$jobs" $spread
+done
+[ -z "${NEVER:-}" ] || python "$here/simulate.py" --speech "$NEVER" --noise "$data/noise" --rooms "$data/rir" --out "$out/never" \
+  --hours 0.75 --clips $few --test-share 1 --jobs "$jobs" $spread
 [ -z "${VOICE:-}" ] || [ -f "$out/vocoder.test.jsonl" ] || python "$here/vocoder.py" --voice "$VOICE" --out "$out"
 real=()
 [ ! -d "$data/systems" ] || real+=(--systems "$data/systems")
@@ -38,16 +46,18 @@ python "$here/real.py" "${real[@]}" --out "$out"
 # What was measured before is not measured again. The rest of the training clips in parts, so that what is finished can be used
 # while others are measured. A clip without a label is no failure here.
 manifests=(train test)
-for name in systems.{train,test,unseen} vocoder.{train,test} p835; do
+for folder in ${MORE:-}; do manifests+=("more/$(basename "$folder")/train"); done
+for name in systems.{train,test,unseen} vocoder.{train,test} p835 never/test; do
   [ ! -f "$out/$name.jsonl" ] || manifests+=("$name")
 done
 measure=${MEASURE:-1} from=(--measured "${MEASURED:-$here/measured.csv.gz}")
 [ "$measure" != 0 ] || from+=(--some)
 for name in "${manifests[@]}"; do python "$here/measured.py" "$out/$name.jsonl" "${from[@]}"; done
 [ "$measure" = 0 ] || split --lines 700 --numeric-suffixes --suffix-length 2 --additional-suffix .jsonl "$out/train.rest.jsonl" "$out/train.part"
-for file in "$out"/train.part??.jsonl "$out"/{test,systems.*,vocoder.*,p835}.rest.jsonl; do
+for file in "$out"/train.part??.jsonl "$out"/{test,systems.*,vocoder.*,p835,more/*/train,never/test}.rest.jsonl; do
   if [ "$measure" = 0 ] || [ ! -s "$file" ]; then continue; fi
-  case $file in
+  case ${file#"$out"/} in
+    more/* | never/*) wanted=$metrics ;;
     *part?[08].jsonl | *test.rest.jsonl | *systems*) wanted=$metrics,$speakers,$phones ;;
     *part?[26].jsonl) wanted=$metrics,$speakers ;;
     *p835*) wanted=$metrics,$speakers,dnsmos_p808 ;;
@@ -61,12 +71,14 @@ for name in "${manifests[@]:1}"; do
 done
 
 scale=("$out"/train.{known,part??}.labels.jsonl) more=() human=()
-for name in systems vocoder; do [ ! -f "$out/$name.train.labels.jsonl" ] || more+=("$out/$name.train.labels.jsonl"); done
+for file in "$out"/{systems,vocoder}.train.labels.jsonl "$out"/more/*/train.labels.jsonl; do
+  [ ! -f "$file" ] || more+=("$file")
+done
 [ ! -f "$out/p835.labels.jsonl" ] || human=(--human "$out/p835.labels.jsonl")
 teach() { python "$here/targets.py" "$@" --scale "${scale[@]}" "${human[@]}"; }
 teach "${scale[@]}" "${more[@]}" --valid-share "${VALID:-0.08}" --out "$out/taught"
-for part in test systems.test systems.unseen vocoder.test; do
-  [ ! -f "$out/$part.labels.jsonl" ] || teach "$out/$part.labels.jsonl" --out "$out/taught.$part"
+for part in test systems.test systems.unseen vocoder.test never/test; do
+  [ ! -f "$out/$part.labels.jsonl" ] || teach "$out/$part.labels.jsonl" --out "$out/taught.${part%/test}"
 done
 
 # A round is trainings that differ in their seed alone, one after the other, each with two cores. The first begins from nothing
@@ -92,4 +104,5 @@ known=(--orders "$out/taught.test.pairs.jsonl" "${human[@]}")
 [ ! -f "$out/taught.systems.test.jsonl" ] || known+=(--systems "$out/taught.systems.test.jsonl")
 [ ! -f "$out/taught.vocoder.test.jsonl" ] || known+=(--vocoder "$out/taught.vocoder.test.jsonl")
 [ ! -f "$out/taught.systems.unseen.jsonl" ] || known+=(--unseen-systems "$out/taught.systems.unseen.jsonl")
+[ ! -s "$out/taught.never.jsonl" ] || known+=(--never "$out/taught.never.jsonl")
 python "$here/evaluate.py" "$out/pocket" --test "$out/taught.test.jsonl" "${known[@]}" --out "$out/evaluation.json"

@@ -32,7 +32,7 @@ def load(name: str) -> ModuleType:
 
 
 sys.path.append(str(RECIPE))  # its scripts import each other
-simulate, targets, measured, jsonl = (load(name) for name in ("simulate", "targets", "measured", "jsonl"))
+simulate, targets, measured, jsonl, card = (load(name) for name in ("simulate", "targets", "measured", "jsonl", "card"))
 SPEECH = {
     ("read", f"speaker{k}"): [(f"/speech/speaker{k}/{n}.wav", 1.5 + (7 * k + 3 * n) % 4) for n in range(40)] for k in range(12)
 }
@@ -389,6 +389,10 @@ def speech_noise_rooms(folder: Path) -> None:
             target = folder / "speech" / f"speaker{k}" / path.name
             target.parent.mkdir(parents=True, exist_ok=True)
             soundfile.write(target, soxr.resample(wave, speed, 1.0), rate)
+    for kind, speed in (("prompts", 0.8), ("never", 1.2)):
+        target = folder / "other" / kind / "someone" / path.name
+        target.parent.mkdir(parents=True)
+        soundfile.write(target, soxr.resample(np.tile(wave, 5), speed, 1.0), rate)
     rng = np.random.default_rng(0)
     for k in range(3):
         for kind, wave in (
@@ -415,7 +419,8 @@ def test_the_recipe_at_toy_size_ends_in_a_model_that_scores_without_torch(tmp_pa
         "VALID": "0.4",
         "LEVEL": "0.5",
     }
-    env |= {"ROUNDS": "1", "SEEDS": "2"}
+    other = tmp_path / "data" / "other"
+    env |= {"ROUNDS": "1", "SEEDS": "2", "MORE": str(other / "prompts"), "NEVER": str(other / "never")}
     settings = ["steps=12", "valid_every=12", "warmup=2", "batch_seconds=20"]
     out = tmp_path / "out"
     command = ["bash", str(RECIPE / "run.sh"), str(tmp_path / "data"), str(out), "1"]
@@ -429,8 +434,11 @@ def test_the_recipe_at_toy_size_ends_in_a_model_that_scores_without_torch(tmp_pa
     found = json.loads((out / "evaluation.json").read_text())
     config = json.loads((out / "pocket" / "config.json").read_text())
     assert str(tmp_path) not in json.dumps(config) and config["training"]["config"]["data"] == ["taught.jsonl"]
-    assert found["pairs"]["pairs"] >= 3
+    assert found["pairs"]["pairs"] >= 3 and found["Speech never heard"]["pairs"]["pairs"] >= 1
+    assert "of speech never heard (" in card.tables(found)
     rows = jsonl.read_rows(out / "taught.jsonl")
+    assert {r["meta"]["speech"] for r in rows} == {"speech", "prompts"}
+    assert {r["meta"]["speech"] for r in jsonl.read_rows(out / "taught.never.jsonl")} == {"never"}
     assert any("-voice1-" in r["reference_id"] for r in rows)
     assert all(1 <= r["metrics"]["mos_overall"] <= 5 for r in rows)
     made_by = [step["name"] for r in jsonl.read_rows(out / "train.jsonl") for step in r["meta"]["simulation"]]
@@ -445,7 +453,7 @@ def test_the_recipe_at_toy_size_ends_in_a_model_that_scores_without_torch(tmp_pa
     first = shutil.move(out / "pocket", tmp_path / "first")
     shutil.rmtree(out / "round1")
     taught = {r["uid"]: r["metrics"] for r in rows}
-    labelled = [path for path in out.glob("*.labels.jsonl") if ".known." not in path.name]
+    labelled = [path for path in out.rglob("*.labels.jsonl") if ".known." not in path.name]
     measured.save(labelled, tmp_path / "measured.csv.gz")
     for path in labelled:
         path.unlink()
