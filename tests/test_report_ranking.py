@@ -10,9 +10,10 @@ import pytest
 
 from urgentmos.clips import Clip
 from urgentmos.ranking import rank
+from urgentmos.ranking_result import SystemRank
 from urgentmos.report import Options
 from urgentmos.report import page as pages
-from urgentmos.report.ranking import field_of, listened, ranking_page
+from urgentmos.report.ranking import field_of, headline, listened, ranking_page
 from urgentmos.results import Evidence, Score
 
 NASTY = "</script><script>alert('a')</script>\"x\""
@@ -205,3 +206,20 @@ def test_only_some_contents_are_heard(tmp_path, make_voice):
     text = ranking_page(ranking, found, own, "dnsmos_ovrl", Options(tmp_path / "r.html", listen=2))
     heard = [item for item in data_of(text)["deck"]["contents"] if "sound" in item]
     assert len(heard) == 2 and all(url.startswith("data:audio/ogg") for item in heard for url in item["sound"])
+
+
+@pytest.mark.parametrize(
+    ("ranks", "ties", "said"),
+    [
+        ([(1, 1), (2, 3), (2, 3)], [("s1", "s2")], "is clearly ahead of all others"),
+        ([(1, 2), (1, 3), (2, 3)], [("s0", "s1"), ("s1", "s2")], "cannot be told apart from s1"),
+        ([(1, 2), (2, 2), (1, 3)], [], "cannot be told apart from s2"),  # it varies more than the second, and may be first
+        ([(1, 2), (2, 2), (2, 3)], [], "is not clearly ahead of all others"),
+    ],
+)
+def test_the_first_line_claims_no_more_than_the_ranks(ranks, ties, said):
+    systems = [SystemRank(f"s{k}", k + 1, low, high, 3.0 - k, 2.0 - k, 4.0 - k) for k, (low, high) in enumerate(ranks)]
+    found = rank(["s0", "s1"], ["c0"], scores=np.ones((2, 1)), samples=2, model="m")
+    ranking = replace(found, systems=tuple(systems), ties=tuple(ties))
+    assert headline(ranking) == f"s0 comes first of 3 systems and {said}."
+    assert headline(replace(ranking, systems=tuple(systems[:1]), ties=())) == "s0 is the only system."

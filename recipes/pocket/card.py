@@ -31,6 +31,7 @@ def tables(found: dict[str, Any]) -> str:
 def heads(found: dict[str, Any]) -> str:
     held = found["held-out contents"]
     others = [(found[key].get("heads", found[key]), title) for key, title in GROUPS if key in found]
+    others = [(rows, title) for rows, title in others if rows]  # some had too few clips
     sizes = [max(row["n"] for row in rows.values()) for rows, _ in others]
     titles = [f"SRCC, {n} clips of {title}" for n, (_, title) in zip(sizes, others, strict=True)]
     lines = [_row("metric", "n", "LCC", "SRCC (95 %)", *titles, "RMSE", "90 % interval holds"), _rule(6 + len(others))]

@@ -74,7 +74,7 @@ def ranking_page(ranking: Ranking, evidence: Evidence, clips: Sequence[Clip], ju
         "judge": metric_title(judge),
         "scoring": SCORES[ranking.scoring],
         "percent": percent(ranking.confidence),
-        "headline": _headline(ranking),
+        "headline": headline(ranking),
         "table": _table(ranking, field, judge),
         "win_rates": [[ranking.win_rate[a][b] if a != b else None for b in field.systems] for a in field.systems],
         "systems": field.systems,
@@ -118,12 +118,17 @@ def field_of(ranking: Ranking, evidence: Evidence, clips: Sequence[Clip], judge:
 # ---- the parts
 
 
-def _headline(ranking: Ranking) -> str:
-    best = ranking.systems[0]
-    others = [name for group in ranking.ties if best.system_id in group for name in group if name != best.system_id]
-    sure = f"cannot be told apart from {', '.join(dict.fromkeys(others))}" if others else "is clearly ahead of all others"
-    if len(ranking.systems) == 1:
+def headline(ranking: Ranking) -> str:
+    """Who comes first, and whether that is sure."""
+    best, *rest = ranking.systems
+    if not rest:
         return f"{best.system_id} is the only system."
+    tied = {name for group in ranking.ties if best.system_id in group for name in group}
+    # Groups are runs of neighbours: a system that varies much may be first as well and be in none with the first.
+    others = [s.system_id for s in rest if s.system_id in tied or s.rank_low == 1]
+    sure = "is clearly ahead of all others" if best.rank_high == 1 else "is not clearly ahead of all others"
+    if others:
+        sure = f"cannot be told apart from {', '.join(others)}"
     return f"{best.system_id} comes first of {len(ranking.systems)} systems and {sure}."
 
 
