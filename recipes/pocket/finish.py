@@ -180,7 +180,7 @@ def main() -> None:
     (args.out / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
     if args.card:
         shutil.copy(args.card, args.out / "MODEL_CARD.md")
-    error = to_onnx(load_any(args.out), args.out / ONNX, start="log-mel")
+    error = to_onnx(load_any(args.out), args.out / ONNX, start="log-mel")  # again: it carries the intervals, too
     print(f"validation {agreement(told, measured, p, delta):.4f}, temperature {temperature:.2f}", end=", ")
     print(f"intervals of {len(intervals['metrics'])} metrics, ONNX within {error:.1e}: {args.out}")
 

@@ -12,6 +12,7 @@ minutes) for tests alone. Needs `dpkg-deb`. A package that is not there is left 
 
 import argparse
 import random
+import shutil
 import subprocess
 import tarfile
 import tempfile
@@ -66,8 +67,7 @@ def game_voices(packages: Path) -> Files:
                 while block := file.read(1 << 24):
                     kept.write(block)
                 with zipfile.ZipFile(kept) as archive:
-                    voices = [n for n in archive.namelist() if n.startswith("audio/voice/") and n.endswith(".ogg")]
-                    out.update((n, archive.read(n)) for n in voices if "/civ/" in n)
+                    out.update((n, archive.read(n)) for n in archive.namelist() if n.startswith("audio/voice/"))
     return out
 
 
@@ -111,11 +111,8 @@ def speakers(packages: Path) -> Iterator[tuple[str, Files, list[str]]]:
 
     stamps = files(packages, "tuxpaint-stamps-default", ".ogg")
     for language in TEST_LANGUAGES:
-        yield (
-            f"never/{language}",
-            stamps,
-            drawn([p for p in stamps if p.endswith(f"_desc_{language}.ogg")], SENTENCES, language),
-        )
+        named = [p for p in stamps if p.endswith(f"_desc_{language}.ogg")]
+        yield f"never/{language}", stamps, drawn(named, SENTENCES, language)
     for language in ("cs", "nl"):
         fish = files(packages, f"fillets-ng-data-{language}", ".ogg")
         long = [p for p, coded in fish.items() if len(coded) > GAME_OGG_BYTES]
@@ -127,6 +124,8 @@ def main() -> None:
     parser.add_argument("packages", type=Path, help="folder of *.deb files")
     parser.add_argument("out", type=Path)
     args = parser.parse_args()
+    if shutil.which("dpkg-deb") is None:
+        raise SystemExit("dpkg-deb, which opens Debian packages, is not there. Install it (apt or brew install dpkg)")
     for folder, found, kept in speakers(args.packages):
         if not kept:
             print(f"{folder}: its package is not in {args.packages}")

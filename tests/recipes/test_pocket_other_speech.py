@@ -115,3 +115,8 @@ def test_a_broken_package_is_named(tmp_path):
     (tmp_path / "asterisk-core-sounds-en-g722_1_all.deb").write_bytes(b"no archive")
     done = run(tmp_path, tmp_path / "out")
     assert done.returncode == 1 and "asterisk-core-sounds-en-g722_1_all.deb" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_without_the_program_that_opens_packages_it_says_so(packages, tmp_path):
+    done = subprocess.run([sys.executable, SCRIPT, packages, tmp_path], capture_output=True, text=True, env={"PATH": ""})
+    assert done.returncode == 1 and done.stderr.startswith("dpkg-deb") and "Install" in done.stderr
