@@ -67,7 +67,8 @@ def game_voices(packages: Path) -> Files:
                 while block := file.read(1 << 24):
                     kept.write(block)
                 with zipfile.ZipFile(kept) as archive:
-                    out.update((n, archive.read(n)) for n in archive.namelist() if n.startswith("audio/voice/"))
+                    voices = [n for n in archive.namelist() if n.startswith("audio/voice/") and n.endswith(".ogg")]
+                    out.update((n, archive.read(n)) for n in voices)
     return out
 
 

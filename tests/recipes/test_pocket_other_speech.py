@@ -77,6 +77,7 @@ def packages(tmp_path_factory) -> Path:
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as public:
         public.writestr("audio/voice/greek/civ/civ_female_attack_1.ogg", vorbis(tone(500, 44_100), 44_100))
+        public.writestr("audio/voice/greek/civ/civ_female_attack.xml", "<SoundGroup/>")
         public.writestr("audio/music/theme.ogg", vorbis(tone(500, 44_100), 44_100))
     package(folder, "0ad-data", {"usr/share/games/0ad/mods/public/public.zip": archive.getvalue()})
     stamps = {f"usr/share/tuxpaint/stamps/{k}_desc_fr.ogg": vorbis(tone(300 + k, 22_050, 0.3), 22_050) for k in range(70)}
