@@ -7,7 +7,7 @@
 #
 # HOURS of clips, CLIPS per content, the training speech again as VOICES other sets of speakers, ENHANCERS contents whose clips
 # are enhancers of one mixture, COLOURED contents as other microphones would have heard them, MORE folders of clean speech to train
-# on (with other names than "speech"; 14 hours of each at most), a folder of speech that training NEVER hears, for evaluation alone,
+# on (no two of one name, none called "speech"; 14 hours of each at most), a folder of speech that training NEVER hears, for evaluation alone,
 # clips of a neural VOICE of Piper, shares of the contents kept for TEST and for VALIDation, labels that were MEASURED before instead of
 # measured.csv.gz, MEASURE=0 for nothing but those labels, the MODEL to go on from (with its sizes) instead of beginning from
 # nothing, ROUNDS of training, each going on from the one before, SEEDS trainings in a round, of which validation chooses one (or a
@@ -19,6 +19,11 @@ set -euo pipefail
 shopt -s nullglob
 data=$(realpath "$1") out=$(mkdir -p "$2" && realpath "$2") jobs=${3:-2}
 here=$(cd "$(dirname "$0")" && pwd)
+same=$(for folder in "$data/speech" ${MORE:-}; do basename "$folder"; done | sort | uniq -d)
+if [ -n "$same" ]; then
+  echo "Two folders of speech are called $same, and one would take the other's place. Give each folder in MORE a name of its own." >&2
+  exit 2
+fi
 export OMP_NUM_THREADS=1 PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"
 spread=${CLUSTER:+--cluster $CLUSTER}
 # Under the allocator of glibc the steps of a long training become slower and slower; jemalloc's defaults give large arrays back at once.

@@ -383,7 +383,7 @@ def test_a_stem_that_is_not_thinned_stays_and_the_channels_that_weigh_most_are_k
 
 def speech_noise_rooms(folder: Path) -> None:
     """The data that the recipe asks for, of what the project has itself."""
-    for path in sorted((ROOT / "examples" / "clean").glob("*.flac")):
+    for path in sorted((ROOT / "examples" / "clean").glob("*.flac"))[::2]:
         wave, rate = soundfile.read(path)
         for k, speed in enumerate((1.0, 0.9, 1.12)):
             target = folder / "speech" / f"speaker{k}" / path.name
@@ -401,6 +401,14 @@ def speech_noise_rooms(folder: Path) -> None:
         ):
             (folder / kind).mkdir(exist_ok=True)
             soundfile.write(folder / kind / f"{k}.wav", wave / np.abs(wave).max() / 2, RATE)
+
+
+@pytest.mark.parametrize("more", ["here/speech", "here/prompts there/prompts/"])
+def test_folders_of_speech_that_share_a_name_are_refused(tmp_path, more):
+    asked = ["bash", str(RECIPE / "run.sh"), str(tmp_path), str(tmp_path / "out")]
+    done = subprocess.run(asked, env={**os.environ, "MORE": more}, capture_output=True, text=True)
+    assert done.returncode == 2 and Path(more.split()[0]).name in done.stderr
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_the_recipe_at_toy_size_ends_in_a_model_that_scores_without_torch(tmp_path):
@@ -434,7 +442,7 @@ def test_the_recipe_at_toy_size_ends_in_a_model_that_scores_without_torch(tmp_pa
     found = json.loads((out / "evaluation.json").read_text())
     config = json.loads((out / "pocket" / "config.json").read_text())
     assert str(tmp_path) not in json.dumps(config) and config["training"]["config"]["data"] == ["taught.jsonl"]
-    assert found["pairs"]["pairs"] >= 3 and found["Speech never heard"]["pairs"]["pairs"] >= 1
+    assert found["pairs"]["pairs"] >= 1 and found["Speech never heard"]["pairs"]["pairs"] >= 1
     assert "of speech never heard (" in card.tables(found)
     rows = jsonl.read_rows(out / "taught.jsonl")
     assert {r["meta"]["speech"] for r in rows} == {"speech", "prompts"}

@@ -33,7 +33,7 @@ _POCKET_ENCODER: dict[str, Any] = {
     "bands": 64,
     "n_fft": 512,
     "hop": 320,
-    "channels": (24, 48, 96, 128),
+    "channels": (16, 48, 96, 128),
     "strides": (2, 2, 2, 1),
     "activation": "relu",
     "batch_norm": True,
