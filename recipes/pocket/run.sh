@@ -7,11 +7,11 @@
 #
 # HOURS of clips, CLIPS per content, the training speech again as VOICES other sets of speakers, ENHANCERS contents whose clips
 # are enhancers of one mixture, COLOURED contents as other microphones would have heard them, MORE folders of clean speech to train
-# on (no two of one name, none called "speech"; 14 hours of each at most), a folder of speech that training NEVER hears, for evaluation alone,
-# clips of a neural VOICE of Piper, shares of the contents kept for TEST and for VALIDation, labels that were MEASURED before instead of
-# measured.csv.gz, MEASURE=0 for nothing but those labels, the MODEL to go on from (with its sizes) instead of beginning from
-# nothing, ROUNDS of training, each going on from the one before, SEEDS trainings in a round, of which validation chooses one (or a
-# mean of them), LEVEL of the intervals (0.9 needs 19 contents for validation).
+# on (no two of one name, none called "speech"; 14 hours of each at most), a folder of speech that training NEVER hears, for
+# evaluation alone, clips of a neural VOICE of Piper, shares of the contents kept for TEST and for VALIDation, labels that were
+# MEASURED before instead of measured.csv.gz, MEASURE=0 for nothing but those labels, the MODEL to go on from (with its sizes)
+# instead of beginning from nothing, ROUNDS of training, each going on from the one before, SEEDS trainings in a round, of which
+# validation chooses one (or a mean of them), LEVEL of the intervals (0.9 needs 19 contents for validation).
 # CLUSTER lets Ray spread the simulation and the labels over machines that see the same folders. KEY=VALUE goes to
 # `urgentmos train`. DATA holds speech/, noise/ and rir/ (any folders of recordings), and where there are any systems/ with
 # manifest.csv and human/p835/ with labels.csv. Every step resumes: run the same command again. The finished model is OUT/pocket.
