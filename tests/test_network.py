@@ -1,5 +1,6 @@
 """Promises of the predictor over networks: company, order, windows and kills change no answer, and nothing is lost."""
 
+import copy
 import json
 import random
 import re
@@ -837,9 +838,9 @@ def test_rank_by_command_goes_on_after_a_kill(
 
 # ---- the released implementation
 
-# How far the released float32 numbers may be from exact ones, and ours on any processor (why, and how that was found with
-# float64: tests/official/test_urgentpk.py).
-PARITY_P, PARITY_MOS = 5e-5 + 1e-4, 2e-3 + 3e-3
+# The features are computed in float64, so that every processor gets the same: what is left is how far the released float32
+# numbers are from exact ones (why, and what float32 features add: tests/official/test_urgentpk.py).
+PARITY_P, PARITY_MOS = 5e-5, 2e-3
 
 
 @pytest.fixture(scope="module")
@@ -850,6 +851,14 @@ def released(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[An
     if not (folder / "rank" / "results_mel.json").exists():
         pytest.skip("no reference vectors")
     model: Any = load(folder / "urgentpk_mel" / "mel.ckpt", device="cpu", symmetric=False)
+    net = model._net._net
+    exact = copy.deepcopy(net).double()
+
+    def features(wave: Any, n_samples: Any) -> Any:
+        found = exact.features(wave.double(), n_samples)
+        return found._replace(rows=found.rows.float())
+
+    net.features = features
     model.journal = tmp_path_factory.mktemp("released") / "journal"  # the pairs are judged once for all tests
     return model, json.loads((folder / "rank" / "results_mel.json").read_text()), read_systems(folder / "rank" / "dataset")
 
@@ -874,7 +883,7 @@ def test_released_votes(scoring: Any, released: tuple[Any, dict[str, Any], list[
         votes[b.split("/")[0]] += 1 - p
     ranking = rank(clips, model, scoring=scoring, run=run)
     found = {s.system_id: s.score for s in ranking.systems}
-    assert len(calls) == 30 and found == pytest.approx(expected["team_scores"] if scoring == "binary" else votes, abs=2e-3)
+    assert len(calls) == 30 and found == pytest.approx(expected["team_scores"] if scoring == "binary" else votes, abs=1e-3)
     if scoring == "binary":
         assert ranking.correlation == pytest.approx({k: expected[k] for k in ("krcc", "srcc", "lcc")}, abs=1e-5)
 

@@ -274,20 +274,24 @@ def test_outputs_and_layers_of_the_released_model(vectors: Path, net: UrgentPk, 
 
 
 def test_ranking_calls_in_the_released_order(shared: Path, net: UrgentPk, exact: UrgentPk) -> None:
-    """Four pairs of one of the contents that the released validation ranks on; tests/test_network.py has all pairs of both."""
+    """One of the two contents that the released validation ranks on; tests/test_network.py counts the votes of both.
+
+    Of what is exact only the features: in float64 the net takes six times as long, and moves a probability by 3e-6 at most.
+    """
     import soundfile
 
     results = json.loads((shared / "parity" / "rank" / "results_mel.json").read_text())
     dataset = shared / "parity" / "rank" / "dataset"
     content = next(iter(json.loads((dataset / "split.json").read_text())["cv"]))
-    calls = [c for c in results["logit_binary_vote"]["calls"] if c[0].split("/")[1] == content][::4]
+    calls = [c for c in results["logit_binary_vote"]["calls"] if c[0].split("/")[1] == content]
     names = sorted({name for call in calls for name in call[:2]})
     signals = [soundfile.read(dataset / n.split("/")[0] / "wav" / f"{n.split('/')[1]}.wav", dtype="float32")[0] for n in names]
     waves, lengths = torch.from_numpy(np.stack(signals)), torch.tensor([len(s) for s in signals])
     pairs = [(names.index(a), names.index(b)) for a, b, *_ in calls]
-    judged = judge_pairs(exact, exact.features(waves.double(), lengths), pairs).float()
+    features = exact.features(waves.double(), lengths)
+    judged = judge_pairs(net, features._replace(rows=features.rows.float()), pairs)
     rounded = judge_pairs(net, net.features(waves, lengths), pairs)
-    assert len(judged) == 4
+    assert len(judged) == 15
     expected = torch.tensor([call[3:6] for call in calls])
     p, mos = PARITY_OF_EMPTY_BANDS["probability"], PARITY_OF_EMPTY_BANDS["opinion score"]
     torch.testing.assert_close(judged[:, 0].sigmoid(), expected[:, 0], atol=p, rtol=0)

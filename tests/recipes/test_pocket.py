@@ -382,7 +382,7 @@ def test_a_stem_that_is_not_thinned_stays_and_the_channels_that_weigh_most_are_k
 
 
 def speech_noise_rooms(folder: Path) -> None:
-    """The data that the recipe asks for, of what the project has itself."""
+    """The data that the recipe asks for, of what the project has itself; half of that, as labels take most of the time."""
     for path in sorted((ROOT / "examples" / "clean").glob("*.flac"))[::2]:
         wave, rate = soundfile.read(path)
         for k, speed in enumerate((1.0, 0.9, 1.12)):
@@ -423,7 +423,7 @@ def test_the_recipe_at_toy_size_ends_in_a_model_that_scores_without_torch(tmp_pa
         "VOICES": "1",
         "ENHANCERS": "1",
         "COLOURED": "1",
-        "TEST": "0.4",
+        "TEST": "0.5",
         "VALID": "0.4",
         "LEVEL": "0.5",
     }
@@ -442,7 +442,7 @@ def test_the_recipe_at_toy_size_ends_in_a_model_that_scores_without_torch(tmp_pa
     found = json.loads((out / "evaluation.json").read_text())
     config = json.loads((out / "pocket" / "config.json").read_text())
     assert str(tmp_path) not in json.dumps(config) and config["training"]["config"]["data"] == ["taught.jsonl"]
-    assert found["pairs"]["pairs"] >= 1 and found["Speech never heard"]["pairs"]["pairs"] >= 1
+    assert found["pairs"]["pairs"] >= 3 and found["Speech never heard"]["pairs"]["pairs"] >= 1
     assert "of speech never heard (" in card.tables(found)
     rows = jsonl.read_rows(out / "taught.jsonl")
     assert {r["meta"]["speech"] for r in rows} == {"speech", "prompts"}
