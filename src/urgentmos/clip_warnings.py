@@ -1,0 +1,75 @@
+"""Warnings about clips: the kinds there are, and the warnings of many clips as a few sentences.
+
+A warning is a sentence that opens with its kind and a colon: "silence: the level is digital zero". Rows carry the sentences;
+whatever rests on many clips (a ranking, a comparison, a gate, an evaluation) says `grouped` of them.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+SILENCE = "silence"  # nothing in the clip could be speech: digital zero, near-silence, a constant level, a lone click
+CHANNELS = "channels cancel"
+CUT_OFF = "cut off"
+LENGTH = "length"
+LEVEL = "level"
+CLIPPING = "clipping"
+BAND_LIMITED = "band-limited"
+SHORT = "short"
+
+# What the clips of a group do, the gravest kind first.
+KINDS = {
+    SILENCE: ("is silent", "are silent"),
+    CHANNELS: ("has channels that cancel when averaged", "have channels that cancel when averaged"),
+    CUT_OFF: ("is or may be cut off", "are or may be cut off"),
+    LENGTH: ("holds more or less than its header says", "hold more or less than their headers say"),
+    LEVEL: ("has samples far above full scale", "have samples far above full scale"),
+    CLIPPING: ("is clipped", "are clipped"),
+    BAND_LIMITED: ("is band-limited", "are band-limited"),
+    SHORT: ("is very short", "are very short"),
+}
+NEVER_MERGED = (SILENCE, CHANNELS, CUT_OFF)  # each system with such clips is named
+NAMED_SYSTEMS = 4  # of other kinds; more systems than these share one sentence
+
+
+class Flagged(NamedTuple):
+    """One clip for `grouped`: its system (None: it has none) and its warnings."""
+
+    system: str | None
+    warnings: Sequence[str]
+
+
+def kind_of(warning: str) -> str:
+    """The kind that a warning opens with; "" for a sentence of no known kind (of an older file, say)."""
+    kind = warning.split(": ", 1)[0]
+    return kind if kind in KINDS else ""
+
+
+def is_silent(warnings: Iterable[str]) -> bool:
+    """Whether they say that the clip holds nothing that could be speech."""
+    return any(kind_of(warning) == SILENCE for warning in warnings)
+
+
+def grouped(clips: Iterable[Flagged]) -> list[str]:
+    """The warnings of many clips, one sentence per system and kind: "muted: 10 of 10 clips are digital silence"."""
+    totals: dict[str | None, int] = {}
+    by_kind: dict[str, dict[str | None, list[str]]] = {kind: {} for kind in KINDS}
+    for clip in clips:
+        totals[clip.system] = totals.get(clip.system, 0) + 1
+        for kind, warning in {kind_of(w): w for w in clip.warnings if kind_of(w)}.items():
+            by_kind[kind].setdefault(clip.system, []).append(warning)
+    return [sentence for kind, systems in by_kind.items() for sentence in _sentences(kind, systems, totals)]
+
+
+def _sentences(kind: str, systems: dict[str | None, list[str]], totals: dict[str | None, int]) -> list[str]:
+    if len(systems) > NAMED_SYSTEMS and kind not in NEVER_MERGED:
+        count, of = sum(map(len, systems.values())), sum(totals[system] for system in systems)
+        return [f"{len(systems)} systems: {count} of {of} clips {KINDS[kind][1]}"]
+    return [_sentence(kind, system, warnings, totals[system]) for system, warnings in systems.items()]
+
+
+def _sentence(kind: str, system: str | None, warnings: list[str], total: int) -> str:
+    what = KINDS[kind][total > 1]
+    if kind == SILENCE and all(warning.endswith("digital zero") for warning in warnings):
+        what = what.replace("silent", "digital silence")
+    clips = f"{len(warnings)} of {total} {'clip' if total == 1 else 'clips'} {what}"
+    return clips if system is None else f"{system}: {clips}"
