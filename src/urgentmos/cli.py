@@ -78,7 +78,7 @@ def score(
     from urgentmos.cluster import works_of
     from urgentmos.manifest import read_clips
     from urgentmos.metrics import parse_metrics
-    from urgentmos.predictor import DEFAULT_MODEL, load
+    from urgentmos.predictor import DEFAULT_MODEL, load, warnings_about
     from urgentmos.references import attach_references
 
     check_output(output)
@@ -93,6 +93,7 @@ def score(
         run = spread(cluster, clips, lambda: works_of(judge, given, device, settings), run_of(jobs, output, show), output)
         scores = [s.only(names) for s in judge.score_clips(clips, run)]
     rows = [(s.clip, {"model": s.model, "error": s.error, "warnings": s.warnings, **s.interval_cell()}) for s in scores]
+    warnings = warnings_about(scores, judge)
 
     def show_page() -> None:
         if page is not None:
@@ -100,7 +101,7 @@ def score(
 
             write_page(clips_page(scores, judge, names, page), page)
 
-    finish(rows, output, run, names, show_page)
+    finish(rows, output, run, names, show_page, warnings)
 
 
 @main.command()
@@ -152,7 +153,7 @@ def compare(
     """
     from urgentmos.comparing import summarise
     from urgentmos.manifest import pair_folders
-    from urgentmos.predictor import DEFAULT_MODEL, load
+    from urgentmos.predictor import DEFAULT_MODEL, load, warnings_about_pairs
     from urgentmos.references import attach_references
 
     check_output(output, rows="a comparison")
@@ -173,14 +174,17 @@ def compare(
         run = run_of(jobs, output, show)
         rows = list(judge.compare_clips(pairs, run))
     summary = summarise(str(a), str(b), rows, confidence=confidence) if folders else None
+    warnings = warnings_about_pairs(str(a), str(b), rows, judge)
     found = None
     if fail_if_worse:
         from urgentmos.gate import gate
 
         found = gate(rows, confidence=confidence, margin=margin)
-    write_comparisons(rows, summary, judge, output, found)
+    write_comparisons(rows, summary, judge, output, found, warnings)
     clean_up(run)
-    failed = [(row.b if row.error.startswith(row.b) else row.a, row.error) for row in rows if row.error]
+    for sentence in warnings:
+        say(f"Warning: {sentence}")
+    failed = [("", row.error) for row in rows if row.error]  # the error names the file
     n_pairs, status = len(rows), 0
     if found is not None:
         say(found.sentence())
@@ -333,6 +337,7 @@ def label(
     Intrusive metrics need reference signals: --reference-dir, or reference_path in a manifest. With -o, work that was
     interrupted goes on where it stopped when the same command is run again.
     """
+    from urgentmos.clip_warnings import Flagged, grouped
     from urgentmos.cluster import label_works
     from urgentmos.labellers import MEASURABLE
     from urgentmos.labellers.loop import label as measure
@@ -350,7 +355,8 @@ def label(
         run = spread(cluster, clips, lambda: label_works(names, settings), run_of(jobs, output, show), output)
         found = measure(clips, names, settings, jobs=run.jobs, journal=run.journal, progress=run.progress)
         rows = [(item.clip, {"error": item.error, "warnings": item.warnings}) for item in found]
-    finish(rows, output, run, names)
+    warnings = grouped(Flagged(clip.system_id, extra["warnings"]) for clip, extra in rows)  # type: ignore[arg-type]
+    finish(rows, output, run, names, warnings=warnings)
 
 
 for command in (

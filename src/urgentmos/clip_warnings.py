@@ -60,6 +60,22 @@ def grouped(clips: Iterable[Flagged]) -> list[str]:
     return [sentence for kind, systems in by_kind.items() for sentence in _sentences(kind, systems, totals)]
 
 
+def above_band(bandwidths: Iterable[float | None], limit: float | None, model: str) -> list[str]:
+    """One sentence if recordings reach above `limit`, the highest frequency in Hz that the model hears; else none.
+
+    bandwidths: of the recordings in Hz, None where unknown.
+    """
+    known = [bandwidth for bandwidth in bandwidths if bandwidth is not None]
+    above = [bandwidth for bandwidth in known if limit is not None and bandwidth > limit]
+    if limit is None or not above:
+        return []
+    hold = "clip holds" if len(known) == 1 else "clips hold"
+    return [
+        f"{len(above)} of {len(known)} {hold} sound above {limit / 1000:g} kHz, which {model} does not hear: "
+        "nothing up there is judged, be it good or bad. Listen to it, or measure it by a metric of a higher rate"
+    ]
+
+
 def _sentences(kind: str, systems: dict[str | None, list[str]], totals: dict[str | None, int]) -> list[str]:
     if len(systems) > NAMED_SYSTEMS and kind not in NEVER_MERGED:
         count, of = sum(map(len, systems.values())), sum(totals[system] for system in systems)

@@ -142,6 +142,12 @@ def to_record(clip: Clip, base: str | Path | None, extra: Mapping[str, Any] | No
     }
 
 
+def warnings_in(clip: Clip) -> list[str]:
+    """The warnings in the row that the clip came from, if `score` or `label` wrote it."""
+    warnings = clip.meta.get("warnings")
+    return [str(warning) for warning in warnings] if isinstance(warnings, list) else []
+
+
 def _written_path(path: str, base: str | Path | None) -> str:
     place = place_of(path)
     if base is None or place.remote:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 Verdict = Literal["a", "tie", "b"]
+Side = Literal["a", "b"]
 
 
 @dataclass(frozen=True)
@@ -24,24 +25,42 @@ class Comparison:
     cmos: float
     verdict: Verdict | None
     error: str | None = None
+    warnings: tuple[str, ...] = ()  # of the clips, each behind its side: "b: silence: the level is digital zero"
+    bandwidths: tuple[float | None, ...] = ()  # Hz, of the recordings; not in the row
 
     def to_dict(self) -> dict[str, Any]:
         """The row of the file formats; what is not known is None."""
-        return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in asdict(self).items()}
+        row = {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in asdict(self).items()}
+        del row["bandwidths"]
+        return {**row, "warnings": list(self.warnings)}
+
+    def warnings_of(self, side: Side) -> list[str]:
+        """The warnings of one of the clips, without the side in front."""
+        return [warning.removeprefix(f"{side}: ") for warning in self.warnings if warning.startswith(f"{side}: ")]
 
 
-def comparison(a: str, b: str, judged: np.ndarray) -> Comparison:
-    """(4,) p_a, p_tie, p_b, CMOS -> a Comparison. Where neither side is ahead, or a tie is likeliest, it is a tie."""
+def by_side(a: Sequence[str], b: Sequence[str]) -> tuple[str, ...]:
+    """The warnings of both clips as `Comparison.warnings` has them."""
+    return (*(f"a: {warning}" for warning in a), *(f"b: {warning}" for warning in b))
+
+
+def comparison(
+    a: str, b: str, judged: np.ndarray, warnings: Sequence[str] = (), bandwidths: Sequence[float | None] = ()
+) -> Comparison:
+    """(4,) p_a, p_tie, p_b, CMOS -> a Comparison. Where neither side is ahead, or a tie is likeliest, it is a tie.
+
+    warnings: of the clips, as `by_side` returns them. bandwidths: of the recordings in Hz, where known.
+    """
     p_a, p_tie, p_b, cmos = (float(x) for x in judged)
     verdict: Verdict = "tie"
     if p_a != p_b and max(p_a, p_b) > p_tie:
         verdict = "a" if p_a > p_b else "b"
-    return Comparison(a, b, p_a, p_tie, p_b, cmos, verdict)
+    return Comparison(a, b, p_a, p_tie, p_b, cmos, verdict, None, tuple(warnings), tuple(bandwidths))
 
 
-def failed_comparison(a: str, b: str, error: str) -> Comparison:
+def failed_comparison(a: str, b: str, error: str, warnings: Sequence[str] = ()) -> Comparison:
     """A pair that could not be judged."""
-    return Comparison(a, b, np.nan, np.nan, np.nan, np.nan, None, error)
+    return Comparison(a, b, np.nan, np.nan, np.nan, np.nan, None, error, tuple(warnings))
 
 
 @dataclass(frozen=True)

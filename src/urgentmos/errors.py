@@ -24,18 +24,40 @@ class MeasureError(UrgentmosError):
     """A clip that can be heard but for which one metric has no value: silent reference, unequal lengths, ..."""
 
 
-# Packages that pip must not resolve together with their own pins; see docs/models.md.
-NO_DEPS = {"pesqc2", "distillmos", "resemblyzer", "xls_r_sqa"}
+def naming(path: str, sentence: str) -> str:
+    """The sentence, with the file that it is about in front unless it opens with it."""
+    return sentence if sentence.startswith(path) else f"{path}: {sentence}"
+
+
+# Packages that pip must not resolve together with their own pins, and the line that installs each; see docs/models.md.
+# pesqc2 is built against the numpy that is installed: by itself pip would build it against numpy 1, which then fails to load.
+NO_DEPS = {
+    "pesqc2": "pip install cython 'setuptools<81' wheel && "
+    "pip install --no-cache-dir --no-deps --no-build-isolation --use-pep517 pesqc2==0.0.4",
+    "distillmos": "pip install --no-deps distillmos==0.9.1 xls-r-sqa==0.1.0",
+    "xls_r_sqa": "pip install --no-deps distillmos==0.9.1 xls-r-sqa==0.1.0",
+    "resemblyzer": "pip install --no-deps resemblyzer==0.1.4",
+}
 
 
 def need(module: str, extra: str) -> ModuleType:
-    """Import `module`, or raise UsageError with the line that installs it."""
+    """The module, imported. UsageError with the line that installs it if it is missing or fails to import.
+
+    A package that was built for another numpy, Python or system library raises ImportError, ValueError, AttributeError or
+    OSError when it is imported; other exceptions are bugs of the package and pass through.
+    """
     try:
         return import_module(module)
     except ModuleNotFoundError as e:
         missing = (e.name or module).split(".")[0]
-        if missing in NO_DEPS:
-            line = f"pip install --no-deps {missing.replace('_', '-')}"
-        else:
-            line = f"pip install 'urgentmos[{extra}]'"
-        raise UsageError(f"{missing} is not installed. Install it with: {line}") from e
+        raise UsageError(f"{missing} is not installed. Install it with: {install_line(missing, extra)}") from e
+    except (ImportError, ValueError, AttributeError, OSError) as e:
+        package = module.split(".")[0]
+        reason = f"{type(e).__name__}: {e}".splitlines()[0]
+        line = install_line(package, extra).replace("pip install", "pip install --force-reinstall")
+        raise UsageError(f"{package} is installed but cannot be imported ({reason}). Install it again with: {line}") from e
+
+
+def install_line(package: str, extra: str) -> str:
+    """What to type to install a package of ours: the extra that brings it, or the package alone without its own pins."""
+    return NO_DEPS.get(package, f"pip install 'urgentmos[{extra}]'")

@@ -33,6 +33,7 @@ class Outcome:
     warnings: list[str] = field(default_factory=list)
     duration: float | None = None
     rate: int | None = None
+    bandwidth: float | None = None  # Hz; see `audio.AudioInfo`
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

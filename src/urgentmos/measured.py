@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from urgentmos.audio import load as load_audio
-from urgentmos.clips import Clip
-from urgentmos.comparing import Comparison, comparison, failed_comparison
-from urgentmos.errors import AudioError, UsageError
+from urgentmos.clip_warnings import is_silent
+from urgentmos.clips import Clip, warnings_in
+from urgentmos.comparing import Comparison, by_side, comparison, failed_comparison
+from urgentmos.errors import AudioError, UsageError, naming
 from urgentmos.labellers import MEASURABLE, Labeller, Measure, Settings, labeller_of
 from urgentmos.labellers import loop as labelling
-from urgentmos.metrics import HUMAN, METRICS
+from urgentmos.metrics import HUMAN, METRICS, worst_scores
 from urgentmos.predictor import Predictor, score_table
 from urgentmos.ranking import Scoring
 from urgentmos.results import Evidence, Run, Score, Source
@@ -29,6 +30,8 @@ class Measured(Predictor):
         self.name = self.judge = metric
         self.metrics = (metric,)
         self._settings = settings or Settings()
+        rate = METRICS[metric].rate
+        self.hears_up_to = None if rate is None or metric in HUMAN else rate / 2
         self.version = "human labels of the manifest"
         if metric in MEASURABLE:
             labeller_of(metric).load(self._settings)
@@ -49,7 +52,7 @@ class Measured(Predictor):
             else:
                 found = next(labelled)
                 own = replace(found.clip, metrics={self.name: found.clip.metrics[self.name]})
-                yield Score(own, self.name, found.error, found.warnings)
+                yield self._score_of(replace(found, clip=own))
 
     def score(self, source: Source, *, sample_rate: int | None = None, reference: Source | None = None) -> Score:
         uid = str(source) if isinstance(source, str | Path) else "array"
@@ -61,29 +64,38 @@ class Measured(Predictor):
             return Score(replace(clip, metrics={self.name: None}), self.name, str(e))
         outcome = labelling.measure_audio(heard, clean, self._measures)
         said = labelling.versions(labelling.stages(self.metrics), self._settings)
-        found = labelling.merge(clip, self.metrics, [outcome], said)
-        return Score(found.clip, self.name, found.error, found.warnings)
+        return self._score_of(labelling.merge(clip, self.metrics, [outcome], said))
+
+    def _score_of(self, labelled: labelling.Labelled) -> Score:
+        """The labels of a clip as a judge's score: a clip without speech has the worst of the scale."""
+        clip = labelled.clip
+        if is_silent(labelled.warnings) and clip.metrics[self.name] is not None:
+            clip = replace(clip, metrics={**clip.metrics, **worst_scores(self.metrics)})
+        return Score(clip, self.name, labelled.error, labelled.warnings, bandwidth=labelled.bandwidth)
 
     def compare(self, a: Source, b: Source, *, sample_rate: int | None = None) -> Comparison:
-        values = []
-        for source in (a, b):
-            found = self.score(source, sample_rate=sample_rate)
-            value = found.metrics[self.name]
-            if value is None:
-                raise AudioError(found.error or f"{self.name} has no value")
-            values.append(value)
-        return comparison(str(a), str(b), self._judged(values[0], values[1]))
+        names = [str(source) if isinstance(source, str | Path) else side for source, side in ((a, "a"), (b, "b"))]
+        scores = [self.score(source, sample_rate=sample_rate) for source in (a, b)]
+        result = self._compared(names[0], names[1], scores[0], scores[1])
+        if result.error:
+            raise AudioError(result.error)
+        return result
 
     def compare_clips(self, pairs: Sequence[tuple[Clip, Clip]], run: Run = Run()) -> Iterator[Comparison]:
         scores = self.score_clips([clip for pair in pairs for clip in pair], run)
         for a, b in pairs:
-            found = (next(scores), next(scores))
-            values = [score.metrics[self.name] for score in found]
-            if values[0] is None or values[1] is None:
-                why = next(score.error or "no value" for score, value in zip(found, values, strict=True) if value is None)
-                yield failed_comparison(a.audio_path, b.audio_path, why)
-            else:
-                yield comparison(a.audio_path, b.audio_path, self._judged(values[0], values[1]))
+            yield self._compared(a.audio_path, b.audio_path, next(scores), next(scores))
+
+    def _compared(self, a: str, b: str, score_a: Score, score_b: Score) -> Comparison:
+        """The comparison of two scored recordings; its error names each file that has no value."""
+        warnings = by_side(score_a.warnings, score_b.warnings)
+        values = [score.metrics[self.name] for score in (score_a, score_b)]
+        if values[0] is None or values[1] is None:
+            without = [(path, score) for path, score, x in zip((a, b), (score_a, score_b), values, strict=True) if x is None]
+            errors = [naming(path, score.error or f"{self.name} has no value") for path, score in without]
+            return failed_comparison(a, b, "; ".join(dict.fromkeys(errors)), warnings)
+        bands = (score_a.bandwidth, score_b.bandwidth)
+        return comparison(a, b, self._judged(values[0], values[1]), warnings, bands)
 
     def evidence(self, clips: Sequence[Clip], scoring: Scoring, run: Run = Run()) -> Evidence:
         """Values that the manifest holds already are taken, not measured again."""
@@ -113,4 +125,4 @@ class Measured(Predictor):
     def _from_manifest(self, clip: Clip) -> Score:
         value = clip.metrics.get(self.name)
         error = None if value is not None else f"the manifest holds no {self.name} for {clip.uid}. Add it, or rank by a model"
-        return Score(replace(clip, metrics={self.name: value}), self.name, error)
+        return Score(replace(clip, metrics={self.name: value}), self.name, error, warnings_in(clip))

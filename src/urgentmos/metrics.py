@@ -6,7 +6,7 @@ practice; `paper_low, paper_high` are the bounds of Table 1 where the table has 
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import inf
+from math import inf, isfinite
 from typing import Literal
 
 from urgentmos.errors import UsageError
@@ -42,6 +42,12 @@ class Metric:
         """`value` moved into the range; label preparation counts how often this bites."""
         low, high = self.range(profile)
         return min(max(value, low), high)
+
+    @property
+    def worst(self) -> float | None:
+        """The worst end of the scale in practice, else that of Table 1; None if neither bounds it."""
+        ends = [self.range(profile)[self.better == "lower"] for profile in ("practice", "paper")]
+        return next((end for end in ends if isfinite(end)), None)
 
     def is_better(self, a: float, b: float) -> bool:
         """True if a clip with value `a` sounds better than one with `b`."""
@@ -259,6 +265,12 @@ def metric(name: str) -> Metric:
         return METRICS[canonical(name)]
     except KeyError:
         raise UsageError(f"unknown metric {name!r}. Known metrics: {', '.join(METRICS)}.") from None
+
+
+def worst_scores(names: Iterable[str]) -> dict[str, float]:
+    """{metric: worst end of its scale} for those whose scale has one: the scores of a clip that holds no speech."""
+    ends = {name: METRICS[name].worst for name in names if name in METRICS}
+    return {name: end for name, end in ends.items() if end is not None}
 
 
 def parse_metrics(text: str, offered: Iterable[str]) -> list[str]:

@@ -19,11 +19,13 @@ import numpy as np
 
 from urgentmos.audio import Audio, AudioInfo, duration_batches
 from urgentmos.calibration import intervals
+from urgentmos.clip_warnings import is_silent
 from urgentmos.clips import Clip
-from urgentmos.comparing import Comparison, comparison, failed_comparison
+from urgentmos.comparing import Comparison, by_side, comparison, failed_comparison
 from urgentmos.contents import Content, by_content, remember, remembered, span
-from urgentmos.errors import AudioError, MeasureError, UsageError
+from urgentmos.errors import AudioError, MeasureError, UsageError, naming
 from urgentmos.journal import Journal, Outcome, Task
+from urgentmos.metrics import worst_scores
 from urgentmos.predictor import Predictor, check_cells, score_table
 from urgentmos.results import Evidence, Run, Score, Source
 from urgentmos.timeline import Timeline, TimelineJudge, traced
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 CHUNK_SECONDS = 240.0  # of audio among which similar lengths are sought
 BOTH = ((0, 1), (1, 0))  # orders of a pair
+PAIR_VALUES = ("p_a", "p_tie", "p_b", "cmos")  # of a pair in a journal
+PAIR_BANDS = ("bandwidth_a", "bandwidth_b")
 
 
 class Judge(Protocol):
@@ -93,6 +97,7 @@ class Network(Predictor):
         self.compares = judge.compares
         self.tells_opinions = isinstance(judge, OpinionJudge)
         self.symmetric = symmetric
+        self.hears_up_to = judge.rate / 2
         self._net = judge
         self.reader = self._reader = Reader(name, judge.rate, judge.window_seconds, judge.min_samples)
         self.stage = f"{name} {version}"  # of its scores in a journal
@@ -138,7 +143,7 @@ class Network(Predictor):
         meta = {**clip.meta, "version": self.version}
         ends = None if self.calibration is None else intervals(self.calibration, metrics)
         told = replace(clip, metrics=metrics, duration=duration, meta=meta)
-        return Score(told, self.name, outcome.error, outcome.warnings, ends)
+        return Score(told, self.name, outcome.error, outcome.warnings, ends, outcome.bandwidth)
 
     def _outcomes(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Outcome]]:
         """Outcomes chunk by chunk, in the order of the tasks; similar lengths share a batch."""
@@ -208,11 +213,9 @@ class Network(Predictor):
 
     def compare(self, a: Source, b: Source, *, sample_rate: int | None = None) -> Comparison:
         self._must_compare()
-        return comparison(
-            names_of(a)[1],
-            names_of(b)[1],
-            self._judge_two(self._reader.open(a, sample_rate), self._reader.open(b, sample_rate)),
-        )
+        judged, infos = self._judge_two(self._reader.open(a, sample_rate), self._reader.open(b, sample_rate))
+        warnings, bandwidths = by_side(*(info.warnings for info in infos)), [info.bandwidth for info in infos]
+        return comparison(names_of(a)[1], names_of(b)[1], judged, warnings, bandwidths)
 
     def compare_clips(self, pairs: Sequence[tuple[Clip, Clip]], run: Run = Run()) -> Iterator[Comparison]:
         self._must_compare()
@@ -228,30 +231,44 @@ class Network(Predictor):
                     log.append(stage, both, found)
                 if run.progress:
                     run.progress(self.name, done, len(pairs))
-                judged = np.array([found.values.get(name, np.nan) for name in ("p_a", "p_tie", "p_b", "cmos")])
-                yield comparison(*both, judged) if found.error is None else failed_comparison(*both, found.error)
+                judged = np.array([found.values.get(name, np.nan) for name in PAIR_VALUES])
+                if found.error is None:
+                    yield comparison(*both, judged, found.warnings, [found.values.get(name) for name in PAIR_BANDS])
+                else:
+                    yield failed_comparison(*both, found.error, found.warnings)
 
     def _compared(self, left: Heard, right: Heard) -> Outcome:
         try:
-            judged = self._judge_two(left, right)
+            judged, infos = self._judge_two(left, right)
         except (AudioError, MeasureError) as e:
-            return Outcome(error=str(e))
-        return Outcome(dict(zip(("p_a", "p_tie", "p_b", "cmos"), map(float, judged), strict=True)))
+            sides = [_info(heard, []).warnings if heard.whole else () for heard in (left, right)]
+            return Outcome(error=str(e), warnings=list(by_side(*sides)))
+        values = dict(zip(PAIR_VALUES, map(float, judged), strict=True))
+        values |= dict(zip(PAIR_BANDS, (info.bandwidth for info in infos), strict=True))
+        return Outcome(values, warnings=list(by_side(*(info.warnings for info in infos))))
 
-    def _judge_two(self, left: Heard, right: Heard) -> np.ndarray:
-        """(4,) the mean over windows at the same relative place; two windows are in memory at a time."""
-        for heard in (left, right):
-            if heard.error:
-                raise AudioError(heard.error)
+    def _judge_two(self, left: Heard, right: Heard) -> tuple[np.ndarray, list[AudioInfo]]:
+        """(4,) the mean over windows at the same relative place, and what is known of both recordings.
+
+        Two windows are in memory at a time. AudioError names the file at fault.
+        """
+        if errors := [naming(heard.name, heard.error) for heard in (left, right) if heard.error]:
+            raise AudioError("; ".join(dict.fromkeys(errors)))
         most = max(left.n_windows, right.n_windows)
-        sides = [stretched(self._features(heard, n), n, most) for heard in (left, right) for n in [matched(heard, most)]]
+        infos: tuple[list[AudioInfo], list[AudioInfo]] = ([], [])
+        sides = []
+        for heard, seen in zip((left, right), infos, strict=True):
+            n = matched(heard, most)
+            sides.append(stretched(self._features(heard, n, seen), n, most))
         judged = np.mean([self._judge_features(x, y) for x, y in zip(*sides, strict=False)], axis=0)
         if not np.isfinite(judged).all():
             raise MeasureError(f"{self.name}'s answer to this pair is not a finite number. Use another model")
-        return np.asarray(judged)
+        return np.asarray(judged), [_info(heard, seen) for heard, seen in zip((left, right), infos, strict=True)]
 
-    def _features(self, heard: Heard, count: int) -> Iterator[Any]:
+    def _features(self, heard: Heard, count: int, infos: list[AudioInfo]) -> Iterator[Any]:
+        """Features window by window; `infos` receives what is known of each."""
         for piece in self._reader.pieces(heard, count):
+            infos.append(piece.info)
             yield halving(self._net.encode, [piece.wave])[0]
 
     def _judge_features(self, x: Any, y: Any) -> np.ndarray:
@@ -455,16 +472,23 @@ def _failed(heard: Heard) -> Outcome:
     if heard.whole is None:
         return Outcome(error=heard.error)
     info = heard.whole.info
-    return Outcome(error=heard.error, warnings=list(info.warnings), duration=heard.seconds, rate=info.rate)
+    return Outcome({}, {}, heard.error, list(info.warnings), heard.seconds, info.rate, info.bandwidth)
 
 
 def _told(heard: Heard, infos: list[AudioInfo], values: dict[str, float]) -> Outcome:
-    info = infos[0] if len(infos) == 1 else merge(infos)
-    return _checked(Outcome(values, {}, None, list(info.warnings), heard.seconds, info.rate))
+    info = _info(heard, infos)
+    return _checked(Outcome(values, {}, None, list(info.warnings), heard.seconds, info.rate, info.bandwidth))
+
+
+def _info(heard: Heard, infos: list[AudioInfo]) -> AudioInfo:
+    """What is known of a recording as a whole, from its windows where it is not in memory."""
+    return heard.whole.info if heard.whole is not None else merge(infos)
 
 
 def _checked(outcome: Outcome) -> Outcome:
-    """A network may fail, too: what is not a finite number is not a score."""
+    """The outcome, without scores if one is not a finite number; a clip without speech has the worst of every scale."""
+    if is_silent(outcome.warnings):
+        outcome = replace(outcome, values=worst_scores(outcome.values))
     bad = [name for name, value in outcome.values.items() if not math.isfinite(value)]
     if not bad:
         return outcome

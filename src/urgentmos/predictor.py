@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from urgentmos.clip_warnings import Flagged, above_band, grouped
 from urgentmos.clips import Clip
 from urgentmos.comparing import Comparison, failed_comparison
-from urgentmos.errors import AudioError, MeasureError, UsageError
+from urgentmos.errors import AudioError, MeasureError, UsageError, naming
 from urgentmos.hub import is_hub_id
 from urgentmos.labellers import MEASURABLE
 from urgentmos.manifest import read_clips, read_systems
@@ -40,6 +41,7 @@ class Predictor(ABC):
     version: str
     metrics: tuple[str, ...]
     judge: str
+    hears_up_to: float | None = None  # Hz; what a recording holds above it is not judged
     tells_opinions: bool = False  # of both clips of a pair, as URGENT-PK does: then there are MOS strategies to choose from
 
     @abstractmethod
@@ -194,9 +196,9 @@ def judged_systems(
 
     check_cells(clips)
     found = judge.noisy_evidence(clips, noisy_system, run) if noisy_system else judge.evidence(clips, scoring, run)
-    failed = [score for score in found.rows if score.error]
+    failed = [naming(score.clip.audio_path, score.error) for score in found.rows if score.error]
     if found.rows and len(failed) == len(found.rows):
-        raise UsageError(f"none of the {len(failed)} clips could be judged by {judge.name}. The first: {failed[0].error}.")
+        raise UsageError(f"none of the {len(failed)} clips could be judged by {judge.name}. The first: {failed[0]}.")
     human = None if judge.judge in HUMAN and judge.name in HUMAN else human_mos(clips, found.systems)
     better = METRICS[judge.judge].better if judge.judge in METRICS else "higher"  # a foreign model may have its own
     asked: dict[str, Any] = {"scores": found.scores, "better": better, "pairs": found.pairs, "scoring": scoring, "human": human}
@@ -205,9 +207,23 @@ def judged_systems(
     except UsageError as e:
         if not failed:
             raise
-        why = f"{len(failed)} of {len(found.rows)} clips could not be judged. The first: {failed[0].error}."
+        why = f"{len(failed)} of {len(found.rows)} clips could not be judged. The first: {failed[0]}."
         raise UsageError(f"{e} {why}") from e
-    return replace(ranking, version=judge.version, warnings=(*ranking.warnings, *found.warnings)), found
+    warnings = (*warnings_about(found.rows, judge), *ranking.warnings, *found.warnings)
+    return replace(ranking, version=judge.version, warnings=warnings), found
+
+
+def warnings_about(scores: Sequence[Score], judge: Predictor) -> list[str]:
+    """The warnings of clips, grouped by system, and whether the judge is deaf to a part of their spectrum."""
+    flagged = [Flagged(score.clip.system_id, score.warnings) for score in scores]
+    return [*grouped(flagged), *above_band((score.bandwidth for score in scores), judge.hears_up_to, judge.name)]
+
+
+def warnings_about_pairs(a: str, b: str, rows: Sequence[Comparison], judge: Predictor) -> list[str]:
+    """The same for comparisons of the system (or clip) `a` with `b`."""
+    flagged = [Flagged(name, row.warnings_of(side)) for name, side in ((a, "a"), (b, "b")) for row in rows]  # type: ignore[arg-type]
+    bands = (bandwidth for row in rows for bandwidth in row.bandwidths)
+    return [*grouped(flagged), *above_band(bands, judge.hears_up_to, judge.name)]
 
 
 def check_cells(clips: Iterable[Clip]) -> None:

@@ -23,6 +23,7 @@ class Score:
     error: str | None = None
     warnings: list[str] = field(default_factory=list)
     intervals: dict[str, list[float]] | None = None  # {metric: [low, high]}; None: the model has no calibration
+    bandwidth: float | None = None  # Hz, of the recording; None: it was not decoded
 
     @property
     def uid(self) -> str:

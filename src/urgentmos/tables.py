@@ -7,10 +7,9 @@ written whole or not at all, and nothing that a file holds is ever executed.
 import csv
 import io
 import json
-import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple, TextIO
 
@@ -37,6 +36,7 @@ from urgentmos.cells import (
     write_cell,
 )
 from urgentmos.errors import UsageError, need
+from urgentmos.files import replacing
 from urgentmos.metrics import ALIASES, METRICS, canonical
 
 SUFFIXES = (".jsonl", ".csv", ".parquet", ".json", ".scp")
@@ -463,25 +463,5 @@ def write_records(records: Iterable[Mapping[str, Any]], path: str | Path) -> Non
     """
     path = Path(path)
     check_output(path)
-    with _replacing(path) as out:
+    with replacing(path) as out:
         _WRITERS[path.suffix.lower()](records, out)
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file beside `path` that takes its place when all went well; pipes and devices are written directly."""
-    target = Path(os.path.realpath(path))  # a link stays a link
-    direct = target.exists() and not target.is_file()
-    place = target if direct else target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        with open(place, "wb") as out:
-            yield out
-        if not direct:
-            os.replace(place, target)
-    except BrokenPipeError:
-        raise
-    except OSError as e:
-        raise UsageError(f"{path}: cannot be written ({e.strerror or e}). Choose another place.") from None
-    finally:
-        if not direct:
-            place.unlink(missing_ok=True)

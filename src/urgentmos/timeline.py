@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
+from urgentmos.audio import AudioInfo
 from urgentmos.errors import AudioError
 
 if TYPE_CHECKING:
@@ -55,14 +56,21 @@ class TimelineJudge(Protocol):
 def traced(
     judge: TimelineJudge, reader: Reader, source: Source, metrics: Sequence[str], sample_rate: int | None = None
 ) -> Timeline | None:
-    """The timeline of a recording; one window is in memory at a time. AudioError if it cannot be heard."""
+    """The timeline of a recording, None where it has none; AudioError if the recording cannot be read.
+
+    One window is in memory at a time.
+    """
+    from urgentmos.windows import merge
+
     heard = reader.open(source, sample_rate)
     if heard.error:
         raise AudioError(heard.error)
     times: list[np.ndarray] = []
     rows: dict[str, list[np.ndarray]] = {name: [] for name in metrics}
     start = 0.0
+    infos: list[AudioInfo] = []
     for piece in reader.pieces(heard):
+        infos.append(piece.info)
         told = judge.frame_logits(piece.wave)
         if told is None:
             return None
@@ -72,6 +80,8 @@ def traced(
         start += seconds
         for name in metrics:
             rows[name].append(np.asarray(told[name], dtype=np.float64))
+    if (heard.whole.info if heard.whole else merge(infos)).silent:  # its score is not the network's
+        return None
     contributions = {name: np.concatenate(parts) for name, parts in rows.items()}
     ranges = {name: judge.ranges[name] for name in metrics}
     return Timeline(start, np.round(np.concatenate(times), DIGITS), contributions, ranges, len(times))

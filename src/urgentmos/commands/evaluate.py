@@ -281,13 +281,14 @@ def _write_report(report: dict[str, Any], output: Path | None) -> None:
     """JSON holds all; other formats a row per statistic; a terminal the tables."""
     import json
 
+    from urgentmos.files import write_whole
     from urgentmos.tables import write_records
 
     if output is not None and output.suffix.lower() != ".json":
         write_records(flat_rows(report), output)
     elif output is not None:
         text = json.dumps(report, ensure_ascii=False, indent=1, allow_nan=False)
-        output.write_bytes(text.encode("utf-8", "backslashreplace") + b"\n")
+        write_whole(output, text.encode("utf-8", "backslashreplace") + b"\n")
     elif sys.stdout.isatty():
         _show(report)
     else:

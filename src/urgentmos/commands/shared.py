@@ -2,48 +2,88 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
 from urgentmos.console import columns_that_fit, number, say, table, with_interval
 from urgentmos.errors import UrgentmosError, UsageError
+from urgentmos.files import beside, unwritable, write_whole
 
 if TYPE_CHECKING:
     from urgentmos.clips import Clip
     from urgentmos.cluster import Work
     from urgentmos.comparing import Comparison, Summary
     from urgentmos.gate import Gate
-    from urgentmos.labellers import Settings
+    from urgentmos.labellers import Labeller, Settings
     from urgentmos.predictor import Predictor
     from urgentmos.results import Run
 
 F = TypeVar("F", bound=Callable[..., Any])
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room: on the disk, under a quota, under a limit of the shell
+SHOWN_WARNINGS = 10  # of clips on a terminal
 
 
 class Command(click.Command):
-    """Ends with one sentence on stderr: exit status 2 for our errors, 130 after Ctrl-C. Anything else is a bug and shows."""
+    """Ends with one sentence on stderr: exit status 2 for our errors and the system's, 130 after Ctrl-C.
+
+    Anything else is a bug and shows.
+    """
 
     def invoke(self, ctx: click.Context) -> Any:
+        output = ctx.params.get("output")
         try:
             return super().invoke(ctx)
+        except BrokenPipeError:  # `| head` has seen enough
+            raise
         except UrgentmosError as e:
-            say(f"Error: {e}")
-            sys.exit(2)
+            _end(str(e), output)
+        except OSError as e:
+            _end(_system_error(e, output), output)
+        except UnicodeError as e:
+            _end(f"a text cannot be read or written as UTF-8 ({e}). Rename the file, or save it as UTF-8.", output)
         except KeyboardInterrupt:
-            say(f"Interrupted. {_what_is_kept(ctx.params.get('output'))}")
+            kept = _what_is_kept(output) or ("Nothing is kept without -o FILE." if output is None else "Nothing was finished.")
+            say(f"Interrupted. {kept}")
             sys.exit(130)
 
 
+def _end(sentence: str, output: Path | None) -> NoReturn:
+    """Say what is wrong and what is kept, and leave with exit status 2."""
+    say(" ".join(filter(None, (f"Error: {sentence}", _what_is_kept(output)))))
+    sys.exit(2)
+
+
+def _system_error(error: OSError, output: Path | None) -> str:
+    """A sentence about an error of the system that no code closer to it has turned into one of ours."""
+    if error.filename is not None and error.errno not in FULL:
+        return f"{error.filename}: {error.strerror}. Check the path and its permissions."
+    if output is None and error.filename is None:
+        _drop_stdout()
+    return str(unwritable(error.filename or output or "standard output", error))
+
+
+def _drop_stdout() -> None:
+    """Standard output cannot be written: what is left in its buffer must not end in a second error when Python exits."""
+    import os
+
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _what_is_kept(output: Path | None) -> str:
+    """Where finished work waits for the next run; "" if nothing was finished."""
     if output is None:
-        return "Nothing is kept without -o FILE."
-    if journal_of(output).exists() or shards_of(output).exists():
+        return ""
+    kept = journal_of(output), shards_of(output)
+    if any(place.is_dir() or (place.is_file() and place.stat().st_size > 1) for place in kept):
         return "Finished work is kept: run the same command again to go on."
-    return f"{output} was not written. Run the same command again."
+    return ""
 
 
 class Commands(click.Group):
@@ -140,6 +180,8 @@ def possible_metrics(clips: Sequence[Clip], settings: Settings) -> list[str]:
             left_out.setdefault("weights not given, see --weights", []).extend(row.metrics)
         elif METRICS[row.metrics[0]].needs_reference and not with_reference:
             left_out.setdefault("no reference signals, see --reference-dir", []).extend(row.metrics)
+        elif problem := _load_problem(row, settings):
+            left_out.setdefault(problem, []).extend(row.metrics)
         else:
             names += row.metrics
     for reason, metrics in left_out.items():
@@ -147,6 +189,15 @@ def possible_metrics(clips: Sequence[Clip], settings: Settings) -> list[str]:
     if not names:
         raise UsageError("nothing can be measured here. Install the labellers with: pip install 'urgentmos[label]'")
     return names
+
+
+def _load_problem(row: Labeller, settings: Settings) -> str:
+    """Why a labeller cannot be loaded although its packages are there; "" if it can."""
+    try:
+        row.load(settings)
+    except UsageError as e:
+        return str(e)
+    return ""
 
 
 def check_output(output: Path | None, *, rows: str = "") -> None:
@@ -173,12 +224,12 @@ def check_output(output: Path | None, *, rows: str = "") -> None:
 
 def journal_of(output: Path) -> Path:
     """Where finished measurements wait until the results are written: beside them, hidden."""
-    return output.with_name(f".{output.name}.partial")
+    return beside(output, "partial")
 
 
 def shards_of(output: Path) -> Path:
     """Where a cluster's finished work waits: a folder beside the results, hidden."""
-    return output.with_name(f".{output.name}.shards")
+    return beside(output, "shards")
 
 
 def spread(
@@ -224,8 +275,12 @@ def finish(
     run: Run,
     metrics: Sequence[str],
     then: Callable[[], None] = lambda: None,
+    warnings: Sequence[str] = (),
 ) -> None:
-    """Write or show the rows of clips, do what comes `then`, say what failed, and leave with the right exit status."""
+    """Write or show the rows of clips, do what comes `then`, say what failed, and leave with the right exit status.
+
+    warnings: of all clips, grouped; the rows have each clip's own.
+    """
     from urgentmos.clips import to_record
     from urgentmos.tables import write_jsonl_lines, write_records
 
@@ -235,12 +290,21 @@ def finish(
         _show_clips(rows, metrics)
     else:
         write_jsonl_lines((to_record(clip, None, extra) for clip, extra in rows), sys.stdout)
-    for clip, extra in rows if output is None and sys.stdout.isatty() else ():
-        for warning in extra["warnings"]:
-            say(f"Warning: {clip.audio_path}: {warning}")
+    for warning in warnings:
+        say(f"Warning: {warning}")
+    if output is None and sys.stdout.isatty():
+        _say_warnings([(clip.audio_path, warning) for clip, extra in rows for warning in extra["warnings"]])
     clean_up(run)
     then()
     leave([(clip.audio_path, extra["error"]) for clip, extra in rows if extra["error"]], len(rows))
+
+
+def _say_warnings(of_clips: Sequence[tuple[str, str]]) -> None:
+    """What a table has no room for: the first warnings of clips."""
+    for path, warning in of_clips[:SHOWN_WARNINGS]:
+        say(f"  {path}: {warning}")
+    if len(of_clips) > SHOWN_WARNINGS:
+        say(f"  and {len(of_clips) - SHOWN_WARNINGS} more. Write them with -o FILE.")
 
 
 def _show_clips(rows: list[tuple[Clip, dict[str, Any]]], metrics: Sequence[str]) -> None:
@@ -270,7 +334,7 @@ def write_ranking(result: dict[str, Any], output: Path | None) -> None:
     if output is None:
         click.echo(_json_bytes(result), nl=False)
     elif output.suffix.lower() == ".json":
-        output.write_bytes(_json_bytes(result, indent=1))
+        write_whole(output, _json_bytes(result, indent=1))
     else:
         write_records(result["systems"], output)
 
@@ -284,9 +348,14 @@ def _json_bytes(result: dict[str, Any], indent: int | None = None) -> bytes:
 
 
 def write_comparisons(
-    rows: Sequence[Comparison], summary: Summary | None, judge: Predictor, output: Path | None, gate: Gate | None = None
+    rows: Sequence[Comparison],
+    summary: Summary | None,
+    judge: Predictor,
+    output: Path | None,
+    gate: Gate | None = None,
+    warnings: Sequence[str] = (),
 ) -> None:
-    """One pair as one object; folders as {"model", "summary", "rows"} in JSON, rows elsewhere with the summary on stderr.
+    """One pair as one object; folders as {"model", "summary", "warnings", "rows"} in JSON, rows elsewhere.
 
     A gate stands beside the summary in JSON.
     """
@@ -299,8 +368,9 @@ def write_comparisons(
         _show_comparisons(rows, None if summary is None else summary.a)
     elif output is not None and output.suffix.lower() == ".json":
         asked = {} if gate is None else {"gate": gate.to_dict()}
-        result = records[0] if summary is None else {**by, "summary": summary.to_dict(), **asked, "rows": records}
-        output.write_bytes(_json_bytes(result, indent=1))
+        about = {} if summary is None else {"summary": summary.to_dict(), **asked, "warnings": list(warnings)}
+        result = records[0] if summary is None else {**by, **about, "rows": records}
+        write_whole(output, _json_bytes(result, indent=1))
     elif output is not None:
         write_records(records, output)
     else:

@@ -40,6 +40,7 @@ class Labelled:
     clip: Clip
     error: str | None = None
     warnings: list[str] = field(default_factory=list)
+    bandwidth: float | None = None  # Hz; see `audio.AudioInfo`
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ def merge(clip: Clip, metrics: Sequence[str], outcomes: Sequence[Outcome], said:
     warnings = list(dict.fromkeys(w for o in outcomes for w in o.warnings))
     duration = clip.duration if heard.duration is None else round(heard.duration, 6)
     labelled = replace(clip, duration=duration, metrics={**clip.metrics, **labels}, meta={**clip.meta, **meta})
-    return Labelled(labelled, error, warnings)
+    return Labelled(labelled, error, warnings, heard.bandwidth)
 
 
 def _run_stage(
@@ -207,7 +208,8 @@ def measure_audio(heard: Audio, reference: Audio | str | None, measures: Sequenc
             why = str(e) if isinstance(e, MeasureError) else f"{row.name} failed: {type(e).__name__}: {e}"
             reasons |= dict.fromkeys(row.metrics, why)
     used = notes if any(METRICS[name].needs_reference for name in values) else []
-    return Outcome(values, reasons, None, [*heard.info.warnings, *used], heard.info.duration, heard.rate)
+    warnings, info = [*heard.info.warnings, *used], heard.info
+    return Outcome(values, reasons, None, warnings, info.duration, heard.rate, info.bandwidth)
 
 
 def _paired(heard: Audio, reference: Audio | str | None) -> tuple[Signals, str | None, list[str]]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from urgentmos import __version__
 from urgentmos.errors import UsageError, need
+from urgentmos.files import write_whole
 from urgentmos.metrics import HUMAN, METRICS
 
 Audio = Literal["embed", "link", "none"]
@@ -94,10 +95,7 @@ def write(page: str, options: Options) -> None:
     size = len(content) / MEGABYTE
     if size > options.limit_mb:
         raise UsageError(too_large(options, size, f"--report-limit {int(size) + 1}"))
-    try:
-        options.file.write_bytes(content)
-    except OSError as e:
-        raise UsageError(f"{options.file} cannot be written ({e.strerror}). Choose another place.") from None
+    write_whole(options.file, content)
 
 
 def too_large(options: Options, size: float, *more: str) -> str:
