@@ -57,7 +57,7 @@ def test_a_failed_comparison_is_json_without_nan() -> None:
     made = failed_comparison("x.wav", "y.wav", "x.wav is empty").to_dict()
     assert json.loads(json.dumps(made, allow_nan=False)) == {
         **{"a": "x.wav", "b": "y.wav", "p_a": None, "p_tie": None, "p_b": None, "cmos": None, "verdict": None},
-        "error": "x.wav is empty",
+        **{"error": "x.wav is empty", "warnings": []},
     }
 
 

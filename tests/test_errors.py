@@ -2,7 +2,7 @@
 
 import pytest
 
-from urgentmos.errors import AudioError, MeasureError, UrgentmosError, UsageError, need
+from urgentmos.errors import AudioError, MeasureError, UrgentmosError, UsageError, install_line, need
 
 
 @pytest.mark.parametrize("error", [UsageError, AudioError, MeasureError])
@@ -27,8 +27,33 @@ def test_packages_whose_pins_clash_are_installed_without_them(monkeypatch: pytes
         raise ModuleNotFoundError(f"No module named {name!r}", name="xls_r_sqa")
 
     monkeypatch.setattr("urgentmos.errors.import_module", absent)
-    with pytest.raises(UsageError, match=r"pip install --no-deps xls-r-sqa$"):
+    with pytest.raises(UsageError, match=r"pip install --no-deps distillmos==0.9.1 xls-r-sqa==0.1.0$"):
         need("distillmos.sqa", "label")  # the message names what is missing, not what was asked for
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        "ImportError('numpy.core.multiarray failed to import')",
+        "ValueError('numpy.dtype size changed, may indicate binary incompatibility')",
+        "AttributeError('_ARRAY_API not found')",
+        "OSError('libcudart.so.12: cannot open shared object file')",
+    ],
+)
+def test_a_package_that_cannot_be_imported_comes_with_the_line_that_mends_it(
+    error: str, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"broken_package_{error[:5].lower()}"
+    (tmp_path / f"{name}.py").write_text(f"raise {error}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(
+        UsageError, match=rf"{name} is installed but cannot be imported.*--force-reinstall 'urgentmos\[label\]'"
+    ):
+        need(name, "label")
+
+
+def test_pesqc2_is_built_against_the_numpy_that_is_there() -> None:
+    assert "--no-build-isolation" in install_line("pesqc2", "label") and "cython" in install_line("pesqc2", "label")
 
 
 def test_a_bug_inside_a_package_is_not_called_a_missing_package(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:

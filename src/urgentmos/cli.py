@@ -153,7 +153,7 @@ def compare(
     """
     from urgentmos.comparing import summarise
     from urgentmos.manifest import pair_folders
-    from urgentmos.predictor import DEFAULT_MODEL, load, warnings_about_pairs
+    from urgentmos.predictor import DEFAULT_MODEL, load, on_its_own, warnings_about_pairs
     from urgentmos.references import attach_references
 
     check_output(output, rows="a comparison")
@@ -173,6 +173,8 @@ def compare(
     with progress() as show:
         run = run_of(jobs, output, show)
         rows = list(judge.compare_clips(pairs, run))
+    if not folders:
+        rows = [on_its_own(row, judge) for row in rows]
     summary = summarise(str(a), str(b), rows, confidence=confidence) if folders else None
     warnings = warnings_about_pairs(str(a), str(b), rows, judge)
     found = None

@@ -69,9 +69,9 @@ def above_band(bandwidths: Iterable[float | None], limit: float | None, model: s
     above = [bandwidth for bandwidth in known if limit is not None and bandwidth > limit]
     if limit is None or not above:
         return []
-    hold = "clip holds" if len(known) == 1 else "clips hold"
+    clips = f"{'clip' if len(known) == 1 else 'clips'} {'holds' if len(above) == 1 else 'hold'}"
     return [
-        f"{len(above)} of {len(known)} {hold} sound above {limit / 1000:g} kHz, which {model} does not hear: "
+        f"{len(above)} of {len(known)} {clips} sound above {limit / 1000:g} kHz, which {model} does not hear: "
         "nothing up there is judged, be it good or bad. Listen to it, or measure it by a metric of a higher rate"
     ]
 
@@ -84,7 +84,7 @@ def _sentences(kind: str, systems: dict[str | None, list[str]], totals: dict[str
 
 
 def _sentence(kind: str, system: str | None, warnings: list[str], total: int) -> str:
-    what = KINDS[kind][total > 1]
+    what = KINDS[kind][len(warnings) > 1]
     if kind == SILENCE and all(warning.endswith("digital zero") for warning in warnings):
         what = what.replace("silent", "digital silence")
     clips = f"{len(warnings)} of {total} {'clip' if total == 1 else 'clips'} {what}"

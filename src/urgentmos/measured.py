@@ -15,7 +15,7 @@ from urgentmos.errors import AudioError, UsageError, naming
 from urgentmos.labellers import MEASURABLE, Labeller, Measure, Settings, labeller_of
 from urgentmos.labellers import loop as labelling
 from urgentmos.metrics import HUMAN, METRICS, worst_scores
-from urgentmos.predictor import Predictor, score_table
+from urgentmos.predictor import Predictor, on_its_own, score_table
 from urgentmos.ranking import Scoring
 from urgentmos.results import Evidence, Run, Score, Source
 
@@ -79,7 +79,7 @@ class Measured(Predictor):
         result = self._compared(names[0], names[1], scores[0], scores[1])
         if result.error:
             raise AudioError(result.error)
-        return result
+        return on_its_own(result, self)
 
     def compare_clips(self, pairs: Sequence[tuple[Clip, Clip]], run: Run = Run()) -> Iterator[Comparison]:
         scores = self.score_clips([clip for pair in pairs for clip in pair], run)

@@ -26,7 +26,7 @@ from urgentmos.contents import Content, by_content, remember, remembered, span
 from urgentmos.errors import AudioError, MeasureError, UsageError, naming
 from urgentmos.journal import Journal, Outcome, Task
 from urgentmos.metrics import worst_scores
-from urgentmos.predictor import Predictor, check_cells, score_table
+from urgentmos.predictor import Predictor, check_cells, on_its_own, score_table
 from urgentmos.results import Evidence, Run, Score, Source
 from urgentmos.timeline import Timeline, TimelineJudge, traced
 from urgentmos.windows import Heard, Reader, matched, merge, names_of, stretched
@@ -215,7 +215,7 @@ class Network(Predictor):
         self._must_compare()
         judged, infos = self._judge_two(self._reader.open(a, sample_rate), self._reader.open(b, sample_rate))
         warnings, bandwidths = by_side(*(info.warnings for info in infos)), [info.bandwidth for info in infos]
-        return comparison(names_of(a)[1], names_of(b)[1], judged, warnings, bandwidths)
+        return on_its_own(comparison(names_of(a)[1], names_of(b)[1], judged, warnings, bandwidths), self)
 
     def compare_clips(self, pairs: Sequence[tuple[Clip, Clip]], run: Run = Run()) -> Iterator[Comparison]:
         self._must_compare()
@@ -488,7 +488,7 @@ def _info(heard: Heard, infos: list[AudioInfo]) -> AudioInfo:
 def _checked(outcome: Outcome) -> Outcome:
     """The outcome, without scores if one is not a finite number; a clip without speech has the worst of every scale."""
     if is_silent(outcome.warnings):
-        outcome = replace(outcome, values=worst_scores(outcome.values))
+        outcome = replace(outcome, values={**outcome.values, **worst_scores(outcome.values)})
     bad = [name for name, value in outcome.values.items() if not math.isfinite(value)]
     if not bad:
         return outcome

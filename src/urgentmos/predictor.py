@@ -226,6 +226,11 @@ def warnings_about_pairs(a: str, b: str, rows: Sequence[Comparison], judge: Pred
     return [*grouped(flagged), *above_band(bands, judge.hears_up_to, judge.name)]
 
 
+def on_its_own(row: Comparison, judge: Predictor) -> Comparison:
+    """A comparison that is a run of its own: it also warns of what the judge does not hear."""
+    return replace(row, warnings=(*row.warnings, *above_band(row.bandwidths, judge.hears_up_to, judge.name)))
+
+
 def check_cells(clips: Iterable[Clip]) -> None:
     """UsageError unless every clip has a system and a content, and no system has a content twice: asked before any work."""
     seen: set[tuple[str, str]] = set()

@@ -11,6 +11,7 @@ import numpy as np
 from urgentmos.audio import load
 from urgentmos.errors import AudioError, MeasureError
 from urgentmos.metrics import METRICS
+from urgentmos.predictor import warnings_about
 from urgentmos.report import charts
 from urgentmos.report.audio import sound_of
 from urgentmos.report.page import Options, counted, direction, interval_text, metric_title, number, render
@@ -48,6 +49,7 @@ def clips_page(scores: Sequence[Score], judge: Predictor, metrics: Sequence[str]
         "n_clips": len(scores),
         "n_rows": min(len(order), ROWS),
         "n_heard": len(heard),
+        "warnings": warnings_about(scores, judge),
         "failed": [(s.clip.audio_path, s.error) for s in scores if s.error],
         "main": metric_title(main),
         "histograms": [name for name in metrics if f"histogram:{name}" in data["charts"]],

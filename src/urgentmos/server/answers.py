@@ -64,6 +64,7 @@ class ClipAnswer(_Answer):
 class ScoreAnswer(_Answer):
     model: str
     version: str
+    warnings: list[str] = Field(description="Of all clips together; each row has its own")
     clips: list[ClipAnswer]
 
 
@@ -80,6 +81,7 @@ class CompareAnswer(_Answer):
     cmos: float
     verdict: str
     error: str | None
+    warnings: list[str] = Field(description="Of the recordings, each behind its side: a or b; and of the model")
 
 
 class RankAnswer(_Answer):

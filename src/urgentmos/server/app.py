@@ -21,7 +21,7 @@ from urgentmos import __version__
 from urgentmos.clips import Clip, is_audio, without_suffix
 from urgentmos.errors import UrgentmosError, UsageError, need
 from urgentmos.metrics import parse_metrics
-from urgentmos.predictor import Predictor, check_cells, judged_systems
+from urgentmos.predictor import Predictor, check_cells, judged_systems, on_its_own, warnings_about
 from urgentmos.server import answers
 from urgentmos.server.guard import Guard
 from urgentmos.server.limits import Limits, Problem
@@ -30,6 +30,7 @@ from urgentmos.server.watching import Meters
 from urgentmos.server.worker import Abandoned, Job, Worker
 
 if TYPE_CHECKING:
+    from urgentmos.comparing import Comparison
     from urgentmos.results import Run
     from urgentmos.timeline import Timeline
 
@@ -206,7 +207,8 @@ def _add_work(app: FastAPI, service: Service, locks: Sequence[Any]) -> None:
                 if format == "html":
                     work = service.worker.alone(lambda judge, run: _clips_page(judge, scores, names, room.folder))
                     return _html(answers.page_text(await service.result(request, work), told))
-        return JSONResponse({"model": service.judge.name, "version": service.judge.version, "clips": rows})
+        by = {"model": service.judge.name, "version": service.judge.version}
+        return JSONResponse({**by, "warnings": warnings_about(scores, service.judge), "clips": rows})
 
     @app.post(
         "/v1/compare",
@@ -224,7 +226,8 @@ def _add_work(app: FastAPI, service: Service, locks: Sequence[Any]) -> None:
                 await _check_all(both, service.limits)
                 pair = (answers.clip_of(both[0]), answers.clip_of(both[1]))
                 job = service.worker.alone(lambda judge, run: next(iter(judge.compare_clips([pair], run))))
-                found = (await service.result(request, job)).to_dict()
+                comparison: Comparison = await service.result(request, job)
+        found = on_its_own(comparison, service.judge).to_dict()
         if found["error"]:
             raise Problem(422, answers.renamed(found["error"], answers.names_of(both)) + ".")
         named = {"a": both[0].name, "b": both[1].name}
