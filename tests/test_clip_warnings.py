@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 
 from urgentmos.clip_warnings import KINDS, NAMED_SYSTEMS, NEVER_MERGED, Flagged, above_band, grouped, is_silent, kind_of
 
-WARNINGS = st.lists(st.sampled_from([f"{kind}: some detail: with a colon" for kind in KINDS] + ["an older sentence"]), max_size=4)
+WARNINGS = st.lists(
+    st.sampled_from([f"{kind}: some detail: with a colon" for kind in KINDS] + ["an older sentence"]), max_size=4
+)
 CLIPS = st.lists(st.builds(Flagged, st.sampled_from(["a", "b", "c", "d", "e", "f", None]), WARNINGS), max_size=30)
 
 
