@@ -1,0 +1,308 @@
+"""A place -> blocks of samples, once from start to end: the only decoder. What was wrong with the file is known at its end.
+
+libsndfile and FFmpeg decode; how long a recording is, and whether it is complete, is read from its own bytes (`containers`),
+since the promised number of samples may be 0, too small or too large, and a file may hold several recordings.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import cache
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from urgentmos import frames
+from urgentmos.clip_warnings import CUT_OFF, LENGTH
+from urgentmos.containers import Part, View, parts
+from urgentmos.errors import AudioError
+from urgentmos.sources import is_elsewhere, opened
+
+AV_SUFFIXES = frozenset({".m4a", ".mp4", ".aac", ".amr", ".webm", ".mka", ".wma", ".3gp"})
+AUDIO_SUFFIXES = (
+    frozenset({".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".au", ".caf", ".w64", ".rf64"}) | AV_SUFFIXES
+)
+AUDIO_ENDINGS = " ".join(sorted(AUDIO_SUFFIXES))  # for messages
+UNKNOWN_LENGTH = 2**62  # samples; libsndfile promises more where a header does not know, as in a FLAC from a pipe
+STATED_SECONDS = 0.25  # by which FFmpeg's containers may misstate a duration: codecs delay and pad
+PIECE = 1 << 16  # samples that are read at a time where only their number matters
+
+
+class Stream:
+    """One recording, open to be decoded once.
+
+    `n_samples` is what `blocks` will yield, None where only decoding can tell. `warnings` are complete behind the last block.
+    """
+
+    rate: int
+    channels: int
+    n_samples: int | None
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        self.warnings: list[str] = []
+
+    def pieces(self, n: int) -> Iterator[np.ndarray]:
+        """(t, C) float32, t as it comes but at most `n`."""
+        raise NotImplementedError
+
+    def blocks(self, n: int) -> Iterator[np.ndarray]:
+        """(n, C) float32 each, the last one shorter. AudioError if the recording breaks off."""
+        held: list[np.ndarray] = []
+        count = 0
+        for piece in self.pieces(n):
+            while count + len(piece) >= n:
+                cut = n - count
+                yield piece[:cut] if not held else np.concatenate([*held, piece[:cut]])
+                held, count, piece = [], 0, piece[cut:]
+            if len(piece):
+                held.append(piece)
+                count += len(piece)
+        if held:
+            yield held[0] if len(held) == 1 else np.concatenate(held)
+
+
+@contextmanager
+def open_stream(path: str | os.PathLike[str]) -> Iterator[Stream]:
+    """A recording, wherever it lies, for reading. AudioError with the decoder's own words if it is none."""
+    where = os.fspath(path)
+    _check_file(where)
+    with ExitStack() as stack:
+        source, suffix = stack.enter_context(opened(where))
+        file: BinaryIO = stack.enter_context(open(where, "rb")) if isinstance(source, str) else source
+        stream: AbstractContextManager[Stream] = (
+            _open_av(file, where) if _is_for_av(file, suffix) else _open_sound(source, file, where)
+        )
+        yield stack.enter_context(stream)
+
+
+def _is_for_av(file: BinaryIO, suffix: str) -> bool:
+    """By content first: an m4a that is called .wav is an m4a."""
+    file.seek(0)
+    head = file.read(64)
+    if frames.walker_of(head) is not None:
+        return True
+    return suffix in AV_SUFFIXES and not head.startswith((b"RIFF", b"RF64", b"fLaC", b"OggS", b"FORM", b"caff", b".snd"))
+
+
+def _check_file(where: str) -> None:
+    if is_elsewhere(where):  # whoever opens it says what is wrong
+        return
+    if not os.path.exists(where):
+        raise AudioError(f"{where} does not exist. Check the path")
+    if os.path.isdir(where):
+        raise AudioError(f"{where} is a folder, not a recording. Remove it or name the files in it")
+    if not os.path.isfile(where):
+        raise AudioError(f"{where} is a device or a pipe, not a recording. Copy it into a file")
+    if os.path.getsize(where) == 0:
+        raise AudioError(f"{where} is empty (0 bytes). Record or copy it again")
+    if not os.access(where, os.R_OK):
+        raise AudioError(f"{where} may not be read. Change its permissions")
+
+
+def _undecodable(where: str, reason: object) -> AudioError:
+    return AudioError(f"{where} cannot be decoded: {reason}. Check that it is audio, and export it again")
+
+
+# ---- libsndfile
+
+
+@cache
+def _forward_type() -> Any:
+    """SoundFile that only reads on: its seeking behind every read would upset the decoder of MP3."""
+    import soundfile
+
+    class Forward(soundfile.SoundFile):  # type: ignore[misc]
+        def seekable(self) -> bool:
+            return False
+
+    return Forward
+
+
+class _Sound(Stream):
+    """What libsndfile decodes: the parts of a file, one after the other."""
+
+    def __init__(self, where: str, source: str | BinaryIO, file: BinaryIO, found: list[Part]) -> None:
+        super().__init__(where)
+        self._source, self._file, self._parts = source, file, found
+        self._open = self._start(found[0])
+        self.rate, self.channels = self._open.samplerate, self._open.channels
+        self._lengths = [self._open.frames]
+        self._unlike = ""
+        for number, part in enumerate(found[1:], start=2):
+            with self._start(part) as own:
+                if (own.samplerate, own.channels) != (self.rate, self.channels):
+                    self._unlike = f"recording {number} of {len(found)} in it has {own.samplerate} Hz and {own.channels} channels"
+                    break
+                self._lengths.append(own.frames)
+        known = all(length < UNKNOWN_LENGTH for length in self._lengths)
+        self.n_samples = sum(self._lengths) if known else None
+
+    def _start(self, part: Part) -> Any:
+        """The part, opened; by its path where that is possible, which is faster."""
+        import soundfile
+
+        target: Any
+        if isinstance(self._source, str) and len(self._parts) == 1 and part.plain and part.start == 0:
+            target = os.fsencode(self._source)  # soundfile itself stumbles over a name that is not UTF-8
+        else:
+            target = View(self._file, part.start, part.end, part.patches, part.prefix)
+        try:
+            return _forward_type()(target)
+        except (soundfile.LibsndfileError, RuntimeError) as e:
+            raise _undecodable(self.where, _reason(e)) from e
+
+    def close(self) -> None:
+        self._open.close()
+
+    def pieces(self, n: int) -> Iterator[np.ndarray]:
+        done: list[int] = []
+        for part in self._parts[: len(self._lengths)]:
+            if done:
+                self._open.close()
+                self._open = self._start(part)
+            read = 0
+            for piece in self._read(part, n, sum(done)):
+                read += len(piece)
+                yield piece
+            done.append(read)
+        self.warnings += self._about(done)
+
+    def _read(self, part: Part, n: int, before: int) -> Iterator[np.ndarray]:
+        import soundfile
+
+        promised, read, reason = self._open.frames, 0, ""
+        try:
+            while len(piece := self._open.read(min(n, max(1, promised - read)), dtype="float32", always_2d=True)):
+                read += len(piece)
+                yield piece
+        except (soundfile.LibsndfileError, RuntimeError) as e:
+            reason = _reason(e) or "it is damaged"
+        if part.missing:  # a warning says so
+            return
+        if promised >= UNKNOWN_LENGTH:
+            if reason:
+                raise AudioError(f"{self.where} is cut off or damaged behind {before + read} samples. Copy or export it again")
+        elif read < promised:
+            of = self.n_samples if self.n_samples is not None else before + promised
+            raise AudioError(f"{self.where} is cut off: {before + read} of {of} samples could be read. Copy or export it again")
+
+    def _about(self, done: list[int]) -> list[str]:
+        """Warnings, once all is read: samples of each part."""
+        return [*_cut_off(self._parts[: len(done)]), *self._length(done)]
+
+    def _length(self, done: list[int]) -> list[str]:
+        if self._unlike:
+            return [f"{LENGTH}: {self._unlike}; only what stands before it was read. Split the file"]
+        shares = [part.promised for part in self._parts[: len(done)]]
+        if len(done) == 1 and shares[0] is None:
+            return []
+        first = done[0] * (1.0 if shares[0] is None else shares[0])
+        several = f" ({len(done)} recordings, one behind the other)" if len(done) > 1 else ""
+        return [_length_sentence(first / self.rate, sum(done) / self.rate) + several]
+
+
+def _cut_off(found: Iterable[Part]) -> list[str]:
+    missing = sum(part.missing for part in found)
+    if missing:
+        return [f"{CUT_OFF}: the file is shorter than its header says ({missing} bytes are missing)"]
+    if any(part.unended for part in found):
+        return [f"{CUT_OFF}: the file may be cut off: its last Ogg page does not end the stream"]
+    return []
+
+
+def _length_sentence(promised: float, decoded: float) -> str:
+    return f"{LENGTH}: the header promises {promised:.2f} s and {decoded:.2f} s were decoded"
+
+
+@contextmanager
+def _open_sound(source: str | BinaryIO, file: BinaryIO, where: str) -> Iterator[Stream]:
+    stream = _Sound(where, source, file, parts(file))
+    try:
+        yield stream
+    finally:
+        stream.close()
+
+
+def _reason(error: Exception) -> str:
+    """What libsndfile says, without the path; of an MP3 without frames it says that there is no file."""
+    said = str(error).split(": ", 1)[-1].strip().rstrip(".")
+    return "it holds no audio that is known" if said.startswith("File does not exist") else said
+
+
+# ---- FFmpeg
+
+
+class _Av(Stream):
+    """Containers that libsndfile does not read (m4a, amr, webm, ...), through FFmpeg's libraries."""
+
+    def __init__(self, where: str, container: Any, part: Part) -> None:
+        super().__init__(where)
+        if not container.streams.audio:
+            raise AudioError(f"{where} holds no audio stream. Check that it is audio")
+        stream = container.streams.audio[0]
+        self.rate, self.n_samples = int(stream.rate), None
+        self._part = part
+        self._stated = _stated_seconds(container, stream)
+        self._arrays = self._decoded(container, stream)
+        self._first = next(self._arrays, None)  # only a frame knows its channels
+        self.channels = 1 if self._first is None else len(self._first)
+
+    def _decoded(self, container: Any, stream: Any) -> Iterator[np.ndarray]:
+        """(C, t) float32."""
+        import av
+
+        to_float = av.AudioResampler(format="fltp", rate=self.rate)  # the sample format only: rate and layout stay
+        count = 0
+        try:
+            for frame in container.decode(stream):
+                for out in to_float.resample(frame):
+                    count += out.samples
+                    yield out.to_ndarray()
+            for out in to_float.resample(None):
+                yield out.to_ndarray()
+        except (av.FFmpegError, ValueError) as e:
+            if not (self._part.missing and count):  # of a file that was cut, the last frame may be half a one
+                raise _undecodable(self.where, e) from e
+
+    def pieces(self, n: int) -> Iterator[np.ndarray]:
+        decoded = 0
+        for array in [] if self._first is None else _chained(self._first, self._arrays):
+            decoded += array.shape[1]
+            yield np.ascontiguousarray(array.T, dtype=np.float32)
+        self.warnings += _cut_off([self._part])
+        if not self.warnings and self._stated and abs(self._stated - decoded / self.rate) > STATED_SECONDS:
+            self.warnings.append(_length_sentence(self._stated, decoded / self.rate))
+
+
+def _chained(first: np.ndarray, others: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    yield first
+    yield from others
+
+
+def _stated_seconds(container: Any, stream: Any) -> float | None:
+    """The duration that the container states; None where FFmpeg would only estimate it, or where it is that of a picture."""
+    name = container.format.name
+    if "mp4" in name and stream.duration is not None:
+        return float(stream.duration * stream.time_base)
+    if "matroska" in name and container.duration is not None and len(container.streams) == 1:
+        return float(container.duration / 1_000_000)
+    return None
+
+
+@contextmanager
+def _open_av(file: BinaryIO, where: str) -> Iterator[Stream]:
+    try:
+        import av
+    except ModuleNotFoundError as e:
+        raise AudioError(f"{where} needs FFmpeg's libraries to decode. Install them with: pip install 'urgentmos[av]'") from e
+    (part, *_) = parts(file)
+    file.seek(0)
+    try:
+        container = av.open(file, "r")
+    except (av.FFmpegError, ValueError) as e:
+        raise _undecodable(where, e) from e
+    with container:
+        yield _Av(where, container, part)
