@@ -26,7 +26,8 @@ AUDIO_SUFFIXES = (
 )
 AUDIO_ENDINGS = " ".join(sorted(AUDIO_SUFFIXES))  # for messages
 UNKNOWN_LENGTH = 2**62  # samples; libsndfile promises more where a header does not know, as in a FLAC from a pipe
-STATED_SECONDS = 0.25  # by which FFmpeg's containers may misstate a duration: codecs delay and pad
+SOUND_FILES = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"fLaC", b"OggS", b"FORM", b"caff", b".snd")  # whatever their names
+STATED_SECONDS = 0.5  # by which FFmpeg's containers may misstate a duration: codecs delay and pad
 PIECE = 1 << 16  # samples that are read at a time where only their number matters
 
 
@@ -72,19 +73,14 @@ def open_stream(path: str | os.PathLike[str]) -> Iterator[Stream]:
     with ExitStack() as stack:
         source, suffix = stack.enter_context(opened(where))
         file: BinaryIO = stack.enter_context(open(where, "rb")) if isinstance(source, str) else source
-        stream: AbstractContextManager[Stream] = (
-            _open_av(file, where) if _is_for_av(file, suffix) else _open_sound(source, file, where)
-        )
+        file.seek(0)
+        head = file.read(64)
+        found = parts(file)
+        if frames.walker_of(head) is not None or (suffix in AV_SUFFIXES and not head.startswith(SOUND_FILES)):
+            stream: AbstractContextManager[Stream] = _open_av(file, where, found)
+        else:
+            stream = _open_sound(source, file, where, found, spare=head.startswith(SOUND_FILES))
         yield stack.enter_context(stream)
-
-
-def _is_for_av(file: BinaryIO, suffix: str) -> bool:
-    """By content first: an m4a that is called .wav is an m4a."""
-    file.seek(0)
-    head = file.read(64)
-    if frames.walker_of(head) is not None:
-        return True
-    return suffix in AV_SUFFIXES and not head.startswith((b"RIFF", b"RF64", b"fLaC", b"OggS", b"FORM", b"caff", b".snd"))
 
 
 def _check_file(where: str) -> None:
@@ -218,8 +214,20 @@ def _length_sentence(promised: float, decoded: float) -> str:
 
 
 @contextmanager
-def _open_sound(source: str | BinaryIO, file: BinaryIO, where: str) -> Iterator[Stream]:
-    stream = _Sound(where, source, file, parts(file))
+def _open_sound(source: str | BinaryIO, file: BinaryIO, where: str, found: list[Part], spare: bool) -> Iterator[Stream]:
+    """By libsndfile, or (`spare`) by FFmpeg's libraries if they are there and libsndfile does not know what is inside."""
+    try:
+        stream = _Sound(where, source, file, found)
+    except AudioError as e:
+        with ExitStack() as stack:
+            try:
+                av_stream = stack.enter_context(_open_av(file, where, found)) if spare else None
+            except AudioError:
+                av_stream = None
+            if av_stream is None or av_stream.n_first == 0:
+                raise e
+            yield av_stream
+        return
     try:
         yield stream
     finally:
@@ -243,12 +251,15 @@ class _Av(Stream):
         if not container.streams.audio:
             raise AudioError(f"{where} holds no audio stream. Check that it is audio")
         stream = container.streams.audio[0]
+        if stream.codec_context is None or not stream.rate:
+            raise _undecodable(where, "its codec is not known")
         self.rate, self.n_samples = int(stream.rate), None
         self._part = part
         self._stated = _stated_seconds(container, stream)
         self._arrays = self._decoded(container, stream)
         self._first = next(self._arrays, None)  # only a frame knows its channels
         self.channels = 1 if self._first is None else len(self._first)
+        self.n_first = 0 if self._first is None else self._first.shape[1]
 
     def _decoded(self, container: Any, stream: Any) -> Iterator[np.ndarray]:
         """(C, t) float32."""
@@ -293,16 +304,15 @@ def _stated_seconds(container: Any, stream: Any) -> float | None:
 
 
 @contextmanager
-def _open_av(file: BinaryIO, where: str) -> Iterator[Stream]:
+def _open_av(file: BinaryIO, where: str, found: list[Part]) -> Iterator[_Av]:
     try:
         import av
     except ModuleNotFoundError as e:
         raise AudioError(f"{where} needs FFmpeg's libraries to decode. Install them with: pip install 'urgentmos[av]'") from e
-    (part, *_) = parts(file)
     file.seek(0)
     try:
         container = av.open(file, "r")
     except (av.FFmpegError, ValueError) as e:
         raise _undecodable(where, e) from e
     with container:
-        yield _Av(where, container, part)
+        yield _Av(where, container, found[0])

@@ -18,7 +18,7 @@ from urgentmos.errors import AudioError
 
 SILENCE_RMS = 1e-4  # -80 dBFS: below it a frame counts as silent
 FRAMES_PER_SECOND = 50
-SPEECH_SECONDS = 0.1  # of frames above SILENCE_RMS; less of them is no speech
+SPEECH_SECONDS = 0.1  # of frames above SILENCE_RMS; less of them is no speech, unless it is half of the clip
 SHORT_SECONDS = 0.5
 FULL_SCALE_WARNING = 8.0  # 18 dB above full scale; floating-point files reach some dB
 FULL_SCALE_ERROR = 1000.0  # no gain does that: these are integers in floats
@@ -152,7 +152,7 @@ class Meter:
             )
         n = self.n_samples
         rms = sqrt(self._energy / n)
-        needed = min(SPEECH_SECONDS * self.rate, self._framed)
+        needed = min(SPEECH_SECONDS * self.rate, self._framed / 2)
         silent = self._active < needed or self._active == 0
         return AudioInfo(
             rate=self.rate,
