@@ -14,8 +14,10 @@ from typing import BinaryIO, NamedTuple
 
 from urgentmos import frames
 
+TAGS = (b"TAG", b"ID3", b"APETAGEX", b"LYRICSBEGIN")
 TAIL = 512  # bytes; fewer of them behind the stated end are no recording
 MOST_PARTS = 10_000
+OGG_HEADERS = 3  # pages
 SCANNED = 1 << 20  # bytes read at a time
 
 
@@ -29,6 +31,8 @@ class Part(NamedTuple):
     promised: float | None = None  # of its samples, the share that its header states; None: no header is wrong
     missing: int = 0  # bytes that the container states and the file does not have
     unended: bool = False  # the container marks its end, and the mark is not there
+    lost: int = 0  # pages that are missing in its middle
+    ends_well: bool = False  # its last frame is there
 
     @property
     def plain(self) -> bool:
@@ -63,10 +67,11 @@ def _parts_from(file: BinaryIO, start: int, size: int) -> Iterator[Part]:
         yield from _flac(file, start, size)
     elif head.startswith(b"OggS"):
         yield from _ogg(file, start, size)
+    elif (walk := frames.walker_of(head)) is not None:
+        end = frames.mp4_end(file, start, size)
+        yield Part(start, end, missing=walk(file, start, end))
     elif frames.is_mp3(file, start, size, head):
         yield from _mp3(file, start, size)
-    elif (walk := frames.walker_of(head)) is not None:
-        yield Part(start, size, missing=walk(file, start, size))
     else:
         yield Part(start, size)
 
@@ -117,6 +122,7 @@ _AIFF = Form(12, ">", b"SSND", head=8)
 _SVX = Form(12, ">", b"BODY")
 _CAF = Form(8, ">", b"data", head=4, wide=True, align=1, strict=True)
 _W64 = Form(40, "<", b"data" + _GUID, wide=True, inclusive=True, align=8)
+_NO_CHUNKS = Form(0, ">", b"none")
 _W64_START = b"riff" + bytes.fromhex("2e91cf11a5d628db04c10000")
 # Chunks that may stand behind the samples and be cut: what is missing of them is no sound.
 _OTHER_CHUNKS = frozenset(
@@ -176,10 +182,10 @@ def _sized(view: BinaryIO, start: int, length: int, form: Form, chunk: Chunk, st
         return Part(start, start + length, patches, missing=stated - held)
     end = chunk.content + max(0, stated)
     tail = _tail(view, end + -end % form.align, length, form)
-    if tail == "samples":
+    if tail.kind == "samples":
         share = max(0, stated - form.head) / (held - form.head)
         return Part(start, start + length, ((start + place, _number(held, code, form)),), promised=share)
-    return Part(start, start + (end if tail == "recording" else length))
+    return Part(start, start + tail.at if tail.kind == "recording" else start + length)
 
 
 def _number(held: int, code: str, form: Form) -> bytes:
@@ -187,30 +193,33 @@ def _number(held: int, code: str, form: Form) -> bytes:
     return struct.pack(code, value if code.endswith("Q") else min(value, 0xFFFFFFFF))
 
 
-def _tail(file: BinaryIO, at: int, size: int, form: Form) -> str:
-    """What stands behind the stated end of the samples: "recording" (a further one), "samples", or "nothing" of the two."""
-    if size - at < TAIL:
-        return "nothing"
-    head = _read(file, at, 64)
-    if _begins_recording(head):
-        return "recording"
-    if head.startswith((b"TAG", b"ID3", b"APETAGEX", b"LYRICSBEGIN")) or _are_chunks(file, at, size, form):
-        return "nothing"
-    return "samples" if any(_read(file, at, SCANNED)) else "nothing"
+class Tail(NamedTuple):
+    """What stands behind the stated end of the samples."""
+
+    kind: str  # "samples", a further "recording", or "" for neither
+    at: int  # where it begins
+
+
+def _tail(file: BinaryIO, at: int, size: int, form: Form) -> Tail:
+    if _begins_recording(_read(file, at, 64)):
+        return Tail("recording", at)
+    if size - at < TAIL or _read(file, at, 16).startswith(TAGS):
+        return Tail("", size)
+    for count, chunk in enumerate(_chunks(file, at, size, form)):
+        if count and _begins_recording(_read(file, chunk.at, 64)):
+            return Tail("recording", chunk.at)
+        readable = chunk.name.endswith(_GUID[4:]) if form is _W64 else all(0x20 <= byte < 0x7F for byte in chunk.name)
+        cut = chunk.content + chunk.size > size
+        if not readable or chunk.size < 0 or (cut and not count and form is not _W64 and chunk.name not in _OTHER_CHUNKS):
+            break
+    else:
+        return Tail("", size)
+    rest = chunk.at
+    return Tail("samples" if size - rest >= TAIL and any(_read(file, rest, SCANNED)) else "", at)
 
 
 def _begins_recording(head: bytes) -> bool:
-    return _form_of(head) is not None or head.startswith((b".snd", b"fLaC", b"OggS"))
-
-
-def _are_chunks(file: BinaryIO, at: int, size: int, form: Form) -> bool:
-    for count, chunk in enumerate(_chunks(file, at, size, form)):
-        readable = chunk.name.endswith(_GUID[4:]) if form is _W64 else all(0x20 <= byte < 0x7F for byte in chunk.name)
-        if not readable or chunk.size < 0:
-            return False
-        if chunk.content + chunk.size > size:
-            return count > 0 or chunk.name in _OTHER_CHUNKS or form is _W64
-    return True
+    return _form_of(head) is not None or head.startswith((b".snd", b"fLaC", b"OggS", b"NIST_1A"))
 
 
 # ---- headers of one block
@@ -222,12 +231,13 @@ def _au(file: BinaryIO, start: int, size: int, order: str) -> Part:
     held = size - content
     if stated == 0xFFFFFFFF or held <= 0:
         return Part(start, size)
+    patches = ((start + 8, struct.pack(f"{order}I", min(held, 0xFFFFFFFF))),)
     if stated > held:
-        return Part(start, size, missing=stated - held)
-    tail = _tail(file, content + stated, size, _AIFF)
-    if tail == "samples":
-        return Part(start, size, ((start + 8, struct.pack(f"{order}I", held)),), promised=stated / held)
-    return Part(start, content + stated if tail == "recording" else size)
+        return Part(start, size, patches, missing=0 if stated >= 0x7FFFF000 else stated - held)
+    tail = _tail(file, content + stated, size, _NO_CHUNKS)
+    if tail.kind == "samples":
+        return Part(start, size, patches, promised=stated / held)
+    return Part(start, tail.at if tail.kind == "recording" else size)
 
 
 def _nist(file: BinaryIO, start: int, size: int) -> Part:
@@ -236,8 +246,10 @@ def _nist(file: BinaryIO, start: int, size: int) -> Part:
     numbers = {key: int(value) for key, value in re.findall(r"^(sample_count|sample_n_bytes|channel_count) -i (\d+)", text, re.M)}
     if len(numbers) < 3 or not text[8:16].strip().isdigit() or "shorten" in text:
         return Part(start, size)
-    stated = numbers["sample_count"] * numbers["sample_n_bytes"] * numbers["channel_count"]
-    return Part(start, size, missing=max(0, stated - (size - start - int(text[8:16]))))
+    end = start + int(text[8:16]) + numbers["sample_count"] * numbers["sample_n_bytes"] * numbers["channel_count"]
+    if end > size:
+        return Part(start, size, missing=end - size)
+    return Part(start, end if _begins_recording(_read(file, end, 64)) else size)
 
 
 # ---- streams that follow one another in one file
@@ -248,8 +260,8 @@ def _flac(file: BinaryIO, start: int, size: int) -> Iterator[Part]:
     signature = b"fLaC\0\0\0\x22"
     at = start
     for border in [*_occurrences(file, signature, start + 1, size), size]:
-        promised, patch = frames.flac_length(file, at, border)
-        yield Part(at, border, patch, promised=promised)
+        length = frames.flac_length(file, at, border)
+        yield Part(at, border, length.patches, promised=length.promised, ends_well=length.ends_well)
         at = border
 
 
@@ -265,16 +277,20 @@ def _occurrences(file: BinaryIO, signature: bytes, at: int, size: int) -> Iterat
 
 def _ogg(file: BinaryIO, start: int, size: int) -> Iterator[Part]:
     """Chained streams (RFC 3533): a page that begins a stream, behind pages that do not, begins a further recording."""
-    begun, at, ended = start, start, False
+    begun, ended, lost = start, False, 0
     beginnings = True  # only pages that begin a stream were seen
+    numbers: dict[int, int] = {}  # stream -> its last page
     for page in frames.ogg_pages(file, start, size):
         if page.first and not beginnings:
-            yield Part(begun, page.at, unended=not ended)
-            begun, ended, beginnings = page.at, False, True
+            yield Part(begun, page.at, unended=not ended, lost=lost)
+            begun, ended, lost, beginnings, numbers = page.at, False, 0, True, {}
         beginnings = beginnings and page.first
-        ended, at = page.last and page.whole, page.at
-    assert at >= begun
-    yield Part(begun, size, unended=not ended)
+        ended = page.last and page.whole
+        before = numbers.get(page.stream, page.number - 1)
+        if before > OGG_HEADERS:  # who tunes in to a live stream gets its headers, and then pages from anywhere
+            lost += max(0, page.number - before - 1)
+        numbers[page.stream] = page.number
+    yield Part(begun, size, unended=not ended, lost=lost)
 
 
 def _mp3(file: BinaryIO, start: int, size: int) -> Iterator[Part]:

@@ -7,7 +7,7 @@ since the promised number of samples may be 0, too small or too large, and a fil
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cache
 from typing import Any, BinaryIO
@@ -28,6 +28,7 @@ AUDIO_ENDINGS = " ".join(sorted(AUDIO_SUFFIXES))  # for messages
 UNKNOWN_LENGTH = 2**62  # samples; libsndfile promises more where a header does not know, as in a FLAC from a pipe
 SOUND_FILES = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"fLaC", b"OggS", b"FORM", b"caff", b".snd")  # whatever their names
 STATED_SECONDS = 0.5  # by which FFmpeg's containers may misstate a duration: codecs delay and pad
+FINE = 256  # samples, to find a fault
 PIECE = 1 << 16  # samples that are read at a time where only their number matters
 
 
@@ -176,18 +177,31 @@ class _Sound(Stream):
                 yield piece
         except (soundfile.LibsndfileError, RuntimeError) as e:
             reason = _reason(e) or "it is damaged"
-        if part.missing:  # a warning says so
+            read = max(read, self._readable(part))
+        if part.missing or (read >= promised and not reason):  # missing bytes have a warning
             return
-        if promised >= UNKNOWN_LENGTH:
-            if reason:
-                raise AudioError(f"{self.where} is cut off or damaged behind {before + read} samples. Copy or export it again")
-        elif read < promised:
-            of = self.n_samples if self.n_samples is not None else before + promised
-            raise AudioError(f"{self.where} is cut off: {before + read} of {of} samples could be read. Copy or export it again")
+        of = f" of {before + promised if self.n_samples is None else self.n_samples}" if promised < UNKNOWN_LENGTH else ""
+        what = "damaged" if part.ends_well or part.lost else "cut off" if of else "cut off or damaged"
+        if reason or promised < UNKNOWN_LENGTH:
+            raise AudioError(f"{self.where} is {what}: {before + read}{of} samples could be read. Copy or export it again")
+
+    def _readable(self, part: Part) -> int:
+        """How many samples of a part come before its fault: libsndfile does not say where in a piece it stopped."""
+        import soundfile
+
+        read = 0
+        with self._start(part) as own:
+            try:
+                while count := len(own.read(FINE, dtype="float32", always_2d=True)):
+                    read += count
+            except (soundfile.LibsndfileError, RuntimeError):
+                pass
+        return read
 
     def _about(self, done: list[int]) -> list[str]:
         """Warnings, once all is read: samples of each part."""
-        return [*_cut_off(self._parts[: len(done)]), *self._length(done)]
+        cut = _cut_off(self._parts[: len(done)])
+        return cut if cut and not any(done[1:]) else cut + self._length(done)
 
     def _length(self, done: list[int]) -> list[str]:
         if self._unlike:
@@ -196,14 +210,16 @@ class _Sound(Stream):
         if len(done) == 1 and shares[0] is None:
             return []
         first = done[0] * (1.0 if shares[0] is None else shares[0])
-        several = f" ({len(done)} recordings, one behind the other)" if len(done) > 1 else ""
+        several = f" ({len(done)} recordings, one after the other)" if len(done) > 1 else ""
         return [_length_sentence(first / self.rate, sum(done) / self.rate) + several]
 
 
-def _cut_off(found: Iterable[Part]) -> list[str]:
+def _cut_off(found: Sequence[Part]) -> list[str]:
     missing = sum(part.missing for part in found)
     if missing:
         return [f"{CUT_OFF}: the file is shorter than its header says ({missing} bytes are missing)"]
+    if lost := sum(part.lost for part in found):
+        return [f"{CUT_OFF}: the file may be cut off: {lost} Ogg pages are missing in its middle"]
     if any(part.unended for part in found):
         return [f"{CUT_OFF}: the file may be cut off: its last Ogg page does not end the stream"]
     return []
@@ -246,36 +262,40 @@ def _reason(error: Exception) -> str:
 class _Av(Stream):
     """Containers that libsndfile does not read (m4a, amr, webm, ...), through FFmpeg's libraries."""
 
-    def __init__(self, where: str, container: Any, part: Part) -> None:
+    def __init__(self, where: str, file: BinaryIO, found: list[Part]) -> None:
         super().__init__(where)
-        if not container.streams.audio:
-            raise AudioError(f"{where} holds no audio stream. Check that it is audio")
-        stream = container.streams.audio[0]
-        if stream.codec_context is None or not stream.rate:
-            raise _undecodable(where, "its codec is not known")
-        self.rate, self.n_samples = int(stream.rate), None
-        self._part = part
-        self._stated = _stated_seconds(container, stream)
-        self._arrays = self._decoded(container, stream)
+        self._file, self._parts = file, found
+        self.n_samples = None
+        self._seconds: list[float | None] = []  # that the containers state
+        self._arrays = self._decoded(found[0])
         self._first = next(self._arrays, None)  # only a frame knows its channels
         self.channels = 1 if self._first is None else len(self._first)
         self.n_first = 0 if self._first is None else self._first.shape[1]
 
-    def _decoded(self, container: Any, stream: Any) -> Iterator[np.ndarray]:
-        """(C, t) float32."""
+    def _decoded(self, part: Part) -> Iterator[np.ndarray]:
+        """(C, t) float32 each."""
         import av
 
-        to_float = av.AudioResampler(format="fltp", rate=self.rate)  # the sample format only: rate and layout stay
         count = 0
         try:
-            for frame in container.decode(stream):
-                for out in to_float.resample(frame):
-                    count += out.samples
+            with av.open(View(self._file, part.start, part.end), "r") as container:
+                if not container.streams.audio:
+                    raise AudioError(f"{self.where} holds no audio stream. Check that it is audio")
+                stream = container.streams.audio[0]
+                if stream.codec_context is None or not stream.rate:
+                    raise _undecodable(self.where, "its codec is not known")
+                if not self._seconds:
+                    self.rate = int(stream.rate)
+                self._seconds.append(_stated_seconds(container, stream))
+                to_float = av.AudioResampler(format="fltp", rate=self.rate)  # the layout stays
+                for frame in container.decode(stream):
+                    for out in to_float.resample(frame):
+                        count += out.samples
+                        yield out.to_ndarray()
+                for out in to_float.resample(None):
                     yield out.to_ndarray()
-            for out in to_float.resample(None):
-                yield out.to_ndarray()
         except (av.FFmpegError, ValueError) as e:
-            if not (self._part.missing and count):  # of a file that was cut, the last frame may be half a one
+            if not (part.missing and count):  # of a file that was cut, the last frame may be half a one
                 raise _undecodable(self.where, e) from e
 
     def pieces(self, n: int) -> Iterator[np.ndarray]:
@@ -283,9 +303,18 @@ class _Av(Stream):
         for array in [] if self._first is None else _chained(self._first, self._arrays):
             decoded += array.shape[1]
             yield np.ascontiguousarray(array.T, dtype=np.float32)
-        self.warnings += _cut_off([self._part])
-        if not self.warnings and self._stated and abs(self._stated - decoded / self.rate) > STATED_SECONDS:
-            self.warnings.append(_length_sentence(self._stated, decoded / self.rate))
+        first = decoded
+        for part in self._parts[1:]:
+            for array in self._decoded(part):
+                if len(array) != self.channels:
+                    raise _undecodable(self.where, f"it holds recordings of {self.channels} and of {len(array)} channels")
+                decoded += array.shape[1]
+                yield np.ascontiguousarray(array.T, dtype=np.float32)
+        self.warnings += _cut_off(self._parts)
+        stated = first / self.rate if len(self._parts) > 1 else self._seconds[0] if self._seconds else None
+        if not self.warnings and stated and abs(stated - decoded / self.rate) > STATED_SECONDS:
+            several = f" ({len(self._parts)} recordings, one after the other)" if len(self._parts) > 1 else ""
+            self.warnings.append(_length_sentence(stated, decoded / self.rate) + several)
 
 
 def _chained(first: np.ndarray, others: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
@@ -306,13 +335,7 @@ def _stated_seconds(container: Any, stream: Any) -> float | None:
 @contextmanager
 def _open_av(file: BinaryIO, where: str, found: list[Part]) -> Iterator[_Av]:
     try:
-        import av
+        import av  # noqa: F401
     except ModuleNotFoundError as e:
         raise AudioError(f"{where} needs FFmpeg's libraries to decode. Install them with: pip install 'urgentmos[av]'") from e
-    file.seek(0)
-    try:
-        container = av.open(file, "r")
-    except (av.FFmpegError, ValueError) as e:
-        raise _undecodable(where, e) from e
-    with container:
-        yield _Av(where, container, found[0])
+    yield _Av(where, file, found)

@@ -142,7 +142,8 @@ class Meter:
     def info(self, notes: tuple[str, ...] = ()) -> AudioInfo:
         """What there is to say about all that was taken; AudioError if nothing can be."""
         if self.n_samples == 0:
-            raise AudioError(f"{self.name} holds no samples. Record or export it again")
+            why = f" ({notes[0]})" if notes else ""
+            raise AudioError(f"{self.name} holds no samples{why}. Record or export it again")
         if self.strange:
             raise AudioError(f"{self.name} holds {self.strange} samples that are not finite numbers. Export it again")
         if self.loudest > FULL_SCALE_ERROR:

@@ -13,6 +13,7 @@ from typing import BinaryIO, NamedTuple
 
 STEP = 1 << 18  # bytes read at a time
 RESYNC = 1 << 16  # bytes in which the next frame of an MP3 is sought
+CERTAIN = 4  # frames one behind the other
 SLACK = 2  # frames by which encoders miscount
 FLAC_TAIL = 1 << 17  # bytes in which the last frame of a FLAC begins
 
@@ -39,6 +40,8 @@ class Buffer:
 
 class Page(NamedTuple):
     at: int
+    stream: int
+    number: int  # in its stream
     first: bool  # begins a stream
     last: bool  # ends a stream
     whole: bool
@@ -54,11 +57,13 @@ def ogg_pages(file: BinaryIO, start: int, end: int) -> Iterator[Page]:
             at = _next(data, b"OggS", at + 1)
             continue
         if len(head) < 27:
-            yield Page(at, False, False, False)
+            yield Page(at, 0, 0, False, False, False)
             return
-        size = 27 + head[26] + sum(data(at + 27, head[26]))
-        yield Page(at, bool(head[5] & 2), bool(head[5] & 4), at + size <= end)
-        at += size
+        behind = at + 27 + head[26] + sum(data(at + 27, head[26]))
+        cut = data(at + 4, behind - at - 4).find(b"OggS") if data(behind, 4) != b"OggS" else -1
+        stream, number = struct.unpack("<II", head[14:22])
+        yield Page(at, stream, number, bool(head[5] & 2), bool(head[5] & 4), cut < 0 and behind <= end)
+        at = behind if cut < 0 else at + 4 + cut
 
 
 def _next(data: Buffer, signature: bytes, at: int) -> int:
@@ -138,11 +143,17 @@ class Run:
 
 
 def is_mp3(file: BinaryIO, start: int, end: int, head: bytes) -> bool:
-    """Whether MPEG audio begins at `start`, perhaps behind ID3 tags."""
-    if not head.startswith(b"ID3") and mpeg(head[:4]) is None:
-        return False
+    """Whether MPEG audio begins at `start`, perhaps behind tags, zeros or other bytes that are no frames."""
     data = Buffer(file, end)
-    return _sync(data, _behind_tags(data, start), None) is not None
+    at = _sync(data, _behind_tags(data, start), None)
+    if at is None or head.startswith(b"ID3") or mpeg(head[:4]) is not None:
+        return at is not None
+    for _ in range(CERTAIN):  # other bytes: they may look like a frame, but not like several
+        frame = mpeg(data(at, 4))
+        if frame is None:
+            return False
+        at += frame.size
+    return True
 
 
 def _behind_tags(data: Buffer, at: int) -> int:
@@ -265,15 +276,20 @@ def _info_frame(run: Run) -> bytes:
 # ---- FLAC
 
 
-def flac_length(file: BinaryIO, start: int, end: int) -> tuple[float | None, tuple[tuple[int, bytes], ...]]:
-    """(share of its samples that the header states, patch to the true number) if the last frame lies behind the stated end.
+class FlacLength(NamedTuple):
+    """What the last frame says of the length that the header states."""
 
-    (None, ()) for a header that is right; a header that states no length gets the patch alone.
-    """
+    promised: float | None = None  # the share of its samples that the header states; None if the header is right or says nothing
+    patches: tuple[tuple[int, bytes], ...] = ()  # to the true number
+    ends_well: bool = False  # all that the header states is there
+
+
+def flac_length(file: BinaryIO, start: int, end: int) -> FlacLength:
+    """By the header of the last frame, which counts the samples in front of it."""
     file.seek(start)
     info = file.read(42)
     if len(info) < 42:
-        return None, ()
+        return FlacLength()
     stated = int.from_bytes(info[21:26], "big") & 0xFFFFFFFFF
     largest = int.from_bytes(info[10:12], "big")
     first = max(start + 42, end - FLAC_TAIL)
@@ -285,11 +301,11 @@ def flac_length(file: BinaryIO, start: int, end: int) -> tuple[float | None, tup
         if frame_end is None:
             continue
         if frame_end <= stated:
-            return None, ()
+            return FlacLength(ends_well=frame_end == stated)
         number = (info[21] & 0xF0).to_bytes(1, "big") + bytes(4)
         patch = (int.from_bytes(number, "big") | frame_end).to_bytes(5, "big")
-        return (stated / frame_end if stated else None), ((start + 21, patch),)
-    return None, ()
+        return FlacLength(stated / frame_end if stated else None, ((start + 21, patch),))
+    return FlacLength()
 
 
 def _flac_frame_end(head: bytes, largest: int) -> int | None:
@@ -354,17 +370,33 @@ def walker_of(head: bytes) -> Walk | None:
     return None
 
 
-def _mp4_missing(file: BinaryIO, at: int, end: int) -> int:
-    data = Buffer(file, end)
+def _boxes(data: Buffer, at: int, end: int) -> Iterator[tuple[int, bytes]]:
+    """(offset, name) of the boxes at the top of an MP4 file, and (offset behind them, b"")."""
     while at + 8 <= end:
         head = data(at, 16)
         size = int.from_bytes(head[:4], "big")
         if size == 1:
             size = int.from_bytes(head[8:16], "big")
         if size == 0 or not all(0x20 <= byte < 0x7F or byte == 0xA9 for byte in head[4:8]):  # to the end; or no box
-            return 0
+            at = end
+            break
+        yield at, head[4:8]
         at += max(8, size)
-    return max(0, at - end)
+    yield at, b""
+
+
+def _mp4_missing(file: BinaryIO, start: int, end: int) -> int:
+    *_, (behind, _) = _boxes(Buffer(file, end), start, end)
+    return max(0, behind - end)
+
+
+def mp4_end(file: BinaryIO, start: int, end: int) -> int:
+    """Where a further file of boxes begins, or the end."""
+    data = Buffer(file, end)
+    for at, name in _boxes(data, start, end):
+        if at > start and name == b"ftyp":
+            return at
+    return end
 
 
 def _matroska_missing(file: BinaryIO, at: int, end: int) -> int:
