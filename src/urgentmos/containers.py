@@ -32,7 +32,6 @@ class Part(NamedTuple):
     missing: int = 0  # bytes that the container states and the file does not have
     unended: bool = False  # the container marks its end, and the mark is not there
     lost: int = 0  # pages that are missing in its middle
-    ends_well: bool = False  # its last frame is there
 
     @property
     def plain(self) -> bool:
@@ -201,8 +200,9 @@ class Tail(NamedTuple):
 
 
 def _tail(file: BinaryIO, at: int, size: int, form: Form) -> Tail:
-    if _begins_recording(_read(file, at, 64)):
-        return Tail("recording", at)
+    for border in (at, at + 1):  # some writers pad where the container does not
+        if _begins_recording(_read(file, border, 64)):
+            return Tail("recording", border)
     if size - at < TAIL or _read(file, at, 16).startswith(TAGS):
         return Tail("", size)
     for count, chunk in enumerate(_chunks(file, at, size, form)):
@@ -261,7 +261,7 @@ def _flac(file: BinaryIO, start: int, size: int) -> Iterator[Part]:
     at = start
     for border in [*_occurrences(file, signature, start + 1, size), size]:
         length = frames.flac_length(file, at, border)
-        yield Part(at, border, length.patches, promised=length.promised, ends_well=length.ends_well)
+        yield Part(at, border, length.patches, promised=length.promised)
         at = border
 
 

@@ -181,7 +181,8 @@ class _Sound(Stream):
         if part.missing or (read >= promised and not reason):  # missing bytes have a warning
             return
         of = f" of {before + promised if self.n_samples is None else self.n_samples}" if promised < UNKNOWN_LENGTH else ""
-        what = "damaged" if part.ends_well or part.lost else "cut off" if of else "cut off or damaged"
+        damaged = part.lost or (reason and frames.flac_is_whole(self._file, part.start, part.end))
+        what = "damaged" if damaged else "cut off" if of else "cut off or damaged"
         if reason or promised < UNKNOWN_LENGTH:
             raise AudioError(f"{self.where} is {what}: {before + read}{of} samples could be read. Copy or export it again")
 

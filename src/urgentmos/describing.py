@@ -25,6 +25,7 @@ FULL_SCALE_ERROR = 1000.0  # no gain does that: these are integers in floats
 CANCELLED = 0.5  # of the power that the average would have if the channels were independent
 CANCELLED_SECTION = 0.25  # the same in sections of a second, where independent channels scatter
 CANCELLED_SHARE = 0.1  # of the sections with sound
+WHOLLY_CANCELLED = 10 ** (-30 / 20)  # of the loudest channel's level
 CLIPPED_SHARE_WARNING = 1e-3
 BAND_LIMIT_DB = 70.0  # below the strongest band by more than this, a band counts as empty
 BAND_LIMITED_SHARE = 0.6  # of the Nyquist frequency; natural speech recorded at its rate reaches further
@@ -57,6 +58,11 @@ class AudioInfo:
     def duration(self) -> float:
         """Seconds."""
         return self.n_samples / self.rate
+
+    @property
+    def cancels_wholly(self) -> bool:
+        """Whether averaging the channels leaves next to nothing of them."""
+        return bool(self.cancelled) and self.rms < WHOLLY_CANCELLED * self.active_rms
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -281,31 +281,45 @@ class FlacLength(NamedTuple):
 
     promised: float | None = None  # the share of its samples that the header states; None if the header is right or says nothing
     patches: tuple[tuple[int, bytes], ...] = ()  # to the true number
-    ends_well: bool = False  # all that the header states is there
 
 
 def flac_length(file: BinaryIO, start: int, end: int) -> FlacLength:
     """By the header of the last frame, which counts the samples in front of it."""
     file.seek(start)
     info = file.read(42)
-    if len(info) < 42:
-        return FlacLength()
+    last = _last_flac_frame(file, start, end, info)
     stated = int.from_bytes(info[21:26], "big") & 0xFFFFFFFFF
+    if last is None or last.samples <= stated:
+        return FlacLength()
+    number = int.from_bytes((info[21] & 0xF0).to_bytes(1, "big") + bytes(4), "big") | last.samples
+    return FlacLength(stated / last.samples if stated else None, ((start + 21, number.to_bytes(5, "big")),))
+
+
+def flac_is_whole(file: BinaryIO, start: int, end: int) -> bool:
+    """Whether the last frame of a FLAC is complete: a fault lies before it, then."""
+    file.seek(start)
+    last = _last_flac_frame(file, start, end, file.read(42))
+    return last is not None and _crc16(last.data[:-2]) == int.from_bytes(last.data[-2:], "big")
+
+
+class _FlacFrame(NamedTuple):
+    samples: int  # of the recording up to its end
+    data: bytes  # from its header to the end of the file
+
+
+def _last_flac_frame(file: BinaryIO, start: int, end: int, info: bytes) -> _FlacFrame | None:
+    if len(info) < 42:
+        return None
     largest = int.from_bytes(info[10:12], "big")
     first = max(start + 42, end - FLAC_TAIL)
     file.seek(first)
     tail = file.read(end - first)
     place = len(tail)
     while (place := tail.rfind(b"\xff", 0, place)) >= 0:
-        frame_end = _flac_frame_end(tail[place : place + 20], largest)
-        if frame_end is None:
-            continue
-        if frame_end <= stated:
-            return FlacLength(ends_well=frame_end == stated)
-        number = (info[21] & 0xF0).to_bytes(1, "big") + bytes(4)
-        patch = (int.from_bytes(number, "big") | frame_end).to_bytes(5, "big")
-        return FlacLength(stated / frame_end if stated else None, ((start + 21, patch),))
-    return FlacLength()
+        samples = _flac_frame_end(tail[place : place + 20], largest)
+        if samples is not None:
+            return _FlacFrame(samples, tail[place:])
+    return None
 
 
 def _flac_frame_end(head: bytes, largest: int) -> int | None:
@@ -334,11 +348,19 @@ def _flac_frame_end(head: bytes, largest: int) -> int | None:
 
 
 def _crc8(data: bytes) -> int:
-    value = 0
+    return _crc(data, 8, 0x07)
+
+
+def _crc16(data: bytes) -> int:
+    return _crc(data, 16, 0x8005)
+
+
+def _crc(data: bytes, bits: int, polynomial: int) -> int:
+    value, top, mask = 0, 1 << bits - 1, (1 << bits) - 1
     for byte in data:
-        value ^= byte
+        value ^= byte << bits - 8
         for _ in range(8):
-            value = (value << 1 ^ 7) & 0xFF if value & 0x80 else value << 1
+            value = (value << 1 ^ polynomial) & mask if value & top else value << 1
     return value
 
 
