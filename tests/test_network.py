@@ -277,7 +277,7 @@ def test_a_decoder_that_fails_under_way_costs_one_clip(
     def broken(*args: Any) -> Any:
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr(windows, "_blocks", broken)
+    monkeypatch.setattr(windows, "_resampled", broken)
     model = predictor(MODELS["urgentmos"], window=2.2)
     clips = [Clip("long", write(tmp_path / "long.wav", make_voice(0, 3.0))), Clip("short", recordings[0])]
     long, short = model.score_clips(clips)

@@ -11,7 +11,7 @@ import soundfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from urgentmos import windows as windows_module
+from urgentmos import describing
 from urgentmos.audio import load
 from urgentmos.errors import AudioError, UsageError
 from urgentmos.windows import READ_AHEAD, Heard, Reader, matched, merge, split, stretched, windows
@@ -48,7 +48,7 @@ def test_windows_add_up_to_the_recording(
     samples = 0.1 * np.random.default_rng(n).standard_normal((n, channels)).astype(np.float32)
     path = write(tmp_path / "x.wav", samples, rate)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(windows_module, "BLOCK_SECONDS", 0.37)
+        patch.setattr(describing, "SECTIONS", 1)
         pieces = list(windows(path, RATE, seconds, count))
     whole = load(path, RATE)
     lengths = [len(piece.wave) for piece in pieces]

@@ -1,79 +1,50 @@
 """Any recording -> mono float32 at the rate that is asked for, by one policy.
 
-The policy, for every command and every model: channels are averaged; resampling is soxr HQ; nothing is trimmed; the
-level stays as it is. What cannot be heard (missing, empty, undecodable, cut off, non-finite) raises AudioError, whose
-sentence becomes the reason in the clip's row. What can be heard but deserves a word (silence, clipping, a band-limited
-file that was upsampled) is a warning.
+The policy, for every command and every model: channels are averaged; resampling is soxr HQ; nothing is trimmed; the level
+stays as it is. A recording that cannot be judged (missing, empty, undecodable, cut off, non-finite, far above full scale)
+raises AudioError, whose sentence becomes the reason in the clip's row. One that can be judged but deserves a word (silence,
+channels that cancel, a missing end, clipping, ...) has warnings. `decoding` reads files, `describing` looks at samples;
+a file that is read at once (`load`) and one that is read in windows go through the same `Reading`.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cache
-from math import fsum, sqrt
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from urgentmos.decoding import AUDIO_ENDINGS, AUDIO_SUFFIXES, AV_SUFFIXES, PIECE, UNKNOWN_LENGTH, Stream, open_stream
+from urgentmos.describing import AudioInfo, Meter, block_length, blocks_of
 from urgentmos.errors import AudioError, UsageError
-from urgentmos.sources import is_elsewhere, opened
 
-AV_SUFFIXES = frozenset({".m4a", ".mp4", ".aac", ".amr", ".webm", ".mka", ".wma", ".3gp"})
-AUDIO_SUFFIXES = (
-    frozenset({".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".au", ".caf", ".w64", ".rf64"}) | AV_SUFFIXES
-)
-AUDIO_ENDINGS = " ".join(sorted(AUDIO_SUFFIXES))  # for messages
+__all__ = [
+    "AUDIO_ENDINGS",
+    "AUDIO_SUFFIXES",
+    "AV_SUFFIXES",
+    "UNKNOWN_LENGTH",
+    "Audio",
+    "AudioInfo",
+    "Batch",
+    "Reading",
+    "as_samples",
+    "check_rate",
+    "collate",
+    "decode",
+    "describe",
+    "duration_batches",
+    "load",
+    "load_within",
+    "probe",
+    "resample",
+]
 
-SILENCE_RMS = 1e-4  # -80 dBFS: below it a clip counts as silent
-CLIPPED_SHARE_WARNING = 1e-3
-BAND_LIMIT_DB = 70.0  # below the strongest band by more than this, a band counts as empty
-BAND_LIMITED_SHARE = 0.6  # of the Nyquist frequency; natural speech recorded at its rate reaches further
 MIN_RATE, MAX_RATE = 1_000, 768_000
-UNKNOWN_LENGTH = 2**62  # samples; libsndfile promises more where a header does not know, as in a FLAC from a pipe
-OGG_PAGE_MAX = 65_307  # bytes
-ANALYSIS_FRAME = 1024
-ANALYSIS_BLOCK = 16  # frames at a time: so few that a pass needs little of a cache that others share
-ANALYSIS_FRAMES_MAX = 64  # spread over the clip; of 677 clips of speech and noise, all frames call the same 18 band-limited
-BLOCK = ANALYSIS_BLOCK * ANALYSIS_FRAME  # samples that one pass takes at a time
-
-
-@dataclass(frozen=True)
-class AudioInfo:
-    """What one decoding tells about a recording besides its samples."""
-
-    rate: int  # Hz, of the file
-    channels: int
-    n_samples: int  # a channel, at `rate`
-    peak: float  # largest |x| after averaging the channels
-    rms: float
-    clipped_share: float  # of samples in flat runs at the clip's own peak
-    bandwidth: float  # Hz; above it the long-term spectrum is empty
-    note: str = ""  # what the decoder had to mend
-
-    @property
-    def duration(self) -> float:
-        """Seconds."""
-        return self.n_samples / self.rate
-
-    @property
-    def silent(self) -> bool:
-        return self.rms < SILENCE_RMS
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """Sentences for the clip's row; none for an ordinary recording."""
-        if self.silent:
-            said = [f"silence: the level is {_decibels(self.rms)}"]
-        else:
-            said = []
-            if self.clipped_share > CLIPPED_SHARE_WARNING:
-                said.append(f"clipping: {self.clipped_share:.1%} of the samples lie flat at the peak")
-            if self.bandwidth < BAND_LIMITED_SHARE * self.rate / 2:
-                said.append(f"band-limited: nothing above {self.bandwidth / 1000:.1f} kHz in a {self.rate / 1000:g} kHz file")
-        return tuple([*said, self.note] if self.note else said)
+CHANNELS_MAX = 8  # of an array: 7.1 sound; more rows are a batch
+SIXTEEN_BITS = 32_768
 
 
 @dataclass(frozen=True)
@@ -93,27 +64,66 @@ class Batch(NamedTuple):
     ids: list[str]
 
 
+# ---- files
+
+
+class Reading:
+    """The mono blocks of an open stream at its own rate; `info` describes the recording once they are all taken."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self.meter = Meter(stream.where, stream.rate, stream.channels)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (self.meter.add(block) for block in self._stream.blocks(block_length(self._stream.rate)))
+
+    @property
+    def info(self) -> AudioInfo:
+        """AudioError if the recording cannot be judged."""
+        return self.meter.info(tuple(self._stream.warnings))
+
+
 def load(
     source: str | os.PathLike[str] | np.ndarray | Sequence[float], rate: int | None = None, *, sample_rate: int | None = None
 ) -> Audio:
     """A path or URL (or any place of `sources`), or samples with their `sample_rate` -> mono at `rate` (None: its own).
 
-    Samples are (T,) or (C, T) or (T, C) with C < T; integers are scaled to +-1. Raises AudioError if the recording
-    cannot be heard, UsageError if samples come without a sensible rate.
+    Samples are (T,) or (C, T) or (T, C) with C < T, as `as_samples` scales them. Raises AudioError if the recording cannot be
+    judged, UsageError if samples come without a sensible rate.
     """
     if isinstance(source, str | os.PathLike):
-        samples, file_rate, note = decode(source)
-        name = os.fspath(source)
-    else:
-        samples, file_rate, note, name = as_samples(source), check_rate(sample_rate), "", "the array"
-    if samples.size == 0:
-        raise AudioError(f"{name} holds no samples. Record or export it again")
-    if strange := sum(np.count_nonzero(~np.isfinite(block)) for block in _blocks(samples)):
-        raise AudioError(f"{name} holds {strange} samples that are not finite numbers. Export it again")
-    wave = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float64).astype(np.float32)
-    wave = np.ascontiguousarray(wave)
-    info = describe(wave, file_rate, channels=samples.shape[1], note=note)
-    return Audio(resample(wave, file_rate, rate or file_rate), rate or file_rate, info)
+        with open_stream(source) as stream:
+            return _load(stream, [], Reading(stream), rate)
+    samples, file_rate = as_samples(source), check_rate(sample_rate)
+    meter = Meter("the array", file_rate, samples.shape[1])
+    waves = [meter.add(block) for block in blocks_of(samples, file_rate)]
+    return _audio(waves, meter.info(), rate)
+
+
+def load_within(path: str | os.PathLike[str], rate: int, seconds: float) -> Audio | tuple[int, int]:
+    """The recording at `rate` if it lasts at most `seconds`, else its (number of samples, own rate): in one decoding."""
+    with open_stream(path) as stream:
+        most = seconds * stream.rate
+        if stream.n_samples is not None:
+            return (stream.n_samples, stream.rate) if stream.n_samples > most else _load(stream, [], Reading(stream), rate)
+        reading = Reading(stream)
+        waves: list[np.ndarray] = []
+        blocks = iter(reading)
+        for wave in blocks:
+            waves.append(wave)
+            if reading.meter.n_samples > most:
+                return reading.meter.n_samples + sum(map(len, blocks)), stream.rate
+        return _audio(waves, reading.info, rate)
+
+
+def _load(stream: Stream, waves: list[np.ndarray], reading: Reading, rate: int | None) -> Audio:
+    waves += reading
+    return _audio(waves, reading.info, rate)
+
+
+def _audio(waves: list[np.ndarray], info: AudioInfo, rate: int | None) -> Audio:
+    wave = waves[0] if len(waves) == 1 else np.concatenate(waves)
+    return Audio(resample(wave, info.rate, rate or info.rate), rate or info.rate, info)
 
 
 def resample(wave: np.ndarray, rate: int, to: int) -> np.ndarray:
@@ -126,89 +136,104 @@ def resample(wave: np.ndarray, rate: int, to: int) -> np.ndarray:
 
 
 def decode(path: str | os.PathLike[str]) -> tuple[np.ndarray, int, str]:
-    """A recording, wherever it lies -> ((T, C) float32, rate, note). Raises AudioError with the decoder's own words."""
-    where = os.fspath(path)
-    _check_file(where)
-    with opened(where) as (source, suffix):
-        return _decode_av(source, where) if suffix in AV_SUFFIXES else _decode(source, where)
-
-
-def _decode(source: str | BinaryIO, where: str) -> tuple[np.ndarray, int, str]:
-    import soundfile
-
-    try:
-        with soundfile.SoundFile(source) as f:
-            promised = f.frames
-            if promised >= UNKNOWN_LENGTH:  # libsndfile cannot read what it cannot seek in
-                return _decode_av(source, where)
-            samples = f.read(dtype="float32", always_2d=True)
-            rate, missing = f.samplerate, _missing_bytes(f.extra_info)
-    except (soundfile.LibsndfileError, RuntimeError) as e:
-        raise AudioError(f"{where} cannot be decoded: {_reason(e)}. Check that it is audio, and export it again") from e
-    return _whole(samples, promised, rate, missing, source, where)
-
-
-def _whole(
-    samples: np.ndarray, promised: int, rate: int, missing: int, source: str | BinaryIO, where: str
-) -> tuple[np.ndarray, int, str]:
-    """What was decoded, with a note if the recording may be cut off; AudioError if it is."""
-    if len(samples) < promised:
-        raise AudioError(f"{where} is cut off: {len(samples)} of {promised} samples could be read. Copy or export it again")
-    if len(samples) == 0:
-        raise AudioError(f"{where} holds no samples. Record or export it again")
-    if missing:
-        return samples, rate, f"the file is shorter than its header says ({missing} bytes are missing)"
-    return (
-        samples,
-        rate,
-        "the file may be cut off: its last Ogg page does not end the stream" if _ogg_without_end(source) else "",
-    )
-
-
-def _reason(error: Exception) -> str:
-    """What libsndfile says, without the path; of an MP3 without frames it says that there is no file."""
-    said = str(error).split(": ", 1)[-1].strip().rstrip(".")
-    return "it holds no audio that is known" if said.startswith("File does not exist") else said
+    """A recording, wherever it lies -> ((T, C) float32, rate, the decoder's warnings). AudioError with the decoder's words."""
+    with open_stream(path) as stream:
+        blocks = list(stream.blocks(block_length(stream.rate)))
+        if not blocks:
+            raise AudioError(f"{stream.where} holds no samples. Record or export it again")
+        return blocks[0] if len(blocks) == 1 else np.concatenate(blocks), stream.rate, "; ".join(stream.warnings)
 
 
 def probe(path: str | os.PathLike[str]) -> tuple[int, int, int]:
-    """(n_samples, rate, channels) from the header alone; AudioError as in `decode`."""
-    import soundfile
+    """(n_samples, rate, channels): as many samples as decoding yields. AudioError if it cannot be opened.
 
-    where = os.fspath(path)
-    _check_file(where)
-    with opened(where) as (source, suffix):
-        if suffix not in AV_SUFFIXES:
-            try:
-                info = soundfile.info(source)
-            except (soundfile.LibsndfileError, RuntimeError) as e:
-                raise AudioError(f"{where} cannot be decoded: {_reason(e)}. Check that it is audio, and export it again") from e
-            if info.frames < UNKNOWN_LENGTH:
-                return info.frames, info.samplerate, info.channels
-        samples, rate, _ = _decode_av(source, where)
-    return samples.shape[0], rate, samples.shape[1]
+    Only containers that do not count their samples (those of FFmpeg) are decoded for it.
+    """
+    with open_stream(path) as stream:
+        n_samples = stream.n_samples
+        if n_samples is None:
+            n_samples = sum(map(len, stream.pieces(PIECE)))
+        return n_samples, stream.rate, stream.channels
+
+
+# ---- samples
 
 
 def as_samples(source: Any) -> np.ndarray:
-    """Array or list -> (T, C) float32 in +-1. Integers are scaled by their type's range; the longer axis is time."""
+    """Array, tensor, buffer or list -> (T, C) float32 in +-1; the longer axis is time.
+
+    Integers of a type are scaled by its range, whatever holds them (numpy, torch, array.array, memoryview). Python's own ints
+    and 64-bit integers have no range that sound uses: they are 16-bit samples if any lies outside -1..1.
+    """
+    array = _as_array(source)
+    if array.ndim not in (1, 2):
+        raise AudioError(
+            f"an array of shape {array.shape} is not one recording. Pass (T,), (T, C) or (C, T), and each clip of a batch alone"
+        )
+    if array.size == 0:
+        raise AudioError("the array holds no samples. Record or export it again")
+    array = _scaled(array)
+    if array.ndim == 1:
+        return array[:, None]
+    array = array if array.shape[0] >= array.shape[1] else array.T
+    if array.shape[1] > CHANNELS_MAX:
+        raise AudioError(
+            f"an array of {array.shape[1]} rows is a batch, not one recording. Pass each row alone, for example "
+            "[model.score(row, sample_rate=16000) for row in batch], or mix a recording of many channels down"
+        )
+    return array
+
+
+def _as_array(source: Any) -> np.ndarray:
+    if isinstance(source, bytes | bytearray) or (isinstance(source, memoryview) and isinstance(source.obj, bytes | bytearray)):
+        if not isinstance(source, memoryview) or source.format in ("B", "b", "c"):
+            raise AudioError("bytes have no type of samples. Pass np.frombuffer(data, dtype=np.int16), or what they are")
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(source, torch.Tensor):
+        source = _from_torch(source, torch)
     try:
         array = np.asarray(source)
     except ValueError as e:
         raise AudioError("the lists in the list differ in length. Pass (T,), (T, C) or (C, T)") from e
+    except (TypeError, RuntimeError) as e:
+        raise AudioError(f"{type(source).__name__} is not audio ({e}). Pass an array of integers or floats") from e
     if array.dtype == object or array.dtype.kind not in "iuf":
         raise AudioError(f"samples of type {array.dtype} are not audio. Pass integers or floats")
-    if array.ndim not in (1, 2):
-        raise AudioError(f"an array of shape {array.shape} is not one recording. Pass (T,), (T, C) or (C, T)")
-    if array.dtype.kind == "u":
-        half = float(np.iinfo(array.dtype).max // 2 + 1)
+    return array
+
+
+def _from_torch(tensor: Any, torch: Any) -> np.ndarray:
+    """A tensor on any device, with or without gradients, of any real type."""
+    if tensor.is_floating_point() and tensor.dtype != torch.float64:
+        tensor = tensor.to(torch.float32)  # numpy has no bfloat16
+    try:
+        return np.asarray(tensor.detach().cpu().resolve_conj().resolve_neg().numpy())
+    except (TypeError, RuntimeError) as e:
+        raise AudioError(f"a tensor of type {tensor.dtype} is not audio ({e}). Pass a dense tensor of integers or floats") from e
+
+
+def _scaled(array: np.ndarray) -> np.ndarray:
+    """Integers by their range; floats as they are. float32."""
+    kind, bits = array.dtype.kind, 8 * array.dtype.itemsize
+    if kind == "i" and bits == 64:
+        array = _by_content(array)
+    elif kind == "u":
+        half = float(1 << bits - 1)
         array = (array.astype(np.float64) - half) / half
-    elif array.dtype.kind == "i" and isinstance(source, np.ndarray):
-        array = array / float(np.iinfo(array.dtype).max + 1)
+    elif kind == "i":
+        array = array / float(1 << bits - 1)
     with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused as such
-        array = array.astype(np.float32)
-    if array.ndim == 1:
-        return array[:, None]
-    return array if array.shape[0] >= array.shape[1] else array.T
+        return array.astype(np.float32)
+
+
+def _by_content(array: np.ndarray) -> np.ndarray:
+    largest = max(int(array.max(initial=0)), -int(array.min(initial=0)))
+    if largest > SIXTEEN_BITS:
+        raise AudioError(
+            f"whole numbers up to {largest} are more than 16 bits, and nothing says how many. Pass an array of int32, or floats "
+            "in -1..1"
+        )
+    return array / float(SIXTEEN_BITS) if largest > 1 else array.astype(np.float64)
 
 
 def check_rate(rate: Any) -> int:
@@ -222,66 +247,15 @@ def check_rate(rate: Any) -> int:
     return int(rate)
 
 
-def describe(wave: np.ndarray, rate: int, channels: int = 1, note: str = "") -> AudioInfo:
+def describe(wave: np.ndarray, rate: int, name: str = "the array") -> AudioInfo:
     """(T,) -> what there is to say about it, without a copy of it."""
-    peaks = [max(float(block.max()), -float(block.min())) for block in _blocks(wave)]
-    rms = sqrt(_energy(wave) / len(wave))
-    return AudioInfo(rate, channels, len(wave), max(peaks), rms, clipped_share(wave, peaks), bandwidth(wave, rate), note)
+    meter = Meter(name, rate, 1)
+    for block in blocks_of(wave[:, None], rate):
+        meter.add(block)
+    return meter.info()
 
 
-def _blocks(samples: np.ndarray) -> Iterator[np.ndarray]:
-    """(T, ...) -> views of (BLOCK, ...), the last one shorter."""
-    return (samples[start : start + BLOCK] for start in range(0, len(samples), BLOCK))
-
-
-def _energy(wave: np.ndarray) -> float:
-    """Sum of squares in float64."""
-    return fsum(float(exact @ exact) for exact in (block.astype(np.float64) for block in _blocks(wave)))
-
-
-def clipped_share(wave: np.ndarray, peaks: Sequence[float]) -> float:
-    """Share of samples in runs of three or more at the clip's own peak: clipped speech, also when scaled down later.
-
-    peaks: the largest |x| of each of the wave's blocks; those that do not reach the clip's peak need not be searched.
-    """
-    flat = max(peaks) * (1 - 1e-4)
-    if max(peaks) < SILENCE_RMS:
-        return 0.0
-    found = [k * BLOCK + np.flatnonzero(np.abs(b) >= flat) for k, b in enumerate(_blocks(wave)) if peaks[k] >= flat]
-    where = np.concatenate(found)
-    if len(where) < 3:
-        return 0.0
-    ends = np.flatnonzero(np.diff(where, append=len(wave) + 1) != 1)  # of the runs
-    lengths = np.diff(ends, prepend=-1)
-    return float(lengths[lengths >= 3].sum()) / len(wave)
-
-
-def bandwidth(wave: np.ndarray, rate: int) -> float:
-    """Hz up to which the long-term spectrum is not empty (BAND_LIMIT_DB below its strongest band)."""
-    if len(wave) < ANALYSIS_FRAME:
-        return rate / 2
-    from scipy import fft  # several transforms at once in float32: a sixth of the time of numpy's
-
-    n_frames = min(len(wave) // ANALYSIS_FRAME, ANALYSIS_FRAMES_MAX)
-    hop = len(wave) // n_frames
-    frames = wave[: n_frames * hop].reshape(n_frames, hop)[:, :ANALYSIS_FRAME]
-    window = _analysis_window()
-    squares = np.zeros(ANALYSIS_FRAME + 2)  # real, imaginary, real, ...
-    for start in range(0, n_frames, ANALYSIS_BLOCK):
-        parts = fft.rfft(frames[start : start + ANALYSIS_BLOCK] * window, axis=1).view(np.float32)
-        squares += np.einsum("fk,fk->k", parts, parts)
-    power = squares[0::2] + squares[1::2]
-    smooth = np.convolve(power, np.ones(9) / 9, mode="same")
-    full = np.flatnonzero(smooth > smooth.max() * 10 ** (-BAND_LIMIT_DB / 10))
-    return rate / 2 if full.size == 0 else float(min(full[-1] + 1, ANALYSIS_FRAME // 2) * rate / ANALYSIS_FRAME)
-
-
-@cache
-def _analysis_window() -> np.ndarray:
-    """Blackman: its side lobes lie 58 dB and more below, so that strong bass does not look like treble."""
-    window = np.blackman(ANALYSIS_FRAME).astype(np.float32)
-    window.setflags(write=False)
-    return window
+# ---- batches
 
 
 def collate(waves: Sequence[np.ndarray], ids: Sequence[str]) -> Batch:
@@ -312,73 +286,3 @@ def duration_batches(durations: Sequence[float], max_seconds: float, max_padding
         real += durations[i]
     if batch:
         yield batch
-
-
-def _check_file(where: str) -> None:
-    if is_elsewhere(where):  # whoever opens it says what is wrong
-        return
-    if not os.path.exists(where):
-        raise AudioError(f"{where} does not exist. Check the path")
-    if os.path.isdir(where):
-        raise AudioError(f"{where} is a folder, not a recording. Remove it or name the files in it")
-    if not os.path.isfile(where):
-        raise AudioError(f"{where} is a device or a pipe, not a recording. Copy it into a file")
-    if os.path.getsize(where) == 0:
-        raise AudioError(f"{where} is empty (0 bytes). Record or copy it again")
-    if not os.access(where, os.R_OK):
-        raise AudioError(f"{where} may not be read. Change its permissions")
-
-
-def _missing_bytes(log: str) -> int:
-    """Bytes by which a wav's data chunk falls short of its header, from libsndfile's log ("data : 64000 (should be 100)").
-
-    Headers of streams say 0 or 0xFFFFFFFF because the length was not known when they were written: nothing is missing.
-    """
-    for line in log.splitlines():
-        words = line.replace("(", " ").replace(")", " ").split()
-        if words[:2] == ["data", ":"] and "should" in words:
-            promised, held = int(words[2]), int(words[-1])
-            return 0 if promised in (0, 0xFFFFFFFF) or promised >= 0x7FFFF000 else max(0, promised - held)
-    return 0
-
-
-def _ogg_without_end(source: str | BinaryIO) -> bool:
-    """True for an Ogg file whose last page is incomplete or does not end the stream (RFC 3533): libsndfile does not tell."""
-    with open(source, "rb") if isinstance(source, str) else nullcontext(source) as f:
-        f.seek(0)
-        if f.read(4) != b"OggS":
-            return False
-        f.seek(max(0, f.seek(0, os.SEEK_END) - OGG_PAGE_MAX))
-        tail = f.read()
-    page = tail[max(0, tail.rfind(b"OggS")) :]
-    if len(page) < 27:
-        return True
-    lacing = page[27 : 27 + page[26]]
-    return not page[5] & 4 or len(page) < 27 + page[26] + sum(lacing)
-
-
-def _decode_av(source: str | BinaryIO, where: str) -> tuple[np.ndarray, int, str]:
-    """Containers that libsndfile does not read (m4a, amr, webm, ...), through FFmpeg's libraries."""
-    try:
-        import av
-    except ModuleNotFoundError as e:
-        raise AudioError(f"{where} needs FFmpeg's libraries to decode. Install them with: pip install 'urgentmos[av]'") from e
-    try:
-        if not isinstance(source, str):
-            source.seek(0)
-        with av.open(source, "r") as container:
-            if not container.streams.audio:
-                raise AudioError(f"{where} holds no audio stream. Check that it is audio")
-            stream = container.streams.audio[0]
-            rate = int(stream.rate)
-            to_float = av.AudioResampler(format="fltp", rate=rate)  # the sample format only: rate and layout stay
-            blocks = [out.to_ndarray() for frame in container.decode(stream) for out in to_float.resample(frame)]
-            blocks += [out.to_ndarray() for out in to_float.resample(None)]
-    except (av.FFmpegError, ValueError) as e:
-        raise AudioError(f"{where} cannot be decoded: {e}. Check that it is audio, and export it again") from e
-    samples = np.concatenate(blocks, axis=1) if blocks else np.zeros((1, 0), dtype=np.float32)
-    return np.ascontiguousarray(samples.T, dtype=np.float32), rate, ""
-
-
-def _decibels(amplitude: float) -> str:
-    return "digital zero" if amplitude == 0 else f"{20 * np.log10(amplitude):.0f} dBFS"

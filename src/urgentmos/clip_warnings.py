@@ -44,6 +44,11 @@ def kind_of(warning: str) -> str:
     return kind if kind in KINDS else ""
 
 
+def detail_of(warning: str) -> str:
+    """The sentence behind the kind that a warning opens with."""
+    return warning.split(": ", 1)[-1]
+
+
 def is_silent(warnings: Iterable[str]) -> bool:
     """Whether they say that the clip holds nothing that could be speech."""
     return any(kind_of(warning) == SILENCE for warning in warnings)

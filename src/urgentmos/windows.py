@@ -7,7 +7,7 @@ of the network that waits for it.
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil
 from pathlib import Path
@@ -15,14 +15,13 @@ from typing import TypeVar
 
 import numpy as np
 
-from urgentmos.audio import AV_SUFFIXES, UNKNOWN_LENGTH, Audio, AudioInfo, describe, load, probe
+from urgentmos.audio import Audio, AudioInfo, Reading, load, load_within, probe
+from urgentmos.decoding import open_stream
 from urgentmos.errors import AudioError
 from urgentmos.results import Source
-from urgentmos.sources import opened
 
 T = TypeVar("T")
 
-BLOCK_SECONDS = 10.0  # decoded at a time
 READ_AHEAD = 16  # clips decoded while the network computes
 SHORTEST_WINDOW = 1.0  # seconds; a clip is not cut finer to match the windows of a longer one
 
@@ -36,6 +35,7 @@ class Heard:
     seconds: float | None = None
     n_windows: int = 1  # into which its length asks it to be cut
     error: str | None = None
+    n_samples: int | None = None  # at its own rate, if it is to be decoded again
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,14 @@ class Reader:
     def open(self, source: Source, sample_rate: int | None = None) -> Heard:
         """Raises AudioError if it cannot be heard, UsageError if samples come without a sensible rate."""
         if isinstance(source, str | Path):
-            n_samples, file_rate, _ = probe(source)
-            count = ceil(n_samples / (self.window_seconds * file_rate))
-            if count > 1:
-                return Heard(str(source), None, n_samples / file_rate, count)
-        audio = load(source, self.rate, sample_rate=sample_rate)
+            loaded = load_within(source, self.rate, self.window_seconds)
+            if not isinstance(loaded, Audio):
+                n_samples, file_rate = loaded
+                count = ceil(n_samples / (self.window_seconds * file_rate))
+                return Heard(str(source), None, n_samples / file_rate, count, n_samples=n_samples)
+            audio = loaded
+        else:
+            audio = load(source, self.rate, sample_rate=sample_rate)
         count = max(1, ceil(len(audio.wave) / (self.window_seconds * self.rate)))
         return Heard(names_of(source)[1], audio, audio.info.duration, count, self._too_short(audio))
 
@@ -87,7 +90,7 @@ class Reader:
             yield from split(heard.whole, self.window_seconds, count)
             return
         try:
-            yield from windows(heard.name, self.rate, self.window_seconds, count)
+            yield from windows(heard.name, self.rate, self.window_seconds, count, heard.n_samples)
         except AudioError:
             raise
         except Exception as e:
@@ -122,31 +125,45 @@ def _undecodable(name: str, e: Exception) -> str:
     return f"{name} cannot be decoded: {type(e).__name__}: {e}. Export it again"
 
 
-def windows(path: str, rate: int, seconds: float, count: int | None = None) -> Iterator[Audio]:
-    """The recording at `rate` in equal windows of at most `seconds`, or in `count` of them; each with its own info.
+def windows(path: str, rate: int, seconds: float, count: int | None = None, n_samples: int | None = None) -> Iterator[Audio]:
+    """The recording at `rate` in equal windows of at most `seconds`, or in `count` of them.
 
-    AudioError as in `load`.
+    n_samples: its length at its own rate, where that is known already. The info of a window describes the recording up to its
+    end; `merge` takes the last one. AudioError as in `load`: before the last window at the latest.
     """
-    n_samples, file_rate, _ = probe(path)
-    count = count or ceil(n_samples / (seconds * file_rate))
-    if count <= 1 or not _streams(path):
-        yield from split(load(path, rate), seconds, count)
+    n_samples = n_samples if n_samples is not None else probe(path)[0]
+    with open_stream(path) as stream:
+        count = count or ceil(n_samples / (seconds * stream.rate))
+        reading = Reading(stream)
+        edges = [n_samples * rate * (k + 1) // (count * stream.rate) for k in range(count)]
+        held: list[np.ndarray] = []
+        start = passed = 0
+        for block in _resampled(reading, stream.rate, rate):
+            if reading.meter.refused:  # read on, since the reason counts all of it
+                held = []
+                continue
+            held.append(block)
+            passed += len(block)
+            while len(edges) > 1 and passed >= edges[0]:
+                wave = np.concatenate(held)
+                cut = edges.pop(0) - start
+                yield Audio(np.ascontiguousarray(wave[:cut]), rate, reading.meter.info())
+                held, start = [wave[cut:]], start + cut
+        info = reading.info
+        yield Audio(np.concatenate(held), rate, info)
+
+
+def _resampled(blocks: Iterable[np.ndarray], from_rate: int, to: int) -> Iterator[np.ndarray]:
+    """As `audio.resample`, block by block."""
+    if from_rate == to:
+        yield from blocks
         return
-    edges = [n_samples * rate * (k + 1) // (count * file_rate) for k in range(count)]
-    held: list[np.ndarray] = []
-    infos: list[AudioInfo] = []
-    start = passed = 0
-    for block, info in _blocks(path, file_rate, rate):
-        held.append(block)
-        infos += [info] if info else []
-        passed += len(block)
-        while len(edges) > 1 and passed >= edges[0]:
-            wave = np.concatenate(held)
-            cut = edges.pop(0) - start
-            yield Audio(np.ascontiguousarray(wave[:cut]), rate, merge(infos))
-            held, infos, start = [wave[cut:]], infos[-1:], start + cut
-    if passed > start:
-        yield Audio(np.concatenate(held), rate, merge(infos))
+    import soxr
+
+    stream = soxr.ResampleStream(from_rate, to, 1, dtype="float32")
+    for block in blocks:
+        yield np.asarray(stream.resample_chunk(block))
+    yield np.asarray(stream.resample_chunk(np.zeros(0, dtype=np.float32), last=True))
 
 
 def split(audio: Audio, seconds: float, count: int | None = None) -> Iterator[Audio]:
@@ -160,51 +177,6 @@ def split(audio: Audio, seconds: float, count: int | None = None) -> Iterator[Au
         yield Audio(audio.wave[start:end], audio.rate, audio.info)
 
 
-def _streams(path: str) -> bool:
-    """Whether libsndfile reads it block by block: not other containers, nor a FLAC from a pipe, which hides its length."""
-    import soundfile
-
-    with opened(path) as (source, suffix):
-        return suffix not in AV_SUFFIXES and soundfile.info(source).frames < UNKNOWN_LENGTH
-
-
-def _blocks(path: str, file_rate: int, rate: int) -> Iterator[tuple[np.ndarray, AudioInfo | None]]:
-    """Mono blocks at `rate`, with what there is to say about the samples they come from.
-
-    AudioError if the file ends early or holds samples that are not finite numbers.
-    """
-    import soundfile
-    import soxr
-
-    stream = soxr.ResampleStream(file_rate, rate, 1, dtype="float32") if file_rate != rate else None
-    read = 0
-    try:
-        with opened(path) as (source, _), soundfile.SoundFile(source) as f:
-            promised = f.frames
-            for block in f.blocks(int(BLOCK_SECONDS * file_rate), dtype="float32", always_2d=True):
-                read += len(block)
-                if not np.isfinite(block).all():
-                    raise AudioError(f"{path} holds samples that are not finite numbers. Export it again")
-                mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float64).astype(np.float32)
-                info = describe(mono, file_rate, block.shape[1])
-                yield np.asarray(mono if stream is None else stream.resample_chunk(mono)), info
-    except (soundfile.LibsndfileError, RuntimeError) as e:
-        raise AudioError(f"{path} cannot be decoded: {e}. Check that it is audio, and export it again") from e
-    if read < promised:
-        raise AudioError(f"{path} is cut off: {read} of {promised} samples could be read. Copy or export it again")
-    if stream is not None:
-        yield np.asarray(stream.resample_chunk(np.zeros(0, dtype=np.float32), last=True)), None
-
-
 def merge(infos: list[AudioInfo]) -> AudioInfo:
-    """What the windows together say about the recording."""
-    n_samples = sum(i.n_samples for i in infos)
-    share = [i.n_samples / n_samples for i in infos]
-    return replace(
-        infos[0],
-        n_samples=n_samples,
-        peak=max(i.peak for i in infos),
-        rms=float(np.sqrt(sum(s * i.rms**2 for s, i in zip(share, infos, strict=True)))),
-        clipped_share=sum(s * i.clipped_share for s, i in zip(share, infos, strict=True)),
-        bandwidth=max(i.bandwidth for i in infos),
-    )
+    """What the windows of a recording together say about it: the last one has seen it all."""
+    return infos[-1]

@@ -182,7 +182,7 @@ def test_a_clip_keeps_what_it_came_with(fake, tmp_path: Path) -> None:
 
 def test_silence_is_measured_with_a_warning(fake, tmp_path: Path) -> None:
     (result,) = run([write(tmp_path / "a.wav", last=0.0)])
-    assert result.error is None and result.warnings == ["silence: the level is digital zero"]
+    assert result.error is None and result.warnings[0] == "silence: the level is digital zero"
 
 
 def test_a_short_clip_has_a_reason_with_both_lengths(fake, tmp_path: Path) -> None:

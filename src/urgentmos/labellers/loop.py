@@ -21,6 +21,7 @@ from typing import Any
 from urgentmos import __version__
 from urgentmos.audio import Audio
 from urgentmos.audio import load as load_audio
+from urgentmos.clip_warnings import CHANNELS, SILENCE, detail_of, kind_of
 from urgentmos.clips import Clip
 from urgentmos.errors import AudioError, MeasureError
 from urgentmos.journal import Journal, Outcome, Task
@@ -193,9 +194,14 @@ def _hear(path: str) -> Audio | str:
 
 
 def measure_audio(heard: Audio, reference: Audio | str | None, measures: Sequence[tuple[Labeller, Measure]]) -> Outcome:
-    """Every labeller's values for one recording; `reference` may be a sentence that says why there is no such signal."""
+    """Every labeller's values for one recording; `reference` may be a sentence that says why there is no such signal.
+
+    Warnings of the reference signal are the clip's, too, where a value rests on it.
+    """
     alone = Signals(heard.wave, heard.rate)
     paired, problem, notes = _paired(heard, reference)
+    if isinstance(reference, Audio):
+        notes = [*notes, *(f"{warning} (reference signal)" for warning in reference.info.warnings)]
     values: dict[str, float] = {}
     reasons: dict[str, str] = {}
     for row, function in measures:
@@ -206,6 +212,8 @@ def measure_audio(heard: Audio, reference: Audio | str | None, measures: Sequenc
             values |= _checked(row, function, paired if intrusive else alone)
         except Exception as e:
             why = str(e) if isinstance(e, MeasureError) else f"{row.name} failed: {type(e).__name__}: {e}"
+            if heard.info.cancels_wholly:  # what is left looks like silence, and is none
+                why = next(warning for warning in heard.info.warnings if kind_of(warning) == CHANNELS)
             reasons |= dict.fromkeys(row.metrics, why)
     used = notes if any(METRICS[name].needs_reference for name in values) else []
     warnings, info = [*heard.info.warnings, *used], heard.info
@@ -227,12 +235,24 @@ def _paired(heard: Audio, reference: Audio | str | None) -> tuple[Signals, str |
             f"the reference signal is at {reference.rate} Hz and the clip at {heard.rate} Hz. Resample one of them",
             [],
         )
+    if (problem := _no_reference(reference)) is not None:
+        return signals, problem, []
     length, surplus = len(heard.wave), len(heard.wave) - len(reference.wave)
     if surplus == 0 or abs(surplus) > TAIL_SECONDS * heard.rate:
         return Signals(heard.wave, heard.rate, reference.wave), None, []
     shorter = min(length, len(reference.wave))
     said = f"{abs(surplus)} samples at the end of the {'clip' if surplus > 0 else 'reference signal'} were left out"
     return Signals(heard.wave[:shorter], heard.rate, reference.wave[:shorter]), None, [f"unequal lengths: {said}"]
+
+
+def _no_reference(reference: Audio) -> str | None:
+    """Why nothing can be measured against this recording."""
+    of = {kind_of(warning): warning for warning in reference.info.warnings}
+    if SILENCE in of:
+        return f"the reference signal is silent ({detail_of(of[SILENCE])}). Give a reference signal that holds speech"
+    if reference.info.cancels_wholly:
+        return f"the channels of the reference signal cancel ({detail_of(of[CHANNELS])})"
+    return None
 
 
 def _checked(row: Labeller, function: Measure, signals: Signals) -> dict[str, float]:
