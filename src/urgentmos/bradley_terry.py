@@ -6,12 +6,12 @@ experiments", JASA 65): with strengths theta on the logit scale and a tie parame
     P(i beats j) : P(tie) : P(j beats i)  =  exp(d / 2) : nu : exp(-d / 2),   d = theta_i - theta_j.
 
 Without ties nu is 0 and this is Bradley and Terry's model. The log-likelihood is concave in (theta, log nu), so Newton's
-method finds its one maximum; it is written here, not taken from scipy.optimize, because a bootstrap needs a thousand
-fits at once and one number should have one path.
+method finds its one maximum.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.optimize import linprog
@@ -34,6 +34,36 @@ class Strengths:
     theta: Array
     nu: Array
     warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Games:
+    """Comparisons of S systems on U contents and how they ended; the diagonals are 0."""
+
+    wins: Array  # (S, S, U) how often the row system won, fractions included
+    ties: Array  # (S, S, U), symmetric
+    played: Array  # (S, S, U) bool
+
+    @cached_property
+    def total(self) -> Array:
+        """(S, S) contents on which two systems were compared."""
+        return np.asarray(self.played.sum(2), float)
+
+    @cached_property
+    def complete(self) -> bool:
+        """Whether every content compares all systems."""
+        n_systems, _, n_contents = self.played.shape
+        return bool(self.total.sum() == n_systems * (n_systems - 1) * n_contents)
+
+    def gradient(self, theta: Array, nu: Array) -> Array:
+        """(S + 1, U) each content's part of the gradient of the log-likelihood in (theta, log nu), at theta (S,) and nu ()."""
+        mean, _, p_tie = moments(theta, nu)
+        balance = (self.wins.sum(1) - self.wins.sum(0)) / 2
+        in_theta = balance - np.einsum("ij,iju->iu", mean, self.played)
+        if not nu > 0:
+            return np.vstack([in_theta, np.zeros(balance.shape[1])])
+        in_log_nu = (self.ties.sum((0, 1)) - np.einsum("ij,iju->u", p_tie, self.played)) / 2
+        return np.vstack([in_theta, in_log_nu])
 
 
 def fit(
@@ -74,28 +104,6 @@ def fit(
 def prior_wins(n_systems: int, prior: float) -> Array:
     """(S, S) the wins that the prior adds: `prior / S` each way between any two systems."""
     return (prior / n_systems) * (1 - np.eye(n_systems))
-
-
-def equal_fits(wins: Array, ties: Array, first: Array, second: Array, *, prior: float = PRIOR) -> Strengths:
-    """One fit per pair p, in which systems first[p] and second[p] are held equally strong. theta (P, S), nu (P,).
-
-    wins, ties (S, S); first, second (P,) int. The two are merged into one system; their own games, which carry no
-    information on a difference held at 0, are left out.
-    """
-    n_systems = len(wins)
-    games = np.stack([wins + prior_wins(n_systems, prior), ties])
-    others = np.array([[k for k in range(n_systems) if k != j] for j in second])
-    merged = np.broadcast_to(games, (len(first), *games.shape)).copy()
-    pair = np.arange(len(first))
-    merged[pair, :, first] += merged[pair, :, second]
-    merged[pair, :, :, first] += merged[pair, :, :, second]
-    kept = np.take_along_axis(merged, others[:, None, :, None], axis=2)
-    kept = np.take_along_axis(kept, others[:, None, None, :], axis=3) * (1 - np.eye(n_systems - 1))
-    reduced, nu = _newton(kept[:, 0], kept[:, 1], None)
-    theta = np.empty((len(first), n_systems))
-    np.put_along_axis(theta, others, reduced, axis=1)
-    theta[pair, second] = theta[pair, first]
-    return Strengths(theta, nu)
 
 
 def information(counts: Array, theta: Array, nu: Array) -> Array:

@@ -1,11 +1,11 @@
 """What a ranking looks like: its rows, its JSON, its table for a terminal, and its groups of ties; no arithmetic."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import groupby
 from math import isfinite
 from typing import Any
-
-import numpy as np
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class SystemRank:
     low: float
     high: float
     mos: float | None = None  # of listeners
+    not_distinguishable_from: tuple[str, ...] = ()  # best first; mutual; all others are significantly better or worse
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,6 @@ class Ranking:
     n_contents: int  # on which the scores rest
     systems: tuple[SystemRank, ...]
     win_rate: dict[str, dict[str, float]]  # [a][b]: share of common contents that a won against b, ties half; NaN: none
-    ties: tuple[tuple[str, ...], ...]  # groups in which no two systems can be told apart
     correlation: dict[str, float | None] | None  # krcc, srcc, lcc with the MOS of listeners
     samples: int
     seed: int
@@ -42,6 +42,11 @@ class Ranking:
     p_better: dict[str, dict[str, float]] = field(default_factory=dict)
     p_value: dict[str, dict[str, float]] = field(default_factory=dict)
     version: str = ""  # of the model
+
+    @cached_property
+    def ties(self) -> tuple[tuple[str, ...], ...]:
+        """Groups in which no two systems can be told apart; two systems share one exactly if they cannot be."""
+        return tie_groups({s.system_id: s.not_distinguishable_from for s in self.systems})
 
     def to_dict(self) -> dict[str, Any]:
         """The rank output of the file formats: plain data for JSON, None for what is not a finite number."""
@@ -64,43 +69,75 @@ class Ranking:
         return result
 
     def table(self) -> str:
-        """Plain text, a line per system. Systems that share a letter cannot be told apart."""
-        letters = tie_letters([s.system_id for s in self.systems], self.ties)
+        """Plain text, a line per system."""
+        alike = self.alike()
         with_mos = any(s.mos is not None for s in self.systems)
-        head = ["rank", "system", "score", f"{100 * self.confidence:g} % interval", "ranks", "ties"]
+        head = ["rank", "system", "score", f"{100 * self.confidence:g} % interval", "ranks", ALIKE]
         rows = [head + ["MOS"] * with_mos]
         for s in self.systems:
-            ranks = f"{s.rank_low}-{s.rank_high}" if s.rank_low < s.rank_high else str(s.rank)
-            cells = [str(s.rank), s.system_id, _shown(s.score), _interval(s), ranks, letters[s.system_id]]
+            cells = [str(s.rank), s.system_id, _shown(s.score), _interval(s), ranks_text(s), alike[s.system_id]]
             rows.append(cells + [_shown(s.mos)] * with_mos)
         return _aligned(rows, left={1, 5})
 
+    def alike(self) -> dict[str, str]:
+        """Of each system, the ranks of those that it is not distinguishable from, such as "2-5, 8"; "" if there are none.
 
-def tie_groups(names: Sequence[str], clear: np.ndarray) -> tuple[tuple[str, ...], ...]:
-    """Longest runs of neighbours in which no pair is told apart, of two or more; each run reaches further than the last.
+        Where only some of the systems that share a rank are meant, it is their names.
+        """
+        return {s.system_id: _ranks_of(self.systems, s) for s in self.systems}
 
-    names (S,) best first; clear (S, S) is 0 where two of them cannot be told apart.
+
+ALIKE = "not distinguishable from rank"
+
+
+def ranks_text(s: SystemRank) -> str:
+    """The ranks that the data allow: "2-5", or "2"."""
+    return f"{s.rank_low}-{s.rank_high}" if s.rank_low < s.rank_high else str(s.rank)
+
+
+def tie_groups(alike: Mapping[str, Sequence[str]]) -> tuple[tuple[str, ...], ...]:
+    """Groups of two systems or more, none inside another, that put two systems together exactly if they are alike.
+
+    alike: of each system, best first, those that it is not distinguishable from. Every group is as large as it can be; with
+    hundreds of systems there are too many such groups to list all, and enough are listed to hold every pair.
     """
+    place = {name: k for k, name in enumerate(alike)}
+    neighbours = {name: set(others) for name, others in alike.items()}
     groups: list[tuple[str, ...]] = []
-    reached = 0
-    for start in range(len(names)):
-        end = start + 1
-        while end < len(names) and not clear[start:end, end].any():
-            end += 1
-        if end > reached and end - start >= 2:
-            groups.append(tuple(names[start:end]))
-        reached = max(reached, end)
-    return tuple(groups)
+    held: dict[str, set[str]] = {name: set() for name in alike}
+    for name, others in alike.items():
+        for other in others:
+            if place[other] < place[name] or other in held[name]:
+                continue
+            group, common = [name, other], neighbours[name] & neighbours[other]
+            # The nearest first, downwards and then upwards: groups are runs of neighbours where they can be.
+            for candidate in sorted(common, key=lambda c: (place[c] < place[name], abs(place[c] - place[name]))):
+                if candidate in common:
+                    group.append(candidate)
+                    common &= neighbours[candidate]
+            groups.append(tuple(sorted(group, key=place.__getitem__)))
+            for member in group:
+                held[member].update(group)
+    return tuple(sorted(dict.fromkeys(groups), key=lambda group: [place[name] for name in group]))
 
 
-def tie_letters(names: Sequence[str], groups: Sequence[Sequence[str]]) -> dict[str, str]:
-    """Compact letter display: one letter per group, in order; '' for a system that ties with nobody."""
-    return {name: " ".join(_letter(k) for k, group in enumerate(groups) if name in group) for name in names}
-
-
-def _letter(k: int) -> str:
-    """a..z, then aa, ab, ..."""
-    return (_letter(k // 26 - 1) if k >= 26 else "") + "abcdefghijklmnopqrstuvwxyz"[k % 26]
+def _ranks_of(systems: Sequence[SystemRank], own: SystemRank) -> str:
+    chosen = set(own.not_distinguishable_from)
+    parts: list[str | list[int]] = []
+    joined = False  # whether the rank before is the end of a range
+    for rank, sharing in groupby(systems, key=lambda s: s.rank):
+        names = [s.system_id for s in sharing if s.system_id != own.system_id]
+        meant = [name for name in names if name in chosen]
+        whole = bool(names) and len(meant) == len(names)
+        if whole and joined and isinstance(parts[-1], list):
+            parts[-1][1] = rank
+        elif whole:
+            parts.append([rank, rank])
+        else:
+            parts += meant
+        joined = whole
+    shown = [part if isinstance(part, str) else "-".join(map(str, dict.fromkeys(part))) for part in parts]
+    return ", ".join(shown)
 
 
 def _row(s: SystemRank) -> dict[str, Any]:
@@ -112,6 +149,7 @@ def _row(s: SystemRank) -> dict[str, Any]:
         "score": _number(s.score),
         "low": _number(s.low),
         "high": _number(s.high),
+        "not_distinguishable_from": list(s.not_distinguishable_from),
     }
     return row if s.mos is None else row | {"mos": _number(s.mos)}
 
