@@ -34,7 +34,7 @@ def troubles(voice: np.ndarray) -> dict[str, tuple[str, bytes]]:
         "inverted": ("channels cancel", encoded(np.stack([voice, -voice], 1), "wav")),
         "cut": ("cut off", encoded(voice, "wav")[: len(voice) * 2 - 4000]),
         "cut_ogg": ("cut off", encoded(np.tile(voice, 3), "ogg")[:-3000]),
-        "loud": ("level", encoded(voice * 32768, "float")),
+        "loud": ("level", encoded(voice * 200, "float")),
         "clipped": ("clipping", encoded(np.clip(voice * 20, -0.5, 0.5), "wav")),
         "narrow": ("band-limited", encoded(_without_treble(low), "float")),
         "short": ("short", encoded(voice[: RATE // 5], "wav")),

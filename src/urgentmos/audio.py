@@ -209,7 +209,9 @@ def _from_torch(tensor: Any, torch: Any) -> np.ndarray:
     try:
         return np.asarray(tensor.detach().cpu().resolve_conj().resolve_neg().numpy())
     except (TypeError, RuntimeError) as e:
-        raise AudioError(f"a tensor of type {tensor.dtype} is not audio ({e}). Pass a dense tensor of integers or floats") from e
+        raise AudioError(
+            f"a tensor of type {tensor.dtype} is not audio ({e}). Pass a dense tensor of integers or floats"
+        ) from e
 
 
 def _scaled(array: np.ndarray) -> np.ndarray:

@@ -131,7 +131,9 @@ class _Sound(Stream):
         for number, part in enumerate(found[1:], start=2):
             with self._start(part) as own:
                 if (own.samplerate, own.channels) != (self.rate, self.channels):
-                    self._unlike = f"recording {number} of {len(found)} in it has {own.samplerate} Hz and {own.channels} channels"
+                    self._unlike = (
+                        f"recording {number} of {len(found)} in it has {own.samplerate} Hz and {own.channels} channels"
+                    )
                     break
                 self._lengths.append(own.frames)
         known = all(length < UNKNOWN_LENGTH for length in self._lengths)

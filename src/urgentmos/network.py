@@ -19,17 +19,16 @@ import numpy as np
 
 from urgentmos.audio import Audio, AudioInfo, duration_batches
 from urgentmos.calibration import intervals
-from urgentmos.clip_warnings import is_silent
 from urgentmos.clips import Clip
 from urgentmos.comparing import Comparison, by_side, comparison, failed_comparison
 from urgentmos.contents import Content, by_content, remember, remembered, span
 from urgentmos.errors import AudioError, MeasureError, UsageError, naming
 from urgentmos.journal import Journal, Outcome, Task
-from urgentmos.metrics import worst_scores
+from urgentmos.outcomes import checked, failed_outcome, info_of, mean_values, outcome_of
 from urgentmos.predictor import Predictor, check_cells, on_its_own, score_table
 from urgentmos.results import Evidence, Run, Score, Source
 from urgentmos.timeline import Timeline, TimelineJudge, traced
-from urgentmos.windows import Heard, Reader, matched, merge, names_of, stretched
+from urgentmos.windows import Heard, Reader, matched, names_of, stretched
 
 if TYPE_CHECKING:
     from urgentmos.ranking import Scoring
@@ -182,7 +181,12 @@ class Network(Predictor):
             told = self._absolute([fit[k][1].wave for k in batch])
             values |= {fit[k][0]: own for k, own in zip(batch, told, strict=True)}
         for i, (task, heard) in enumerate(chunk):
-            yield task, _failed(heard) if heard.error or heard.whole is None else _told(heard, [heard.whole.info], values[i])
+            yield (
+                task,
+                failed_outcome(heard)
+                if heard.error or heard.whole is None
+                else outcome_of(heard, [heard.whole.info], values[i]),
+            )
 
     def _batches(self, audios: Sequence[Audio]) -> Iterator[list[int]]:
         seconds = [len(audio.wave) / audio.rate for audio in audios]
@@ -193,7 +197,7 @@ class Network(Predictor):
     def _outcome(self, heard: Heard) -> Outcome:
         """Weighted means over the windows, one of which is in memory at a time."""
         if heard.error:
-            return _failed(heard)
+            return failed_outcome(heard)
         infos, lengths, values = [], [], []
         try:
             for piece in self._reader.pieces(heard):
@@ -202,7 +206,7 @@ class Network(Predictor):
                 values += self._absolute([piece.wave])
         except AudioError as e:
             return Outcome(error=str(e))
-        return _told(heard, infos, _mean(values, lengths))
+        return outcome_of(heard, infos, mean_values(values, lengths))
 
     def _absolute(self, waves: Sequence[np.ndarray]) -> list[dict[str, float]]:
         """What training taught; what the other heads say is not even looked at."""
@@ -241,7 +245,7 @@ class Network(Predictor):
         try:
             judged, infos = self._judge_two(left, right)
         except (AudioError, MeasureError) as e:
-            sides = [_info(heard, []).warnings if heard.whole else () for heard in (left, right)]
+            sides = [info_of(heard, []).warnings if heard.whole else () for heard in (left, right)]
             return Outcome(error=str(e), warnings=list(by_side(*sides)))
         values = dict(zip(PAIR_VALUES, map(float, judged), strict=True))
         values |= dict(zip(PAIR_BANDS, (info.bandwidth for info in infos), strict=True))
@@ -263,7 +267,7 @@ class Network(Predictor):
         judged = np.mean([self._judge_features(x, y) for x, y in zip(*sides, strict=False)], axis=0)
         if not np.isfinite(judged).all():
             raise MeasureError(f"{self.name}'s answer to this pair is not a finite number. Use another model")
-        return np.asarray(judged), [_info(heard, seen) for heard, seen in zip((left, right), infos, strict=True)]
+        return np.asarray(judged), [info_of(heard, seen) for heard, seen in zip((left, right), infos, strict=True)]
 
     def _features(self, heard: Heard, count: int, infos: list[AudioInfo]) -> Iterator[Any]:
         """Features window by window; `infos` receives what is known of each."""
@@ -388,7 +392,7 @@ class Network(Predictor):
                 for w in range(most)
             ]
             mos = float(np.mean([(orders[0, 0] + orders[1, 1]) / 2 for orders in told]))
-            outcomes[k] = _checked(replace(outcomes[k], values={self.judge: mos}))
+            outcomes[k] = checked(replace(outcomes[k], values={self.judge: mos}))
         return Content(outcomes, {})
 
     def _encoded(self, group: Sequence[Heard]) -> tuple[list[Outcome], list[list[Any]]]:
@@ -414,14 +418,14 @@ class Network(Predictor):
 
     def _known(self, heard: Heard, pieces: list[Audio] | str, features: Sequence[Any]) -> Outcome:
         if isinstance(pieces, str):
-            return _failed(replace(heard, error=pieces))
+            return failed_outcome(replace(heard, error=pieces))
         infos = [piece.info for piece in pieces]
         if not self._net.cheap_metrics:
-            return _told(heard, infos, {})
+            return outcome_of(heard, infos, {})
         if len(pieces) != heard.n_windows:  # its scores must not depend on the lengths of other clips
             return self._outcome(heard)
         told = [{name: values[name] for name in self.metrics} for values in self._net.absolute(features)]
-        return _told(heard, infos, _mean(told, [len(piece.wave) for piece in pieces]))
+        return outcome_of(heard, infos, mean_values(told, [len(piece.wave) for piece in pieces]))
 
     def _rows(self, clips: Sequence[Clip], groups: Mapping[str, list[Clip]], found: Mapping[str, Content]) -> list[Score]:
         """One per clip, in the order in which they came."""
@@ -466,41 +470,6 @@ def halving(work: Callable[[Sequence[T]], list[Any]], items: Sequence[T]) -> lis
     torch.cuda.empty_cache()
     middle = len(items) // 2
     return halving(work, items[:middle]) + halving(work, items[middle:])
-
-
-def _failed(heard: Heard) -> Outcome:
-    if heard.whole is None:
-        return Outcome(error=heard.error)
-    info = heard.whole.info
-    return Outcome({}, {}, heard.error, list(info.warnings), heard.seconds, info.rate, info.bandwidth)
-
-
-def _told(heard: Heard, infos: list[AudioInfo], values: dict[str, float]) -> Outcome:
-    info = _info(heard, infos)
-    return _checked(Outcome(values, {}, None, list(info.warnings), heard.seconds, info.rate, info.bandwidth))
-
-
-def _info(heard: Heard, infos: list[AudioInfo]) -> AudioInfo:
-    """What is known of a recording as a whole, from its windows where it is not in memory."""
-    return heard.whole.info if heard.whole is not None else merge(infos)
-
-
-def _checked(outcome: Outcome) -> Outcome:
-    """The outcome, without scores if one is not a finite number; a clip without speech has the worst of every scale."""
-    if is_silent(outcome.warnings):
-        outcome = replace(outcome, values={**outcome.values, **worst_scores(outcome.values)})
-    bad = [name for name, value in outcome.values.items() if not math.isfinite(value)]
-    if not bad:
-        return outcome
-    return replace(
-        outcome, values={}, error=f"the model's answer for {', '.join(bad)} is not a finite number. Use another model"
-    )
-
-
-def _mean(values: Sequence[dict[str, float]], weights: Sequence[int]) -> dict[str, float]:
-    if len(values) == 1:
-        return values[0]
-    return {name: float(np.average([own[name] for own in values], weights=weights)) for name in values[0]}
 
 
 def _mirrored(judged: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from urgentmos.clip_warnings import Flagged, above_band, grouped
+from urgentmos.clip_warnings import Flagged, above_band, grouped, is_silent
 from urgentmos.clips import Clip
 from urgentmos.comparing import Comparison, failed_comparison
 from urgentmos.errors import AudioError, MeasureError, UsageError, naming
@@ -200,8 +200,10 @@ def judged_systems(
     if found.rows and len(failed) == len(found.rows):
         raise UsageError(f"none of the {len(failed)} clips could be judged by {judge.name}. The first: {failed[0]}.")
     human = None if judge.judge in HUMAN and judge.name in HUMAN else human_mos(clips, found.systems)
-    better = METRICS[judge.judge].better if judge.judge in METRICS else "higher"  # a foreign model may have its own
-    asked: dict[str, Any] = {"scores": found.scores, "better": better, "pairs": found.pairs, "scoring": scoring, "human": human}
+    row = METRICS.get(judge.judge)  # a foreign model may rank by a metric of its own
+    asked: dict[str, Any] = {"scores": found.scores, "pairs": found.pairs, "scoring": scoring, "human": human}
+    asked |= {} if row is None else {"better": row.better, "bounds": row.range()}
+    asked |= {"progress": run.progress, "silent": None if judge.name in HUMAN else silent_table(found)}
     try:
         ranking = rank_scores(found.systems, found.contents, model=judge.name, **asked, **how)
     except UsageError as e:
@@ -255,6 +257,15 @@ def score_table(scores: Sequence[Score], metric: str) -> tuple[list[str], list[s
     for (system, content), value in cells.items():
         table[row[system], column[content]] = value
     return systems, contents, table
+
+
+def silent_table(evidence: Evidence) -> np.ndarray:
+    """(S, U) bool: the clips without speech."""
+    silent = np.zeros((len(evidence.systems), len(evidence.contents)), bool)
+    row, column = ({name: i for i, name in enumerate(names)} for names in (evidence.systems, evidence.contents))
+    for score in evidence.rows:
+        silent[row[str(score.clip.system_id)], column[str(score.clip.reference_id)]] = is_silent(score.warnings)
+    return silent
 
 
 def human_mos(clips: Iterable[Clip], systems: Sequence[str]) -> np.ndarray | None:
