@@ -9,7 +9,7 @@ import numpy as np
 from urgentmos import evaluation, published
 from urgentmos.errors import UsageError
 from urgentmos.evaluation import Resampling
-from urgentmos.judgements import UNNAMED, ClipRow, Matched, PairRow, Source, judged_pairs, match_clips, values_of
+from urgentmos.judgements import UNNAMED, ClipRow, Matched, PairRow, Source, judged_pairs, match_clips, named_as, values_of
 from urgentmos.metrics import METRICS
 from urgentmos.pairs import CAP, Possible, Take, chosen
 from urgentmos.preferences import DELTA, Judged, PairLabels, ab_accuracy_by_gap, difference, random_judge
@@ -54,6 +54,8 @@ def evaluate(
     "corpora"; "versus": tests of the difference from a second file of predictions; ids that did not match under "ids".
     UsageError if nothing can be compared.
     """
+    predictions = named_as(predictions, references)
+    versus = None if versus is None else named_as(versus, references)
     matched = match_clips(predictions, references)
     targets = targets_of(matched, options.label)
     pairs = pair_set(predictions, references, options)

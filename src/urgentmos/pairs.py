@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from urgentmos.cells import Record, brief
+from urgentmos.cells import SIDES, Record, brief, named
 from urgentmos.clips import Clip, to_record
 from urgentmos.errors import UsageError
 from urgentmos.metrics import METRICS
@@ -27,7 +27,6 @@ CAP = 100_000  # pairs of an evaluation set, section 4.1.2 of the UrgentMOS pape
 SHARES = (("train", 0.8), ("valid", 0.1), ("test", 0.1))
 
 _VERDICT_KEYS = ("verdict", "preference", "naturalness_label")
-_SIDES = (("a", "b"), ("uid_a", "uid_b"), ("a_uid", "b_uid"), ("path", "path_b"), ("audio_a", "audio_b"))
 
 
 # ---- possible pairs, by number
@@ -248,11 +247,16 @@ def sides_of(record: Mapping[str, Any]) -> tuple[str, str] | None:
     if isinstance(uids, list | tuple):
         if len(uids) != 2:
             raise ValueError(f"uids holds {len(uids)} names, not two")
-        return str(uids[0]), str(uids[1])
-    for a, b in _SIDES:
-        if record.get(a) not in (None, "") and record.get(b) not in (None, ""):
-            return str(record[a]), str(record[b])
+        return _side("uids", uids[0]), _side("uids", uids[1])
+    for a, b in SIDES:
+        first, second = named(record, a), named(record, b)
+        if first is not None and second is not None:
+            return first, second
     return None
+
+
+def _side(key: str, name: object) -> str:
+    return named({key: name}, key) or ""
 
 
 def verdict_of(record: Mapping[str, Any]) -> float:

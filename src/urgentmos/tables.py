@@ -221,18 +221,20 @@ def is_table(path: Path) -> bool:
     return path.suffix.lower() in _READERS
 
 
-def read_rows(path: str | Path, data: bytes | None = None, *, columns: Sequence[str] | None = None) -> Rows:
+def read_rows(
+    path: str | Path, data: bytes | None = None, *, ending: str | None = None, columns: Sequence[str] | None = None
+) -> Rows:
     """All rows of a file, and a sentence for each that has no meaning. UsageError if the file as a whole has none.
 
-    data: what the file holds, where it is not one of this machine. columns: those of a CSV without a header, whatever the
-    file's ending.
+    data: what the file holds, where it is not one of this machine. ending: how to read it, if not by its own. columns: the
+    names of those of a CSV without a header.
     """
     path = Path(path)
-    if columns is not None:
-        return _read_csv(path, read_bytes(path) if data is None else data, columns)
-    if not is_table(path):
+    reader = _READERS.get((ending or path.suffix).lower())
+    if reader is None:
         raise UsageError(f"{path}: rows are read from {' '.join(SUFFIXES)} files. Rename or convert it.")
-    return _READERS[path.suffix.lower()](path, read_bytes(path) if data is None else data)
+    data = read_bytes(path) if data is None else data
+    return reader(path, data) if columns is None else _read_csv(path, data, columns)
 
 
 def read_records(path: str | Path, *, cut_ok: bool = False) -> list[Record]:

@@ -244,8 +244,9 @@ def evaluate(
     if efficiency is not None and page is None:
         raise UsageError("--efficiency is about a page. Add --report FILE.html.")
     costs = [] if efficiency is None else read_records(efficiency)
-    said, known = (read_source(path, duplicates=duplicates) for path in (predictions, references))
-    other = None if versus is None else read_source(versus, duplicates=duplicates)
+    numbers = () if label is None else (label,)
+    said, known = (read_source(path, duplicates=duplicates, numbers=numbers) for path in (predictions, references))
+    other = None if versus is None else read_source(versus, duplicates=duplicates, numbers=numbers)
     options = Options(
         delta=delta,
         label=None if label is None else canonical(label),
