@@ -19,6 +19,7 @@ from urgentmos.clips import clip_of, is_audio
 from urgentmos.delimited import looks_like_data
 from urgentmos.errors import UsageError
 from urgentmos.foreign import ANSWER, file_of, metrics_of, parts_of, same_file
+from urgentmos.label_range import Outside, codes, gap_limits, outside
 from urgentmos.pairs import sides_of, verdict_of
 from urgentmos.preferences import NAMES, A, B, Judged
 from urgentmos.tables import Rows, complain, is_table, line_of, read_rows
@@ -287,6 +288,39 @@ def named_as(predictions: Source, references: Source) -> Source:
             raise UsageError(_ambiguous(references.path, predictions.path, fits[0], [taken[fits[0]], row.uid]))
         clips.append(replace(row, uid=fits[0]) if fits else row)
     return replace(predictions, clips=clips)
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """A source without values that its metrics cannot have, sentences about them, and metrics that are on another scale."""
+
+    source: Source
+    sentences: list[str]
+    other_scale: frozenset[str]
+
+
+def without_codes(source: Source, *, predicted: bool) -> Cleaned:
+    """`source` with None (NaN in pairs) for error codes such as -999. A column on another scale stays as it is."""
+    search = codes if predicted else outside
+    wrong: list[Outside] = []
+    for name in dict.fromkeys(name for row in source.clips for name in row.values):
+        wrong += filter(None, [search(name, ((row.uid, row.values.get(name)) for row in source.clips))])
+    gaps: list[Outside] = []
+    for name in dict.fromkeys(name for pair in source.pairs for name in pair.metrics):
+        values = ((f"{pair.a} / {pair.b}", pair.metrics.get(name)) for pair in source.pairs)
+        gaps += filter(None, [search(name, values, gap_limits(name))])
+    bad, bad_gaps = ({o.metric: frozenset(o.values) for o in some if not o.other_scale} for some in (wrong, gaps))
+    clips = [
+        replace(row, values={n: None if x in bad.get(n, ()) else x for n, x in row.values.items()}) for row in source.clips
+    ]
+    pairs = [
+        replace(pair, metrics={n: np.nan if x in bad_gaps.get(n, ()) else x for n, x in pair.metrics.items()})
+        for pair in source.pairs
+    ]
+    sentences = [o.sentence() for o in wrong]
+    sentences += [o._replace(metric=f"the CMOS of {o.metric}").sentence() for o in gaps]
+    other = frozenset(o.metric for o in (*wrong, *gaps) if o.other_scale)
+    return Cleaned(replace(source, clips=clips, pairs=pairs), [f"{source.path}: {text}" for text in sentences], other)
 
 
 def _ambiguous(path: str, other: str, name: str, fits: Sequence[str]) -> str:

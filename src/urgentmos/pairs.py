@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
+from urgentmos import label_range
 from urgentmos.cells import SIDES, Record, brief, named
 from urgentmos.clips import Clip, to_record
 from urgentmos.errors import UsageError
@@ -150,6 +151,7 @@ class Pairs:
     seed: int
     symmetric: bool
     left_out: dict[str, int] = field(default_factory=dict)  # reason -> clips
+    warnings: tuple[str, ...] = ()  # about labels that are no values of the metric
 
     @property
     def n_possible(self) -> int:
@@ -193,8 +195,10 @@ def derive(
     ("reference"). A clip is never paired with itself; clips without a value, or without the ids that the scope asks for,
     are counted in `left_out`. `limit` draws that many uniformly (`take="sample"`, reproducible by `seed`), or takes the
     first in file order, as the published evaluation sets do. `symmetric` gives each pair and its mirror image one after
-    the other; the limit counts both. The verdict says which clip is better, also where a lower metric is better.
+    the other; the limit counts both. The verdict says which clip is better, also where a lower metric is better. Labels outside
+    the range of their metric are no labels; UsageError if most are.
     """
+    clips, warnings = label_range.left_out(clips, [metric])
     left_out: Counter[str] = Counter()
     kept: list[Clip] = []
     seen: set[str] = set()
@@ -212,7 +216,7 @@ def derive(
     else:
         contents = [(clip.corpus, clip.reference_id) for clip in kept]
         possible = Possible(contents, [clip.system_id for clip in kept], ordered=not symmetric)
-    return Pairs(kept, possible, scope, delta, metric, limit, take, seed, symmetric, dict(left_out))
+    return Pairs(kept, possible, scope, delta, metric, limit, take, seed, symmetric, dict(left_out), tuple(warnings))
 
 
 def _hindrance(clip: Clip, scope: Scope, metric: str, seen: set[str]) -> str | None:

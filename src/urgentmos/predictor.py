@@ -18,6 +18,7 @@ from urgentmos.clips import Clip
 from urgentmos.comparing import Comparison, failed_comparison
 from urgentmos.errors import AudioError, MeasureError, UsageError
 from urgentmos.hub import is_hub_id
+from urgentmos.label_range import left_out
 from urgentmos.labellers import MEASURABLE
 from urgentmos.manifest import read_clips, read_systems
 from urgentmos.metrics import HUMAN, METRICS, canonical
@@ -197,7 +198,8 @@ def judged_systems(
     failed = [score for score in found.rows if score.error]
     if found.rows and len(failed) == len(found.rows):
         raise UsageError(f"none of the {len(failed)} clips could be judged by {judge.name}. The first: {failed[0].error}.")
-    human = None if judge.judge in HUMAN and judge.name in HUMAN else human_mos(clips, found.systems)
+    votes, outside = ([], []) if judge.judge in HUMAN and judge.name in HUMAN else left_out(clips, HUMAN)
+    human = human_mos(votes, found.systems) if votes else None
     better = METRICS[judge.judge].better if judge.judge in METRICS else "higher"  # a foreign model may have its own
     asked: dict[str, Any] = {"scores": found.scores, "better": better, "pairs": found.pairs, "scoring": scoring, "human": human}
     try:
@@ -207,7 +209,7 @@ def judged_systems(
             raise
         why = f"{len(failed)} of {len(found.rows)} clips could not be judged. The first: {failed[0].error}."
         raise UsageError(f"{e} {why}") from e
-    return replace(ranking, version=judge.version, warnings=(*ranking.warnings, *found.warnings)), found
+    return replace(ranking, version=judge.version, warnings=(*ranking.warnings, *found.warnings, *outside)), found
 
 
 def check_cells(clips: Iterable[Clip]) -> None:

@@ -100,6 +100,8 @@ def pairs(
         seed=seed,
         symmetric=symmetric,
     )
+    for warning in found.warnings:
+        say(f"Warning: {warning}")
     if not len(found) and not judged:
         raise UsageError(_no_pairs(found, split, len(clips)))
     _write_pairs(found, judged, output)
@@ -313,7 +315,8 @@ def flat_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
                     low, high = found["interval"].get(name, (None, None))
                     n = found["n_0"] if name == "acc_0" else found["n"]
                     value = {"statistic": name, "value": found[name], "low": low, "high": high, "n": n}
-                    rows.append({"corpus": corpus, "level": level, "judge": judge, **value, "reason": found["reason"]})
+                    reason = found["reason"] or (found.get("mse_reason") if name == "mse" else None)
+                    rows.append({"corpus": corpus, "level": level, "judge": judge, **value, "reason": reason})
     return rows
 
 
