@@ -78,12 +78,14 @@ def text_of(path: str | Path, data: bytes) -> str:
     return text
 
 
-def read_table(path: str | Path, data: bytes, *, columns: Sequence[str] | None = None, pad: bool = False) -> Table:
+def read_table(
+    path: str | Path, data: bytes, *, columns: Sequence[str] | None = None, pad: bool = False, bare: bool = False
+) -> Table:
     """The cells of a CSV or TSV file.
 
     columns: their names, for a file without a header. pad: a short row lacks its last cells (else it is a problem: with
     values left out in the middle, all that follow would land in a wrong column). UsageError if the file as a whole makes
-    no sense.
+    no sense. bare: rows are as long as they are.
     """
     text = text_of(path, data)
     if not text.strip():
@@ -104,7 +106,8 @@ def read_table(path: str | Path, data: bytes, *, columns: Sequence[str] | None =
                 check_columns(path, table.columns)
                 table = table._replace(as_text=_as_text(raw, delimiter, table.columns))
                 continue
-            if (row := _fitted(cells, table.columns, pad)) is None:
+            row = cells if bare else _fitted(cells, table.columns, pad)
+            if row is None:
                 table.problems.append(f"line {before + 1}: {_misfit(cells, table)}")
                 continue
             table.rows.append(row)
