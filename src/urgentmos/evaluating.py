@@ -11,6 +11,7 @@ from urgentmos.errors import UsageError
 from urgentmos.evaluation import Resampling
 from urgentmos.judgements import (
     UNNAMED,
+    Cleaned,
     ClipRow,
     Matched,
     PairRow,
@@ -65,9 +66,9 @@ def evaluate(
     "corpora"; "versus": tests of the difference from a second file of predictions; ids that did not match under "ids".
     UsageError if nothing can be compared.
     """
-    predicted, labelled = without_codes(predictions, predicted=True), without_codes(references, predicted=False)
-    references, predictions = labelled.source, named_as(predicted.source, labelled.source)
-    versus = None if versus is None else named_as(without_codes(versus, predicted=True).source, references)
+    predicted, labelled = usable(predictions, references)
+    versus = None if versus is None else usable(versus, references)[0].source
+    predictions, references = predicted.source, labelled.source
     matched = match_clips(predictions, references)
     targets = targets_of(matched, options.label)
     pairs = pair_set(predictions, references, options)
@@ -100,6 +101,12 @@ def evaluate(
     report["ids"] = _ids(predictions, references, matched, targets)
     report["warnings"] = [*predicted.sentences, *labelled.sentences, *_warnings(report, pairs, judges)]
     return report
+
+
+def usable(predictions: Source, references: Source) -> tuple[Cleaned, Cleaned]:
+    """Both without values that no metric has, and the predictions with the uids of the references."""
+    predicted, labelled = without_codes(predictions, predicted=True), without_codes(references, predicted=False)
+    return replace(predicted, source=named_as(predicted.source, labelled.source)), labelled
 
 
 # ---- clips

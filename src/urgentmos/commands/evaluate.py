@@ -262,9 +262,11 @@ def evaluate(
     report = run(said, known, options, other)
     _write_report(report, output)
     if page is not None:
+        from urgentmos.evaluating import usable
         from urgentmos.judgements import match_clips
         from urgentmos.report import evaluation_page
 
+        said, known = (cleaned.source for cleaned in usable(said, known))
         write_page(evaluation_page(report, match_clips(said, known), said, page, costs), page)
     for warning in report["warnings"]:
         say(f"Warning: {warning}")

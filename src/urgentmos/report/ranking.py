@@ -98,7 +98,7 @@ def field_of(ranking: Ranking, evidence: Evidence, clips: Sequence[Clip], judge:
     for clip, score in zip(clips, evidence.rows, strict=True):
         place = row[str(clip.system_id)], column[str(clip.reference_id)]
         for name, value in {**clip.metrics, **score.metrics}.items():
-            if value is not None:
+            if value is not None and not is_outside(name, value):
                 metrics.setdefault(name, np.full(shape, np.nan))[place] = value
     labels = np.full(shape, np.nan)
     for clip in clips:
