@@ -5,7 +5,6 @@ peer's CSV of ids and scores will do.
 """
 
 import os
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -14,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from urgentmos.cells import NESTED, SCORE_KEYS, Record, first_id, label, named
+from urgentmos.cells import NESTED, SCORE_KEYS, Record, first_id, label, named, normal_id
 from urgentmos.clips import clip_of, is_audio
 from urgentmos.delimited import looks_like_data
 from urgentmos.errors import UsageError
@@ -140,11 +139,6 @@ def _row(record: Record, path: Path, numbers: Sequence[str]) -> ClipRow | PairRo
     return _clip_row(record, path, numbers) if sides is None else _pair_row(record, sides, path, numbers)
 
 
-def normal_id(name: str) -> str:
-    """One form of a name that Unicode can write in two: systems differ in the form that they give to file names."""
-    return unicodedata.normalize("NFC", name)
-
-
 def _clip_row(record: Record, path: Path, numbers: Sequence[str]) -> ClipRow:
     uid = first_id(record)
     file = file_of(record) if uid is None else None
@@ -188,7 +182,8 @@ def _pair_row(record: Record, sides: tuple[str, str], path: Path, numbers: Seque
     paths = record.get("audio_paths") or sides
     here = path.parent if "audio_paths" in record else Path()  # `compare` names files as they open from where it ran
     return PairRow(
-        *map(normal_id, sides),
+        normal_id(sides[0]),
+        normal_id(sides[1]),
         metrics=metrics,
         verdict=verdict,
         native=not np.isnan(verdict) and (record.get("scope") == "native" or not known),
