@@ -32,7 +32,7 @@ def clips(n_systems: int = 3, n_contents: int = 4, noise: float = 0.0, corpus: s
             "system_id": f"s{i}",
             "reference_id": f"u{j}",
             "corpus": corpus,
-            "metrics": {"mos_overall": 1.5 + i + 0.1 * j + noise * float(rng.normal())},
+            "metrics": {"mos_overall": 1.0 + 0.7 * i + 0.1 * j + noise * float(rng.normal())},
         }
         for i in range(n_systems)
         for j in range(n_contents)

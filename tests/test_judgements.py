@@ -46,8 +46,9 @@ def test_a_manifest_keeps_system_content_and_corpus(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "complaint"),
     [
-        ([{"score": 3}], "line 1: has no uid"),
-        ([{"uid": "x", "score": "good"}], "line 1: 'good' is not a number"),
+        ([{"score": 3}], "no column with the ids of the clips, but score. Call the column with the ids uid"),
+        ([{"uid": "x"}, {"score": 3}], "line 2: has no uid"),
+        ([{"uid": "x", "score": "good"}], "line 1: score: 'good' is not a number"),
         ([{"uids": ["a", "b"], "verdict": "c"}], "line 1: 'c' is no verdict"),
         ([], "holds no rows"),
     ],

@@ -130,7 +130,11 @@ def test_scores_outside_the_scale_are_told(corpus: Path, tmp_path: Path) -> None
     text = (corpus / "my.csv").read_text()
     (corpus / "my.csv").write_text(text.replace("a/0.wav,1,", "a/0.wav,0,"))
     done = prepare(get("custom"), corpus, tmp_path / "out", options=CUSTOM, dev_share=0)
-    assert done.warnings == ["train: 1 clips have a MOS outside 1..5, the first custom:a/0. Look at the source."]
+    assert done.warnings == [
+        "train: 1 of 60 values of mos_overall lie outside 1 .. 5 and are left out, the first: custom:a/0 (0). "
+        "Correct them or leave them empty."
+    ]
+    assert [row["error"] for row in done.splits[0].left_out] == ["no score"]
 
 
 # ---- overlap

@@ -3,8 +3,9 @@
 JSON keeps a record as it is. A table flattens it once: `metrics.NAME` and `meta.KEY` are columns, so are
 `intervals.NAME.low` and `.high` of the intervals that `score` writes, and every other key is a column under its own name.
 Text columns (ids, paths, error) hold bare text and an empty cell is None, so that the id "015" stays "015". Number columns
-(metrics, duration, ends of intervals) hold numbers and an empty cell is None. Any other cell is text that reads back as
-itself, or else JSON: `12` is a number, `"12"` a string, `null` None, and an empty cell means that the row has no such key.
+(metrics, duration, ends of intervals) hold numbers and an empty cell is None. In any other column an empty cell means that
+the row has no such key, and a cell is JSON only where writing its value gives the very same text again: `12` is a number,
+`"12"` a string, `null` None, but `1.10`, `12e4` and `007` are text. `delimited.py` says which columns are text as a whole.
 
 What a table cannot say, as it is rectangular: that a text or number column is absent in some rows only; those read back
 as None.
@@ -13,12 +14,15 @@ as None.
 import json
 import re
 import reprlib
+import unicodedata
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from math import isfinite
+from decimal import Decimal
+from math import inf, isfinite
 from typing import Any, NoReturn
 
 from urgentmos.errors import UsageError
+from urgentmos.metrics import ALIASES, METRICS
 
 Record = dict[str, Any]
 
@@ -26,10 +30,35 @@ Record = dict[str, Any]
 CLIP_KEYS = ("uid", "audio_path", "system_id", "reference_id", "corpus", "duration", "reference_path", "metrics", "meta")
 TEXT_COLUMNS = frozenset({*CLIP_KEYS} - {"duration", "metrics", "meta"} | {"model", "error"})
 NESTED = ("metrics", "meta")
+
+# Keys that name a clip, the first that a row has; and keys that name the two clips of a pair. All of them hold text.
+ID_KEYS = ("uid", "sample_id", "id", "utterance_id", "utt_id", "key")
+SIDES = (
+    ("a", "b"),
+    ("uid_a", "uid_b"),
+    ("a_uid", "b_uid"),
+    ("sample_a", "sample_b"),
+    ("id_a", "id_b"),
+    ("path", "path_b"),
+    ("audio_a", "audio_b"),
+)
+SYSTEM_KEYS = ("system_a", "system_b", "system", "speaker", "speaker_id", "listener", "listener_id")
+ID_COLUMNS = frozenset({*ID_KEYS, *(name for pair in SIDES for name in pair), *SYSTEM_KEYS}) - TEXT_COLUMNS
+ID_LISTS = frozenset({"uids", "audio_paths"})  # lists of such names
+
+# What others call the column with the files.
+FILE_KEYS = (
+    *("audio_path", "path", "file", "filename", "file_name", "file_path", "filepath", "wav", "wav_path", "wav_file", "wavfile"),
+    *("audio", "audio_file", "deg", "deg_wav", "filename_deg", "filepath_deg", "name", "stem", "clip", "recording"),
+)
+
+# Keys of a score whose metric the row does not name.
+SCORE_KEYS = ("pred_score", "score", "value", "prediction", "pred", "cmos")
 _END = re.compile(r"intervals\.(.+)\.(low|high)", re.DOTALL)  # a column with one end of the interval of a metric
 ABSENT = object()  # the row has no such key; None is a value
 
-_NO_NUMBER = frozenset({"", "nan", "na", "n/a", "none", "null"})
+MISSING = frozenset({"", "nan", "na", "n/a", "none", "null", "-", "#n/a", "#na"})  # what tables write for "no value"
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 
 
 # ---- values
@@ -45,15 +74,23 @@ def brief(value: object) -> str:
 
 
 def number(value: object) -> float | None:
-    """A measured value: None for null, an empty cell, NaN and infinities; ValueError for what is not a number."""
+    """A finite value: None for null, `MISSING` text, NaN and infinities; ValueError for what is not a number."""
+    x = label(value)
+    return x if x is not None and isfinite(x) else None
+
+
+def label(value: object) -> float | None:
+    """Like `number`, but an infinity stays one: it is an error code, of which `label_range` warns."""
     if value is None:
         return None
     if isinstance(value, str):
         text = value.strip()
-        if text.lower() in _NO_NUMBER:
+        if text.lower() in MISSING:
             return None
-        if "_" in text:  # float() would take it
+        if "_" in text or not text.isascii():  # float() would take them
             raise ValueError(f"{brief(value)} is not a number")
+        if _DECIMAL_COMMA.fullmatch(text):
+            raise ValueError(f"{brief(value)} is not a number: write a decimal point, not a comma ({text.replace(',', '.')})")
         value = text
     elif isinstance(value, bool):
         raise ValueError(f"{value} is not a number")
@@ -61,7 +98,7 @@ def number(value: object) -> float | None:
         x = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{brief(value)} is not a number") from None
-    return x if isfinite(x) else None
+    return None if x != x else x
 
 
 def plain(value: Any) -> Any:
@@ -80,13 +117,62 @@ def plain(value: Any) -> Any:
 
 
 def id_text(value: object) -> str:
-    """A number that names something, as text: 15 and 15.0 (an integer column with gaps) are both "15"."""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    """A name as text. A number is written as people write it: 15 and 15.0 (an integer column with gaps) are both "15".
+
+    ValueError for what names nothing: a truth value, a list, NaN.
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        raise ValueError(f"{brief(value)}, not text")
+    if not isfinite(value):
+        raise ValueError(f"{value}, not text")
+    return str(int(value)) if value == int(value) else str(value)
+
+
+def first_id(record: Mapping[str, Any]) -> str | None:
+    """The name of a row's clip under the first of `ID_KEYS` that it has; None if it has none."""
+    return next((named(record, key) for key in ID_KEYS if record.get(key) not in (None, "")), None)
+
+
+def normal_id(name: str) -> str:
+    """One form of a name that Unicode can write in two: systems differ in the form that they give to file names."""
+    return unicodedata.normalize("NFC", name)
+
+
+def named(record: Mapping[str, Any], key: str) -> str | None:
+    """The name under `key` as text; None if it is missing or empty. ValueError names the key."""
+    value = record.get(key)
+    if value is None or value == "":
+        return None
+    try:
+        return id_text(value)
+    except ValueError as e:
+        raise ValueError(f"{key} is {e}") from None
+
+
+def names_a_file(key: str) -> bool:
+    """Whether a key is one of `FILE_KEYS`, whatever its capitals, blanks and hyphens."""
+    return re.sub(r"[\s-]+", "_", key.strip().lower()) in FILE_KEYS
 
 
 def is_number_column(name: str) -> bool:
     """True for the columns whose empty cell is a missing number."""
     return name == "duration" or name.startswith("metrics.") or _END.fullmatch(name) is not None
+
+
+def is_metric_name(name: str) -> bool:
+    """True for a column that is read as a metric because of its bare name."""
+    return name in METRICS or name in ALIASES
+
+
+def with_decimal_points(cells: list[str]) -> list[str]:
+    """The cells of a number column with "3,5" as "3.5", if the column writes decimal commas throughout; else as they are."""
+    filled = [cell.strip() for cell in cells if cell.strip().lower() not in MISSING]
+    commas = [cell for cell in filled if _DECIMAL_COMMA.fullmatch(cell)]
+    if not commas or any("," not in cell and not re.fullmatch(r"[+-]?\d+", cell) for cell in filled):
+        return cells
+    return [cell.replace(",", ".") if _DECIMAL_COMMA.fullmatch(cell.strip()) else cell for cell in cells]
 
 
 def normal(record: Mapping[str, Any]) -> Record:
@@ -109,8 +195,10 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(name)
 
 
-_LENIENT = json.JSONDecoder(parse_constant=lambda _: None)  # Python's own json writes bare NaN: read it as missing
+_CONSTANTS = {"NaN": None, "Infinity": inf, "-Infinity": -inf}  # Python's own json writes them
+_LENIENT = json.JSONDecoder(parse_constant=_CONSTANTS.__getitem__)
 _STRICT = json.JSONDecoder(parse_constant=_no_constant)
+_NAMES = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=str)  # [1.10, 2] are names, not numbers
 
 
 def parse_json(text: str) -> Any:
@@ -155,13 +243,16 @@ def json_line(record: Mapping[str, Any]) -> str:
 
 # ---- cells of a table
 
+_JSON_START = frozenset('{["-0123456789tfn')
+
 
 def decode_cell(text: str) -> Any:
-    """JSON if the cell is JSON, else the text itself."""
-    if text.lstrip()[:1] in set('{["-0123456789tfn'):
-        with suppress(ValueError, RecursionError):
+    """The JSON value that `encode_cell` writes as exactly this text; else the text itself."""
+    if text[:1] in _JSON_START and text:
+        with suppress(ValueError, RecursionError, UsageError):
             value = _STRICT.decode(text)
-            return text if isinstance(value, float) and not isfinite(value) else value
+            if encode_cell(value) == text:
+                return value
     return text
 
 
@@ -177,9 +268,23 @@ def read_cell(column: str, text: str) -> Any:
     if column in TEXT_COLUMNS:
         return text or None
     if is_number_column(column):
-        return number(text)
+        return label(text)
     if text == "":
         return [] if column == "warnings" else ABSENT
+    if column in ID_COLUMNS:
+        return text
+    if is_metric_name(column):
+        return label(text)
+    if column in ID_LISTS:
+        return _names(text)
+    return decode_cell(text)
+
+
+def _names(text: str) -> Any:
+    with suppress(ValueError, RecursionError):
+        names = _NAMES.decode(text)
+        if isinstance(names, list) and all(isinstance(name, str) for name in names):
+            return names
     return decode_cell(text)
 
 
@@ -193,6 +298,8 @@ def write_cell(column: str, value: Any) -> str:
         return "" if x is None else repr(x)
     if column == "warnings" and not value:
         return ""
+    if column in ID_COLUMNS and (value is None or isinstance(value, str)):
+        return "" if value is None else safe_text(value)
     return encode_cell(value)
 
 

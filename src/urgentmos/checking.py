@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from urgentmos.clips import Clip
+from urgentmos.label_range import is_outside, limits
 from urgentmos.metrics import METRICS
 from urgentmos.sources import fault, is_elsewhere
 
@@ -73,10 +74,8 @@ def _of_clip(clip: Clip) -> Iterator[Problem]:
     if clip.duration is not None and clip.duration < 0:
         yield Problem("negative duration", clip.uid, f"{clip.duration} s")
     for name, value in clip.metrics.items():
-        if value is None or name not in METRICS:
-            continue
-        low, high = METRICS[name].range()
-        if not low <= value <= high:
+        if is_outside(name, value):
+            low, high = limits(name)
             yield Problem("label out of range", clip.uid, f"{name} is {value}, but lies between {low} and {high}")
 
 

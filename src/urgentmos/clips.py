@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from urgentmos.audio import AUDIO_SUFFIXES
-from urgentmos.cells import CLIP_KEYS, Record, brief, id_text, number
-from urgentmos.metrics import ALIASES, METRICS, canonical
+from urgentmos.cells import CLIP_KEYS, Record, brief, is_metric_name, label, named, names_a_file, number
+from urgentmos.metrics import canonical
 from urgentmos.sources import Place, joined, place_of
 
-_PATH_NAMES = ("path", "file", "filename", "file_name", "wav", "wav_path", "audio", "filepath_deg", "filename_deg", "deg_wav")
 _OF_A_RUN = ("model", "error", "warnings", "intervals")  # keys that score and label add; about the run that wrote the row
 
 
@@ -47,14 +46,14 @@ def clip_of(record: Mapping[str, Any], folder: str) -> tuple[Clip, bool]:
     path = record.get("audio_path")
     if not isinstance(path, str) or not path:
         raise ValueError(no_path(record))
-    system, content, corpus, uid = (_id(record, key) for key in ("system_id", "reference_id", "corpus", "uid"))
+    system, content, corpus, uid = (named(record, key) for key in ("system_id", "reference_id", "corpus", "uid"))
     reference = record.get("reference_path") or None
     if reference is not None and not isinstance(reference, str):
         raise ValueError(f"reference_path is {brief(reference)}, not a path")
     made = uid is None
     if uid is None:
         uid = f"{system}:{content}" if system and content else without_suffix(path)
-    duration = _number("duration", record.get("duration"))
+    duration = number(_number("duration", record.get("duration")))
     reference = None if reference is None else joined(folder, reference)
     metrics, meta = _metrics(record), _meta(record)
     return Clip(uid, joined(folder, path), system, content, corpus, duration, reference, metrics, meta), made
@@ -63,22 +62,13 @@ def clip_of(record: Mapping[str, Any], folder: str) -> tuple[Clip, bool]:
 def no_path(record: Mapping[str, Any]) -> str:
     if record.get("audio_path"):
         return f"audio_path is {brief(record['audio_path'])}, not a path"
-    similar = [name for name in _PATH_NAMES if isinstance(record.get(name), str)]
-    return "has no audio_path" + (f" (rename {similar[0]!r} to 'audio_path'?)" if similar else "")
-
-
-def _id(record: Mapping[str, Any], key: str) -> str | None:
-    value = record.get(key)
-    if value is None or isinstance(value, str):
-        return str(value) if value else None
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return id_text(value)
-    raise ValueError(f"{key} is {brief(value)}, not text")
+    similar = next((name for name in record if isinstance(record[name], str) and names_a_file(name)), None)
+    return "has no audio_path" + (f" (rename {similar!r} to 'audio_path'?)" if similar else "")
 
 
 def _number(name: str, value: object) -> float | None:
     try:
-        return number(value)
+        return label(value)
     except ValueError as e:
         raise ValueError(f"{name}: {e}") from None
 
@@ -99,7 +89,7 @@ def _metrics(record: Mapping[str, Any]) -> dict[str, float | None]:
 
 
 def _is_metric(key: str) -> bool:
-    return key in METRICS or key in ALIASES or key.startswith("metrics.")
+    return is_metric_name(key) or key.startswith("metrics.")
 
 
 def _meta(record: Mapping[str, Any]) -> dict[str, Any]:

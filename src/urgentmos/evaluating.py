@@ -1,6 +1,6 @@
 """Two files, predictions and labels, to one report: every level, every metric, every corpus, and what did not match."""
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -9,8 +9,20 @@ import numpy as np
 from urgentmos import evaluation, published
 from urgentmos.errors import UsageError
 from urgentmos.evaluation import Resampling
-from urgentmos.judgements import UNNAMED, ClipRow, Matched, PairRow, Source, judged_pairs, match_clips, values_of
-from urgentmos.metrics import METRICS
+from urgentmos.judgements import (
+    UNNAMED,
+    Cleaned,
+    ClipRow,
+    Matched,
+    PairRow,
+    Source,
+    judged_pairs,
+    match_clips,
+    named_as,
+    values_of,
+    without_codes,
+)
+from urgentmos.metrics import METRICS, is_opinion
 from urgentmos.pairs import CAP, Possible, Take, chosen
 from urgentmos.preferences import DELTA, Judged, PairLabels, ab_accuracy_by_gap, difference, random_judge
 
@@ -54,6 +66,9 @@ def evaluate(
     "corpora"; "versus": tests of the difference from a second file of predictions; ids that did not match under "ids".
     UsageError if nothing can be compared.
     """
+    predicted, labelled = usable(predictions, references)
+    versus = None if versus is None else usable(versus, references)[0].source
+    predictions, references = predicted.source, labelled.source
     matched = match_clips(predictions, references)
     targets = targets_of(matched, options.label)
     pairs = pair_set(predictions, references, options)
@@ -68,7 +83,7 @@ def evaluate(
         "confidence": options.how.confidence,
         "samples": options.how.samples,
         "seed": options.how.seed,
-        **_levels(matched, targets, options),
+        **_with_units(_levels(matched, targets, options), predicted.other_scale, labelled.other_scale),
         "preference": {},
     }
     if pairs is not None:
@@ -77,13 +92,21 @@ def evaluate(
         report["by_gap"] = _by_gap(pairs, judges)
     report["metric_spearman"] = _matrix(matched)
     report["corpora"] = _corpora(matched, targets, pairs, judges, options)
+    for part in report["corpora"].values():
+        _with_units(part, predicted.other_scale, labelled.other_scale)
     if options.published:
         report["published"] = beside_published(report["corpora"])
     if versus is not None:
         report["versus"] = _versus(matched, targets, pairs, judges, versus, references, options)
     report["ids"] = _ids(predictions, references, matched, targets)
-    report["warnings"] = list(_warnings(report, pairs, judges))
+    report["warnings"] = [*predicted.sentences, *labelled.sentences, *_warnings(report, pairs, judges)]
     return report
+
+
+def usable(predictions: Source, references: Source) -> tuple[Cleaned, Cleaned]:
+    """Both without values that no metric has, and the predictions with the uids of the references."""
+    predicted, labelled = without_codes(predictions, predicted=True), without_codes(references, predicted=False)
+    return replace(predicted, source=named_as(predicted.source, labelled.source)), labelled
 
 
 # ---- clips
@@ -126,6 +149,28 @@ def _levels(matched: Matched, targets: Mapping[str, str], options: Options) -> d
         utterance["random"] = {"label": target, **evaluation.of_clips(p, r, clusters, options.how)}
         system["random"] = {"label": target, **evaluation.of_systems(p, r, systems, clusters, options.how, whole=whole)}
     return {"utterance": utterance, "system": system}
+
+
+def _with_units(part: dict[str, Any], predicted: Set[str], labelled: Set[str]) -> dict[str, Any]:
+    """`part` without mean squared errors of values in different units, and why; sets: metrics that are on another scale."""
+    for level in ("utterance", "system"):
+        for metric, found in part[level].items():
+            found["mse_reason"] = _unit_fault(metric, found["label"], metric in predicted, found["label"] in labelled)
+            if found["mse_reason"]:
+                found["mse"] = None
+                found["interval"].pop("mse", None)
+    return part
+
+
+def _unit_fault(metric: str, label: str, other_scale: bool, other_label: bool) -> str | None:
+    """Why values of a metric and of a label cannot be subtracted; None if they can."""
+    if metric not in ("random", label) and not (is_opinion(metric) and is_opinion(label)):
+        return f"{metric} and {label} have different units"
+    if metric != "random" and other_scale != other_label:
+        return (
+            f"{'the predictions' if other_scale else 'the labels'} are not on the scale of {metric if other_scale else label}"
+        )
+    return None
 
 
 def _matrix(matched: Matched) -> dict[str, Any] | None:
@@ -328,12 +373,15 @@ def _versus(
         second = _aligned(matched, other, other.predicted[theirs])
         first, label = matched.predicted[mine], matched.labels[target]
         name = mine if mine == theirs else f"{mine} - {theirs}"
-        found["utterance"][name] = evaluation.difference_of_clips(first, second, label, clusters, options.how)
+        units = [_unit_fault(m, target, False, False) for m in (mine, theirs)]
+        found["utterance"][name] = _without_mse(
+            evaluation.difference_of_clips(first, second, label, clusters, options.how), any(units)
+        )
         both = ~np.isnan(first) & ~np.isnan(second) & ~np.isnan(label)
         names, p, r = evaluation.system_means(np.where(both, first, np.nan), np.where(both, label, np.nan), matched.systems)
         q = evaluation.system_means(np.where(both, second, np.nan), label, matched.systems)[1]
         if len(names) > 1:
-            found["system"][name] = evaluation.difference_of_clips(p, q, r, names, options.how)
+            found["system"][name] = _without_mse(evaluation.difference_of_clips(p, q, r, names, options.how), any(units))
     if pairs is not None:
         theirs_judges = judges_of(versus, pairs, other_targets)
         for mine, theirs in _counterparts(judges, theirs_judges):
@@ -346,6 +394,11 @@ def _versus(
             f"{versus.path}: predicts nothing that {references.path} has labels for. Compare the ids of both files."
         )
     return found
+
+
+def _without_mse(tests: dict[str, Any], other_unit: bool) -> dict[str, Any]:
+    """Tests of two predictors, without that of the error where it has no meaning."""
+    return {**tests, "mse": {"difference": None}} if other_unit else tests
 
 
 def _counterparts(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[tuple[str, str]]:

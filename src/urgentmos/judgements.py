@@ -6,25 +6,27 @@ peer's CSV of ids and scores will do.
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from urgentmos.cells import Record, number
-from urgentmos.clips import clip_of
+from urgentmos.cells import NESTED, SCORE_KEYS, Record, first_id, label, named, normal_id
+from urgentmos.clips import clip_of, is_audio
+from urgentmos.delimited import looks_like_data
 from urgentmos.errors import UsageError
+from urgentmos.foreign import ANSWER, file_of, metrics_of, parts_of, same_file
+from urgentmos.label_range import Outside, codes, gap_limits, outside
 from urgentmos.pairs import sides_of, verdict_of
 from urgentmos.preferences import NAMES, A, B, Judged
-from urgentmos.tables import complain, read_rows
+from urgentmos.tables import Rows, complain, is_table, line_of, read_rows
 
 Array = np.ndarray
 
-_ID_KEYS = ("uid", "sample_id", "id", "utterance_id", "utt_id", "key")
-_SCORE_KEYS = ("pred_score", "score", "value", "prediction", "pred", "cmos")  # of a metric without a name
-UNNAMED = "mos_overall"
+UNNAMED = "mos_overall"  # the metric of a score without a name
+_LISTED = 8  # columns that a message spells out
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class ClipRow:
     corpus: str | None
     values: dict[str, float | None]
     path: str = ""
+    file: str = ""  # the name of its file as written, where a file names the clip
 
 
 @dataclass(frozen=True)
@@ -67,20 +70,21 @@ class Source:
     duplicates: list[str] = field(default_factory=list)  # uids that came again
 
 
-def read_source(path: str | Path, *, duplicates: str = "first") -> Source:
-    """The clips and pairs of a .jsonl, .csv, .json, .parquet or .scp file.
+def read_source(path: str | Path, *, duplicates: str = "first", numbers: Sequence[str] = ()) -> Source:
+    """The clips and pairs of a .jsonl, .csv, .json, .parquet or .scp file, or of the answer.txt of a VoiceMOS challenge.
 
     Ids that come again are named in `duplicates`; their later rows are dropped ("first") or kept and counted as often as
-    they come ("all", which is what a join in Track 2 of URGENT 2026 does). UsageError names rows without a meaning.
+    they come ("all", which is what a join in Track 2 of URGENT 2026 does). numbers: columns that are read as metrics,
+    whatever they are called. UsageError names rows without a meaning.
     """
     path = Path(path)
     if path.is_dir():
         raise UsageError(f"{path}: is a folder. Give the file that score, label, pairs or compare wrote, or a CSV.")
-    rows = read_rows(path)
+    rows = _rows(path)
     source, problems, seen = Source(str(path)), list(rows.problems), set()
     for count, record in zip(rows.numbers, rows.records, strict=True):
         try:
-            row = _row(record, path)
+            row = _row(record, path, numbers)
         except ValueError as e:
             problems.append(f"{rows.unit} {count}: {e}")
             continue
@@ -91,35 +95,86 @@ def read_source(path: str | Path, *, duplicates: str = "first") -> Source:
                 continue
         seen.add(name)
         (source.clips if isinstance(row, ClipRow) else source.pairs).append(row)  # type: ignore[arg-type]
-    complain(path, problems)
+    complain(path, sorted(problems, key=line_of))
     if not rows.records:
         raise UsageError(f"{path}: holds no rows. Give predictions or labels, one row per clip or pair.")
     return source
 
 
-def _row(record: Record, path: Path) -> ClipRow | PairRow:
+def _rows(path: Path) -> Rows:
+    """The rows of a file. UsageError, once for all rows, if no column says which clips they are about."""
+    rows = read_rows(path, ending=_ending(path))
+    if (not rows.records and not rows.columns) or any(map(_names_something, rows.records)):
+        return rows
+    if looks_like_data(rows.columns):
+        if len(rows.columns) == len(ANSWER):
+            return read_rows(path, ending=_ending(path), columns=ANSWER)
+        raise UsageError(f"{path}: line 1 looks like data: the file needs a header. Write one, e.g. uid,score.")
+    keys = list(dict.fromkeys(key for record in rows.records for key in record if key not in NESTED)) or rows.columns
+    listed = ", ".join(keys[:_LISTED]) + (", ..." if len(keys) > _LISTED else "")
+    raise UsageError(f"{path}: has no column with the ids of the clips, but {listed}. Call the column with the ids uid.")
+
+
+def _ending(path: Path) -> str | None:
+    """How a file is read whose own ending says nothing: answer.txt holds `uid,score`, other text `uid score`."""
+    if is_table(path) or path.suffix.lower() not in (".txt", ""):
+        return None
+    try:
+        with path.open("rb") as file:
+            head = file.readline()
+    except OSError:
+        return ".csv"  # which says what is wrong with it
+    return ".csv" if any(mark in head for mark in b",;\t") else ".scp"
+
+
+def _names_something(record: Record) -> bool:
+    try:
+        return bool(first_id(record) or file_of(record) or sides_of(record))
+    except ValueError:
+        return True  # which its row will say
+
+
+def _row(record: Record, path: Path, numbers: Sequence[str]) -> ClipRow | PairRow:
     sides = sides_of(record)
-    return _clip_row(record, path) if sides is None else _pair_row(record, sides, path)
+    return _clip_row(record, path, numbers) if sides is None else _pair_row(record, sides, path, numbers)
 
 
-def _clip_row(record: Record, path: Path) -> ClipRow:
-    uid = next((record[key] for key in _ID_KEYS if record.get(key) not in (None, "")), None)
-    if uid is None and not record.get("audio_path"):
-        raise ValueError(f"has no uid, but {', '.join(list(record)[:8])}")
-    whole = {**record, "audio_path": record.get("audio_path") or "-", **({} if uid is None else {"uid": uid})}
+def _clip_row(record: Record, path: Path, numbers: Sequence[str]) -> ClipRow:
+    uid = first_id(record)
+    file = file_of(record) if uid is None else None
+    if uid is None and file is None:
+        raise ValueError(f"has no uid, but {', '.join(list(record)[:_LISTED])}. Give it one")
+    whole = {**record, "audio_path": record.get("audio_path") or file or "-", **({} if uid is None else {"uid": uid})}
     clip = clip_of(whole, "")[0]
-    values = dict(clip.metrics) or next(({UNNAMED: number(record[key])} for key in _SCORE_KEYS if key in record), {})
+    own = clip.metrics | _numbers(record, numbers)
+    values = own or metrics_of(record) or next(({UNNAMED: _label(record, key)} for key in SCORE_KEYS if key in record), {})
     full = _absolute(record.get("audio_path"), path.parent)
-    return ClipRow(clip.uid, clip.system_id, clip.reference_id, clip.corpus, values, full)
+    names_file = (uid is None and file is not None) or is_audio(clip.uid)
+    file = normal_id(file if uid is None and file else clip.uid) if names_file else ""
+    return ClipRow(normal_id(clip.uid), clip.system_id, clip.reference_id, clip.corpus, values, full, file)
 
 
-def _pair_row(record: Record, sides: tuple[str, str], path: Path) -> PairRow:
+def _label(record: Mapping[str, Any], key: str) -> float | None:
+    try:
+        return label(record[key])
+    except ValueError as e:
+        raise ValueError(f"{key}: {e}") from None
+
+
+def _numbers(record: Mapping[str, Any], names: Sequence[str]) -> dict[str, float | None]:
+    """The columns that are asked for as numbers, also where we do not know them as metrics."""
+    places = [(name, place) for name in names for place in (record, record.get("meta") or {}) if name in place]
+    return {name: _label(place, name) for name, place in places}
+
+
+def _pair_row(record: Record, sides: tuple[str, str], path: Path, numbers: Sequence[str]) -> PairRow:
     metrics = {name: _float(value) for name, value in _nested(record, "metrics").items()}
-    if "cmos" in record:
-        metrics.setdefault(UNNAMED, _float(record["cmos"]))
-    elif "pred_score" in record:
-        metrics.setdefault(UNNAMED, _float(record["pred_score"]))
-    p_a, p_tie, p_b = (_float(record.get(key)) for key in ("p_a", "p_tie", "p_b"))
+    metrics |= {name: _float(value) for name, value in _numbers(record, numbers).items()}
+    for key in ("cmos", "pred_score"):
+        if key in record:
+            metrics.setdefault(UNNAMED, _float(_label(record, key)))
+            break
+    p_a, p_tie, p_b = (_float(_label(record, key)) if key in record else np.nan for key in ("p_a", "p_tie", "p_b"))
     verdict = verdict_of(record)
     if np.isnan(verdict) and not np.isnan(p_a) and not np.isnan(p_b):
         verdict = float(likeliest(np.array([p_a]), np.array([p_tie]), np.array([p_b]))[0])
@@ -127,16 +182,17 @@ def _pair_row(record: Record, sides: tuple[str, str], path: Path) -> PairRow:
     paths = record.get("audio_paths") or sides
     here = path.parent if "audio_paths" in record else Path()  # `compare` names files as they open from where it ran
     return PairRow(
-        *sides,
+        normal_id(sides[0]),
+        normal_id(sides[1]),
         metrics=metrics,
         verdict=verdict,
         native=not np.isnan(verdict) and (record.get("scope") == "native" or not known),
         p_a=p_a,
         p_tie=p_tie,
         p_b=p_b,
-        content=None if record.get("reference_id") is None else str(record["reference_id"]),
-        corpus=None if record.get("corpus") is None else str(record["corpus"]),
-        uid=next((str(record[key]) for key in ("uid", "sample_id", "key") if record.get(key) not in (None, "")), None),
+        content=named(record, "reference_id"),
+        corpus=named(record, "corpus"),
+        uid=None if (own := first_id(record)) is None else normal_id(own),
         paths=(_absolute(paths[0], here), _absolute(paths[1], here)),
     )
 
@@ -154,13 +210,13 @@ def _nested(record: Mapping[str, Any], key: str) -> dict[str, Any]:
 
 
 def _float(value: object) -> float:
-    found = number(value)
-    return np.nan if found is None else found
+    x = label(value)
+    return np.nan if x is None else x
 
 
 @lru_cache(maxsize=100_000)
 def _absolute(path: object, folder: Path) -> str:
-    return os.path.abspath(os.path.join(folder, path)) if isinstance(path, str) and path else ""
+    return normal_id(os.path.abspath(os.path.join(folder, path))) if isinstance(path, str) and path else ""
 
 
 # ---- matching
@@ -199,6 +255,73 @@ def match_clips(predictions: Source, references: Source) -> Matched:
         _columns([r for _, r in both]),
         [p.uid for p in predictions.clips if p.uid not in known],
         [uid for uid in known if uid not in said],
+    )
+
+
+def named_as(predictions: Source, references: Source) -> Source:
+    """The predictions with the uids of the references, where a file names a clip on either side: x/utt1.wav is utt1.
+
+    The file names may be paths: the shorter must be the end of the longer. UsageError if two files fit one clip, or two
+    clips one file, as one of them would get the other's score.
+    """
+    predicted = {row.uid for row in predictions.clips}
+    files = {side: side if is_audio(side) else "" for row in references.pairs for side in (row.a, row.b)}
+    files |= {row.uid: row.file for row in references.clips}
+    stems: dict[str, list[str]] = {}
+    for uid, file in files.items():
+        if uid not in predicted:
+            stems.setdefault(parts_of(file or uid)[0], []).append(uid)
+    taken: dict[str, str] = {}
+    clips = []
+    for row in predictions.clips:
+        name = row.file or row.uid
+        near = [] if row.uid in files else stems.get(parts_of(name)[0], [])
+        fits = [u for u in near if (row.file or files[u]) and same_file(parts_of(name), parts_of(files[u] or u))]
+        if len(fits) > 1:
+            raise UsageError(_ambiguous(predictions.path, references.path, name, fits))
+        if fits and taken.setdefault(fits[0], row.uid) != row.uid:
+            raise UsageError(_ambiguous(references.path, predictions.path, fits[0], [taken[fits[0]], row.uid]))
+        clips.append(replace(row, uid=fits[0]) if fits else row)
+    return replace(predictions, clips=clips)
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """A source without values that its metrics cannot have, sentences about them, and metrics that are on another scale."""
+
+    source: Source
+    sentences: list[str]
+    other_scale: frozenset[str]
+
+
+def without_codes(source: Source, *, predicted: bool) -> Cleaned:
+    """`source` with None (NaN in pairs) for error codes such as -999. A column on another scale stays as it is."""
+    search = codes if predicted else outside
+    wrong: list[Outside] = []
+    for name in dict.fromkeys(name for row in source.clips for name in row.values):
+        wrong += filter(None, [search(name, ((row.uid, row.values.get(name)) for row in source.clips))])
+    gaps: list[Outside] = []
+    for name in dict.fromkeys(name for pair in source.pairs for name in pair.metrics):
+        values = ((f"{pair.a} / {pair.b}", pair.metrics.get(name)) for pair in source.pairs)
+        gaps += filter(None, [search(name, values, gap_limits(name))])
+    bad, bad_gaps = ({o.metric: frozenset(o.values) for o in some if not o.other_scale} for some in (wrong, gaps))
+    clips = [
+        replace(row, values={n: None if x in bad.get(n, ()) else x for n, x in row.values.items()}) for row in source.clips
+    ]
+    pairs = [
+        replace(pair, metrics={n: np.nan if x in bad_gaps.get(n, ()) else x for n, x in pair.metrics.items()})
+        for pair in source.pairs
+    ]
+    sentences = [o.sentence() for o in wrong]
+    sentences += [o._replace(metric=f"the CMOS of {o.metric}").sentence() for o in gaps]
+    other = frozenset(o.metric for o in (*wrong, *gaps) if o.other_scale)
+    return Cleaned(replace(source, clips=clips, pairs=pairs), [f"{source.path}: {text}" for text in sentences], other)
+
+
+def _ambiguous(path: str, other: str, name: str, fits: Sequence[str]) -> str:
+    return (
+        f"{path}: {name} may be {' or '.join(fits[:3])} of {other}, and by its file name it cannot be told which. "
+        f"Give both files the same uid per clip."
     )
 
 

@@ -19,6 +19,7 @@ from urgentmos.audio import AUDIO_ENDINGS, AUDIO_SUFFIXES
 from urgentmos.cells import brief
 from urgentmos.checking import Problem, check, report
 from urgentmos.clips import Clip, clip_of, from_record, is_audio, no_path, to_record, without_suffix
+from urgentmos.delimited import looks_like_data
 from urgentmos.errors import UsageError
 from urgentmos.sources import PARQUET_ENDINGS, TAR_ENDINGS, WEB, expand, input_name, scheme_of, suffix_of
 from urgentmos.tables import Rows, complain, is_table, read_records, read_rows, write_jsonl_lines, write_records
@@ -142,7 +143,8 @@ def _rows_group(path: Path, rows: Rows, folder: str, manifest: str) -> _Group:
     if rows.records and not any("audio_path" in record for record in rows.records):
         names = list(dict.fromkeys(brief(name) for record in rows.records for name in record))
         listed = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
-        raise UsageError(f"{path}: {no_path(rows.records[0])}, but {listed}. Every row needs an audio_path.")
+        header = " Line 1 looks like data: the file needs a header." if looks_like_data(rows.columns) else ""
+        raise UsageError(f"{path}: {no_path(rows.records[0])}, but {listed}. Every row needs an audio_path.{header}")
     scp = path.suffix.lower() == ".scp"
     group, problems = _Group(path.stem, [], []), list(rows.problems)
     for count, record in zip(rows.numbers, rows.records, strict=True):

@@ -12,6 +12,7 @@ from urgentmos.clip_warnings import is_silent
 from urgentmos.clips import Clip, warnings_in
 from urgentmos.comparing import Comparison, by_side, comparison, failed_comparison
 from urgentmos.errors import AudioError, UsageError, naming
+from urgentmos.label_range import is_outside, left_out
 from urgentmos.labellers import MEASURABLE, Labeller, Measure, Settings, labeller_of
 from urgentmos.labellers import loop as labelling
 from urgentmos.metrics import HUMAN, METRICS, worst_scores
@@ -100,8 +101,9 @@ class Measured(Predictor):
     def evidence(self, clips: Sequence[Clip], scoring: Scoring, run: Run = Run()) -> Evidence:
         """Values that the manifest holds already are taken, not measured again."""
         self._check_references(clips)
+        _, warnings = left_out(clips, [self.name])
         scores = list(self.score_clips(clips, run, reuse=True))
-        return Evidence(*score_table(scores, self.judge), None, scores)
+        return Evidence(*score_table(scores, self.judge), None, scores, tuple(warnings))
 
     def _judged(self, a: float, b: float) -> np.ndarray:
         """(4,) p_a, p_tie, p_b and the difference in the metric's unit, positive where a is better."""
@@ -123,6 +125,10 @@ class Measured(Predictor):
         return [(row, row.load(self._settings))]
 
     def _from_manifest(self, clip: Clip) -> Score:
-        value = clip.metrics.get(self.name)
-        error = None if value is not None else f"the manifest holds no {self.name} for {clip.uid}. Add it, or rank by a model"
+        value, error = clip.metrics.get(self.name), None
+        if value is None:
+            error = f"the manifest holds no {self.name} for {clip.uid}. Add it, or rank by a model"
+        elif is_outside(self.name, value):
+            error = f"{self.name} of {clip.uid} is {value:g} in the manifest. Correct it or leave it empty"
+            value = None
         return Score(replace(clip, metrics={self.name: value}), self.name, error, warnings_in(clip))

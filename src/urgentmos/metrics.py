@@ -259,6 +259,11 @@ def canonical(name: str) -> str:
     return ALIASES.get(name, name)
 
 
+def is_opinion(name: str) -> bool:
+    """Whether a metric lives on the opinion scale from 1 to 5."""
+    return name in METRICS and METRICS[name].range("paper") == (1.0, 5.0)
+
+
 def metric(name: str) -> Metric:
     """The row called `name`; UsageError lists the names if there is none."""
     try:

@@ -13,7 +13,8 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from urgentmos.cells import Record, brief
+from urgentmos import label_range
+from urgentmos.cells import SIDES, Record, brief, named, normal_id
 from urgentmos.clips import Clip, to_record
 from urgentmos.errors import UsageError
 from urgentmos.metrics import METRICS
@@ -27,7 +28,6 @@ CAP = 100_000  # pairs of an evaluation set, section 4.1.2 of the UrgentMOS pape
 SHARES = (("train", 0.8), ("valid", 0.1), ("test", 0.1))
 
 _VERDICT_KEYS = ("verdict", "preference", "naturalness_label")
-_SIDES = (("a", "b"), ("uid_a", "uid_b"), ("a_uid", "b_uid"), ("path", "path_b"), ("audio_a", "audio_b"))
 
 
 # ---- possible pairs, by number
@@ -151,6 +151,7 @@ class Pairs:
     seed: int
     symmetric: bool
     left_out: dict[str, int] = field(default_factory=dict)  # reason -> clips
+    warnings: tuple[str, ...] = ()  # about labels that are no values of the metric
 
     @property
     def n_possible(self) -> int:
@@ -194,8 +195,10 @@ def derive(
     ("reference"). A clip is never paired with itself; clips without a value, or without the ids that the scope asks for,
     are counted in `left_out`. `limit` draws that many uniformly (`take="sample"`, reproducible by `seed`), or takes the
     first in file order, as the published evaluation sets do. `symmetric` gives each pair and its mirror image one after
-    the other; the limit counts both. The verdict says which clip is better, also where a lower metric is better.
+    the other; the limit counts both. The verdict says which clip is better, also where a lower metric is better. Labels outside
+    the range of their metric are no labels; UsageError if most are.
     """
+    clips, warnings = label_range.left_out(clips, [metric])
     left_out: Counter[str] = Counter()
     kept: list[Clip] = []
     seen: set[str] = set()
@@ -213,7 +216,7 @@ def derive(
     else:
         contents = [(clip.corpus, clip.reference_id) for clip in kept]
         possible = Possible(contents, [clip.system_id for clip in kept], ordered=not symmetric)
-    return Pairs(kept, possible, scope, delta, metric, limit, take, seed, symmetric, dict(left_out))
+    return Pairs(kept, possible, scope, delta, metric, limit, take, seed, symmetric, dict(left_out), tuple(warnings))
 
 
 def _hindrance(clip: Clip, scope: Scope, metric: str, seen: set[str]) -> str | None:
@@ -248,11 +251,16 @@ def sides_of(record: Mapping[str, Any]) -> tuple[str, str] | None:
     if isinstance(uids, list | tuple):
         if len(uids) != 2:
             raise ValueError(f"uids holds {len(uids)} names, not two")
-        return str(uids[0]), str(uids[1])
-    for a, b in _SIDES:
-        if record.get(a) not in (None, "") and record.get(b) not in (None, ""):
-            return str(record[a]), str(record[b])
+        return _side("uids", uids[0]), _side("uids", uids[1])
+    for a, b in SIDES:
+        first, second = named(record, a), named(record, b)
+        if first is not None and second is not None:
+            return first, second
     return None
+
+
+def _side(key: str, name: object) -> str:
+    return named({key: name}, key) or ""
 
 
 def verdict_of(record: Mapping[str, Any]) -> float:
@@ -268,7 +276,7 @@ def native(records: Sequence[Mapping[str, Any]], clips: Sequence[Clip], source: 
 
     A side is the uid or the audio_path of a clip. UsageError names the rows of `source` that have no meaning.
     """
-    by_name = {clip.audio_path: clip for clip in clips} | {clip.uid: clip for clip in clips}
+    by_name = {normal_id(clip.audio_path): clip for clip in clips} | {normal_id(clip.uid): clip for clip in clips}
     found, problems = [], []
     for count, record in enumerate(records, 1):
         try:
@@ -286,6 +294,7 @@ def _native(record: Mapping[str, Any], by_name: Mapping[str, Clip]) -> Pair:
     sides = sides_of(record)
     if sides is None:
         raise ValueError(f"names no two clips, but {brief(list(record))}. It needs uids, or columns a and b")
+    sides = normal_id(sides[0]), normal_id(sides[1])
     absent = [name for name in sides if name not in by_name]
     if absent:
         raise ValueError(f"{absent[0]!r} is no uid of the manifest")

@@ -19,6 +19,7 @@ from urgentmos.clips import Clip
 from urgentmos.comparing import Comparison, failed_comparison
 from urgentmos.errors import AudioError, MeasureError, UsageError, naming
 from urgentmos.hub import is_hub_id
+from urgentmos.label_range import left_out
 from urgentmos.labellers import MEASURABLE
 from urgentmos.manifest import read_clips, read_systems
 from urgentmos.metrics import HUMAN, METRICS, canonical
@@ -199,7 +200,8 @@ def judged_systems(
     failed = [naming(score.clip.audio_path, score.error) for score in found.rows if score.error]
     if found.rows and len(failed) == len(found.rows):
         raise UsageError(f"none of the {len(failed)} clips could be judged by {judge.name}. The first: {failed[0]}.")
-    human = None if judge.judge in HUMAN and judge.name in HUMAN else human_mos(clips, found.systems)
+    votes, outside = ([], []) if judge.judge in HUMAN and judge.name in HUMAN else left_out(clips, HUMAN)
+    human = human_mos(votes, found.systems) if votes else None
     row = METRICS.get(judge.judge)  # a foreign model may rank by a metric of its own
     asked: dict[str, Any] = {"scores": found.scores, "pairs": found.pairs, "scoring": scoring, "human": human}
     asked |= {} if row is None else {"better": row.better, "bounds": row.range()}
@@ -211,7 +213,7 @@ def judged_systems(
             raise
         why = f"{len(failed)} of {len(found.rows)} clips could not be judged. The first: {failed[0]}."
         raise UsageError(f"{e} {why}") from e
-    warnings = (*warnings_about(found.rows, judge), *ranking.warnings, *found.warnings)
+    warnings = (*warnings_about(found.rows, judge), *ranking.warnings, *found.warnings, *outside)
     return replace(ranking, version=judge.version, warnings=warnings), found
 
 

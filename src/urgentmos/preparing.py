@@ -17,6 +17,7 @@ from urgentmos.clips import Clip, to_record
 from urgentmos.corpora import Corpus, Count, NotOnDisk
 from urgentmos.errors import UsageError
 from urgentmos.hearing import Heard, hear_all
+from urgentmos.label_range import left_out
 from urgentmos.tables import read_records, write_records
 
 Show = Callable[[str, int, int], None]
@@ -93,6 +94,9 @@ def prepare(
     options = options or {}
     _check_request(corpus, splits, options)
     found, warnings = _read_splits(corpus, root, splits, options)
+    for split in found:
+        split.clips, sentences = left_out(split.clips)
+        warnings += [f"{split.name}: {sentence}" for sentence in sentences]
     output.mkdir(parents=True, exist_ok=True)
     heard = _hear(found, output, jobs, show)
     usable = [_usable(split, corpus, heard) for split in found]
@@ -257,11 +261,10 @@ def _odd_ratings(split: Split) -> list[str]:
     for key, what in (("empty_ratings", "ratings are empty"), ("repeated_ratings", "ratings are repeated and count once")):
         if n := sum(clip.meta.get(key, 0) for clip in split.clips):
             said.append(f"{split.name}: {n} {what}")
-    beyond = [c for c in split.clips if (mos := c.metrics.get("mos_overall")) is not None and not 1 <= mos <= 5]
-    if beyond:
-        said.append(
-            f"{split.name}: {len(beyond)} clips have a MOS outside 1..5, the first {beyond[0].uid}. Look at the source."
-        )
+    strange = [(clip.uid, value) for clip in split.clips for value in clip.meta.get("ratings_outside", ())]
+    if strange:
+        uid, value = strange[0]
+        said.append(f"{split.name}: {len(strange)} ratings lie outside 1 .. 5 and are left out, the first: {uid} ({value})")
     return said
 
 

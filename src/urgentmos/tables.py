@@ -4,18 +4,17 @@
 written whole or not at all, and nothing that a file holds is ever executed.
 """
 
-import csv
 import io
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple, TextIO
 
 from urgentmos.cells import (
     ABSENT,
-    CLIP_KEYS,
+    ID_COLUMNS,
     TEXT_COLUMNS,
     Record,
     brief,
@@ -26,18 +25,18 @@ from urgentmos.cells import (
     id_text,
     is_number_column,
     json_line,
+    label,
     normal,
     number,
     parse_json,
     plain,
-    read_cell,
     safe_text,
     unflatten,
-    write_cell,
 )
+from urgentmos.delimited import check_columns, read_table, rows_of_table, text_of, write_table
 from urgentmos.errors import UsageError, need
 from urgentmos.files import replacing
-from urgentmos.metrics import ALIASES, METRICS, canonical
+from urgentmos.metrics import METRICS, canonical
 
 SUFFIXES = (".jsonl", ".csv", ".parquet", ".json", ".scp")
 _LISTED = 10  # problems of a file that a message spells out
@@ -50,19 +49,13 @@ class Rows(NamedTuple):
     numbers: list[int]
     unit: Literal["line", "row"]
     problems: list[str]
-
-
-def _check_columns(path: Path, columns: list[str]) -> None:
-    """UsageError if two columns have one name."""
-    twice = sorted({name for name in columns if name and columns.count(name) > 1})
-    if twice:
-        raise UsageError(f"{path}: two columns are called {brief(twice[0])}. Rename or remove one of them.")
+    columns: Sequence[str] = ()  # of a table, as its header names them
 
 
 # ---- reading
 
 
-def _read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
@@ -71,20 +64,9 @@ def _read_bytes(path: Path) -> bytes:
         raise UsageError(f"{path}: cannot be read ({e}). Check the path and its permissions.") from None
 
 
-def _text(path: Path, data: bytes) -> str:
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as e:
-        line = data.count(b"\n", 0, e.start) + 1
-        cure = "Save it as UTF-8, e.g. iconv -f ISO-8859-1 -t UTF-8 OLD > NEW"
-        raise UsageError(f"{path}: line {line} is not UTF-8 (byte 0x{data[e.start]:02x}). {cure}.") from None
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        raise UsageError(f"{path}: line {line} holds a NUL byte, so this is not plain text. Save it as UTF-8 text.")
-    return text
-
-
 def _read_jsonl(path: Path, data: bytes) -> Rows:
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):  # what a shell of Windows pipes into a file
+        data = text_of(path, data).encode()
     rows = Rows([], [], "line", [])
     for count, raw in enumerate(data.split(b"\n"), 1):
         if not raw.strip():
@@ -107,7 +89,7 @@ def _append(rows: Rows, count: int, record: Any) -> None:
 
 
 def _read_json(path: Path, data: bytes) -> Rows:
-    text = _text(path, data)
+    text = text_of(path, data)
     try:
         found = parse_json(text)
     except ValueError as e:
@@ -124,63 +106,16 @@ def _read_json(path: Path, data: bytes) -> Rows:
     return rows
 
 
-def _read_csv(path: Path, data: bytes) -> Rows:
-    text = _text(path, data)
-    if not text.strip():
-        raise UsageError(f"{path}: is empty. Its first line must name the columns, e.g. uid,audio_path,system_id.")
-    rows = Rows([], [], "line", [])
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
-    columns: list[str] | None = None
-    start = 0
-    try:
-        for cells in reader:
-            start, before = reader.line_num, start
-            if not cells:
-                continue
-            if columns is None:
-                columns = [_column(name) for name in cells]
-                _check_columns(path, columns)
-                continue
-            _append_cells(rows, before + 1, columns, cells)
-    except csv.Error as e:
-        rows.problems.append(f"line {start + 1}: {e}")
-    return rows
+def _read_csv(path: Path, data: bytes, columns: Sequence[str] | None = None) -> Rows:
+    table = read_table(path, data, columns=columns)
+    values, lines, problems = rows_of_table(table)
+    records = [unflatten(table.columns, row) for row in values]
+    return Rows(records, lines, "line", sorted([*table.problems, *problems], key=line_of), table.columns)
 
 
-def _append_cells(rows: Rows, line: int, columns: list[str], cells: list[str]) -> None:
-    if len(cells) != len(columns):
-        # A short row is not padded: with values left out in the middle, all that follow would land in a wrong column.
-        rows.problems.append(f"line {line}: {len(cells)} cells, but the header names {len(columns)} columns")
-        return
-    values = []
-    for column, cell in zip(columns, cells, strict=True):
-        try:
-            values.append(read_cell(column, cell) if column else ABSENT)
-        except ValueError as e:
-            rows.problems.append(f"line {line}: {column}: {e}")
-            return
-    rows.records.append(unflatten(columns, values))
-    rows.numbers.append(line)
-
-
-def _column(name: str) -> str:
-    """A header cell; blanks around a name that we know are typing, around any other they may be the name."""
-    bare = name.strip()
-    known = bare in CLIP_KEYS or bare in TEXT_COLUMNS or bare in METRICS or bare in ALIASES or bare.startswith("metrics.")
-    return bare if known else name
-
-
-def _delimiter(text: str) -> str:
-    """The one of , tab ; that splits the header into most known names, then into most cells."""
-
-    def score(delimiter: str) -> tuple[int, int]:
-        try:
-            cells = next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), [])
-        except csv.Error:
-            return 0, 0
-        return sum(cell.strip() in CLIP_KEYS for cell in cells), len(cells)
-
-    return max(",\t;", key=score)
+def line_of(problem: str) -> int:
+    """The line or row with whose number a problem begins."""
+    return int(problem.split(":", 1)[0].split()[1])
 
 
 def _read_parquet(path: Path, data: bytes) -> Rows:
@@ -189,7 +124,7 @@ def _read_parquet(path: Path, data: bytes) -> Rows:
         table = parquet.ParquetFile(io.BytesIO(data)).read()
         fields = list(table.schema)
         columns = [str(field.name) for field in fields]
-        _check_columns(path, columns)
+        check_columns(path, columns)
         values = [
             _from_arrow(c, f.metadata or {}, table.column(i)) for i, (c, f) in enumerate(zip(columns, fields, strict=True))
         ]
@@ -205,8 +140,9 @@ def _read_parquet(path: Path, data: bytes) -> Rows:
 
 def _from_arrow(column: str, marks: Mapping[bytes, bytes], chunk: Any) -> list[Any]:
     values = chunk.to_pylist()
-    if column in TEXT_COLUMNS:
-        return [None if v is None else v if isinstance(v, str) else id_text(v) for v in values]
+    if column in TEXT_COLUMNS or column in ID_COLUMNS:
+        empty = None if column in TEXT_COLUMNS else ABSENT
+        return [empty if v is None or v != v else _id(column, v) for v in values]
     if is_number_column(column):
         return _numbers(column, values)
     if column == "warnings":
@@ -217,15 +153,22 @@ def _from_arrow(column: str, marks: Mapping[bytes, bytes], chunk: Any) -> list[A
     return [empty if v is None else plain(v) for v in values]
 
 
+def _id(column: str, value: Any) -> str:
+    try:
+        return id_text(value)
+    except ValueError as e:
+        raise ValueError(f"column {column}: {e}") from None
+
+
 def _numbers(column: str, values: list[Any]) -> list[float | None]:
     try:
-        return [number(v) for v in values]
+        return [label(v) for v in values]
     except ValueError as e:
         raise ValueError(f"column {column}: {e}") from None
 
 
 def _read_scp(path: Path, data: bytes) -> Rows:
-    parts = [re.split(r"[ \t]+", line.strip(), maxsplit=1) for line in _text(path, data).split("\n")]
+    parts = [re.split(r"[ \t]+", line.strip(), maxsplit=1) for line in text_of(path, data).split("\n")]
     held = [(count, part[0], part[1] if len(part) > 1 else "") for count, part in enumerate(parts, 1) if part[0]]
     rows = Rows([], [], "line", [])
     metric = _metric_of(path, [rest for _, _, rest in held])
@@ -234,7 +177,7 @@ def _read_scp(path: Path, data: bytes) -> Rows:
             _append(
                 rows,
                 count,
-                {"uid": uid, **({"metrics": {metric: number(rest)}} if metric else {"audio_path": _scp_path(rest)})},
+                {"uid": uid, **({"metrics": {metric: label(rest)}} if metric else {"audio_path": _scp_path(rest)})},
             )
         except ValueError as e:
             rows.problems.append(f"line {count}: {e}")
@@ -255,7 +198,7 @@ def _metric_of(path: Path, values: list[str]) -> str | None:
     if name in METRICS:
         return name
     try:
-        numbers = [number(value) for value in values]
+        numbers = [label(value) for value in values]
     except ValueError:
         return None
     return name if path.stem != "wav" and any(x is not None for x in numbers) else None
@@ -278,15 +221,20 @@ def is_table(path: Path) -> bool:
     return path.suffix.lower() in _READERS
 
 
-def read_rows(path: str | Path, data: bytes | None = None) -> Rows:
+def read_rows(
+    path: str | Path, data: bytes | None = None, *, ending: str | None = None, columns: Sequence[str] | None = None
+) -> Rows:
     """All rows of a file, and a sentence for each that has no meaning. UsageError if the file as a whole has none.
 
-    data: what the file holds, where it is not one of this machine.
+    data: what the file holds, where it is not one of this machine. ending: how to read it, if not by its own. columns: the
+    names of those of a CSV without a header.
     """
     path = Path(path)
-    if not is_table(path):
+    reader = _READERS.get((ending or path.suffix).lower())
+    if reader is None:
         raise UsageError(f"{path}: rows are read from {' '.join(SUFFIXES)} files. Rename or convert it.")
-    return _READERS[path.suffix.lower()](path, _read_bytes(path) if data is None else data)
+    data = read_bytes(path) if data is None else data
+    return reader(path, data) if columns is None else _read_csv(path, data, columns)
 
 
 def read_records(path: str | Path, *, cut_ok: bool = False) -> list[Record]:
@@ -338,10 +286,6 @@ def write_jsonl_lines(records: Iterable[Mapping[str, Any]], stream: TextIO) -> N
         stream.flush()
 
 
-def _csv_field(text: str) -> str:
-    return f'"{text.replace(chr(34), chr(34) * 2)}"' if re.search(r'[",;\t\r\n]', text) else text
-
-
 def _write_jsonl(records: Iterable[Mapping[str, Any]], out: BinaryIO) -> None:
     for record in records:
         out.write(json_line(record).encode() + b"\n")
@@ -353,24 +297,11 @@ def _write_json(records: Iterable[Mapping[str, Any]], out: BinaryIO) -> None:
 
 
 def _write_csv(records: Iterable[Mapping[str, Any]], out: BinaryIO) -> None:
-    _write_delimited(records, out, ",")
+    write_table(records, out, ",")
 
 
 def _write_tsv(records: Iterable[Mapping[str, Any]], out: BinaryIO) -> None:
-    _write_delimited(records, out, "\t")
-
-
-def _write_delimited(records: Iterable[Mapping[str, Any]], out: BinaryIO, delimiter: str) -> None:
-    records = list(records)
-    columns = columns_of(records)
-
-    def line(cells: list[str]) -> bytes:
-        text = delimiter.join(_csv_field(cell) for cell in cells) or '""'  # a blank line is no row
-        return text.encode() + b"\n"
-
-    out.write(line([safe_text(name) for name in columns]))
-    for flat in map(flatten, records):
-        out.write(line([write_cell(name, flat.get(name, ABSENT)) for name in columns]))
+    write_table(records, out, "\t")
 
 
 def _write_parquet(records: Iterable[Mapping[str, Any]], out: BinaryIO) -> None:

@@ -100,6 +100,8 @@ def pairs(
         seed=seed,
         symmetric=symmetric,
     )
+    for warning in found.warnings:
+        say(f"Warning: {warning}")
     if not len(found) and not judged:
         raise UsageError(_no_pairs(found, split, len(clips)))
     _write_pairs(found, judged, output)
@@ -244,8 +246,9 @@ def evaluate(
     if efficiency is not None and page is None:
         raise UsageError("--efficiency is about a page. Add --report FILE.html.")
     costs = [] if efficiency is None else read_records(efficiency)
-    said, known = (read_source(path, duplicates=duplicates) for path in (predictions, references))
-    other = None if versus is None else read_source(versus, duplicates=duplicates)
+    numbers = () if label is None else (label,)
+    said, known = (read_source(path, duplicates=duplicates, numbers=numbers) for path in (predictions, references))
+    other = None if versus is None else read_source(versus, duplicates=duplicates, numbers=numbers)
     options = Options(
         delta=delta,
         label=None if label is None else canonical(label),
@@ -259,9 +262,11 @@ def evaluate(
     report = run(said, known, options, other)
     _write_report(report, output)
     if page is not None:
+        from urgentmos.evaluating import usable
         from urgentmos.judgements import match_clips
         from urgentmos.report import evaluation_page
 
+        said, known = (cleaned.source for cleaned in usable(said, known))
         write_page(evaluation_page(report, match_clips(said, known), said, page, costs), page)
     for warning in report["warnings"]:
         say(f"Warning: {warning}")
@@ -313,7 +318,8 @@ def flat_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
                     low, high = found["interval"].get(name, (None, None))
                     n = found["n_0"] if name == "acc_0" else found["n"]
                     value = {"statistic": name, "value": found[name], "low": low, "high": high, "n": n}
-                    rows.append({"corpus": corpus, "level": level, "judge": judge, **value, "reason": found["reason"]})
+                    reason = found["reason"] or (found.get("mse_reason") if name == "mse" else None)
+                    rows.append({"corpus": corpus, "level": level, "judge": judge, **value, "reason": reason})
     return rows
 
 

@@ -12,7 +12,8 @@ SETS = {"train": "TRAINSET", "dev": "DEVSET", "test": "TESTSET"}
 
 def ratings(data: Path, split: str) -> Iterator[Rated]:
     """The ratings in data/sets/TRAINSET (no file ending). A wav may be named without ".wav"."""
-    for system, wav, value, _, listener, *_ in bare_rows_of(data / "sets" / SETS[split], 5):
+    for row in bare_rows_of(data / "sets" / SETS[split], 5):
+        system, wav, _, _, listener, *_ = row.cells
         stem = wav.removesuffix(".wav")
         content = stem.partition("-")[2] or None
-        yield Rated(stem, data / "wav" / f"{stem}.wav", system, content, listener, value)
+        yield Rated(stem, data / "wav" / f"{stem}.wav", system, content, listener, row.number(2))

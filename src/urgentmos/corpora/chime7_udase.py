@@ -15,7 +15,7 @@ from pathlib import Path
 
 from urgentmos.clips import Clip
 from urgentmos.corpora import About, Count, Source, home
-from urgentmos.corpora.reading import Rated, clips_of, rows_of
+from urgentmos.corpora.reading import Rated, Row, clips_of, rows_of, score
 from urgentmos.errors import UsageError
 
 _ZIP = "CHiME-7-UDASE-evaluation-data.zip"
@@ -51,10 +51,12 @@ def _ratings(folder: Path, scale: str) -> Iterator[Rated]:
             yield Rated(f"{condition}/{content}", path, condition, content, None, value)
 
 
-def _values(row: dict[str, str]) -> list[object]:
+def _values(row: Row) -> list[float | None]:
     """The listeners' ratings, a list written as Python writes it; the given mean where there is none."""
     try:
         listed = ast.literal_eval(row.get("rating_list") or "[]")
     except (ValueError, SyntaxError):
         listed = []
-    return list(listed) if isinstance(listed, list | tuple) and listed else [row["MOS"]]
+    if not isinstance(listed, list | tuple) or not listed:
+        return [row.number("MOS")]
+    return [score(value, f"{_TABLE}: rating_list of {row['sample']}") for value in listed]

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from urgentmos.clips import Clip
 from urgentmos.corpora import About, Count, NotOnDisk
-from urgentmos.corpora.reading import Rated, clips_of, rows_of, score
+from urgentmos.corpora.reading import Rated, Row, clips_of, rows_of
 from urgentmos.errors import UsageError
 from urgentmos.metrics import METRICS, canonical
 
@@ -48,10 +48,9 @@ def clips(root: Path, split: str, /, **options: str) -> Iterator[Clip]:
         keys = ", ".join([*OPTIONS, "a metric such as mos_overall"])
         fault = f"{unknown[0]}= is not understood" if unknown else "audio_path=COLUMN and a metric=COLUMN are needed"
         raise UsageError(f"{fault}. The keys are: {keys}.")
-    delimiter = "\t" if table.suffix.lower() == ".tsv" else ","
     folder = root / options["audio"] if "audio" in options else table.parent
     columns = list(names.values())
-    rows = [row for row in rows_of(table, columns, delimiter=delimiter) if _split(table, row, names) == split]
+    rows = [row for row in rows_of(table, columns, pad=False) if _split(table, row, names) == split]
     if "listener" in names:
         if list(metrics) != ["mos_overall"]:
             raise UsageError("with listener=COLUMN the only metric is mos_overall=COLUMN. Leave the others out.")
@@ -81,13 +80,13 @@ def _sample(row: dict[str, str], names: dict[str, str]) -> str:
     return row.get(names.get("uid", ""), "") or path.with_suffix("").as_posix()
 
 
-def _rated(folder: Path, row: dict[str, str], names: dict[str, str], mos: str) -> Rated:
+def _rated(folder: Path, row: Row, names: dict[str, str], mos: str) -> Rated:
     path = folder / row[names["audio_path"]]
     system, content = (row.get(names.get(key, ""), "") or None for key in ("system_id", "reference_id"))
-    return Rated(_sample(row, names), path, system, content, row[names["listener"]], row[mos])
+    return Rated(_sample(row, names), path, system, content, row[names["listener"]], row.number(mos))
 
 
-def _clip(folder: Path, row: dict[str, str], names: dict[str, str], metrics: dict[str, str]) -> Clip:
+def _clip(folder: Path, row: Row, names: dict[str, str], metrics: dict[str, str]) -> Clip:
     cell = {key: row[column] or None for key, column in names.items()}
     path = str(folder / cell["audio_path"]) if cell["audio_path"] else ""
     reference = cell.get("reference_path")
@@ -99,6 +98,6 @@ def _clip(folder: Path, row: dict[str, str], names: dict[str, str], metrics: dic
         cell.get("reference_id"),
         "custom",
         reference_path=str(folder / reference) if reference else None,
-        metrics={name: score(row[column]) for name, column in metrics.items()},
+        metrics={name: row.number(column) for name, column in metrics.items()},
         meta={} if path else {"unusable": "the row names no recording"},
     )

@@ -13,7 +13,7 @@ from typing import Any
 
 from urgentmos.clips import Clip
 from urgentmos.corpora import NotOnDisk
-from urgentmos.corpora.reading import rating_meta, score
+from urgentmos.corpora.reading import mean_rating, score
 from urgentmos.errors import UsageError, need
 from urgentmos.metrics import METRICS
 
@@ -94,20 +94,19 @@ def suffix_of(sound: bytes) -> str:
     return next((suffix for magic, suffix in _MAGIC.items() if sound.startswith(magic)), ".audio")
 
 
-def measured(labels: Mapping[str, Any]) -> dict[str, float | None]:
-    """The columns that are called like a metric. A PESQ below 0 is an error code of its library: no value."""
-    found = {name: score(value) for name, value in labels.items() if name in METRICS and name != "mos_overall"}
-    return {name: None if name.startswith("pesq") and x is not None and x < 0 else x for name, x in found.items()}
+def measured(labels: Mapping[str, Any], place: str) -> dict[str, float | None]:
+    """The columns that are called like a metric."""
+    names = [name for name in labels if name in METRICS and name != "mos_overall"]
+    return {name: score(labels[name], f"{place}: {name}") for name in names}
 
 
 def clip_of(
     corpus: str, sample: str, locator: str, labels: Mapping[str, Any], system: str | None = None, content: str | None = None
 ) -> Clip:
     """A clip with its listeners' ratings, or else its given mean, and the measured metrics among its columns."""
-    ratings = [score(rating) for rating in labels.get("raw_ratings") or []]
-    heard = [rating for rating in ratings if rating is not None]
-    given = score(labels.get("mos_overall", labels.get("mos")))
-    mos = sum(heard) / len(heard) if heard else given
-    meta = rating_meta((None, rating) for rating in ratings) if ratings else {}
-    metrics = {"mos_overall": mos, **measured(labels)}
+    ratings = [score(rating, f"{locator}: raw_ratings") for rating in labels.get("raw_ratings") or []]
+    mos, meta = mean_rating((None, rating) for rating in ratings) if ratings else (None, {})
+    if mos is None:
+        mos = score(labels.get("mos_overall", labels.get("mos")), f"{locator}: mos")
+    metrics = {"mos_overall": mos, **measured(labels, locator)}
     return Clip(f"{corpus}:{sample}", locator, system, content, corpus, metrics=metrics, meta=meta)

@@ -13,7 +13,7 @@ from pathlib import Path, PurePath
 
 from urgentmos.clips import Clip
 from urgentmos.corpora import About, Count, NotOnDisk, Source, home
-from urgentmos.corpora.reading import rows_of, score
+from urgentmos.corpora.reading import Row, rows_of
 
 ABOUT = About(
     title="NISQA Corpus",
@@ -55,11 +55,11 @@ def clips(root: Path, split: str) -> Iterator[Clip]:
             yield _clip(database, folder, row)
 
 
-def _clip(database: str, folder: Path, row: dict[str, str]) -> Clip:
+def _clip(database: str, folder: Path, row: Row) -> Clip:
     deg, ref = PurePath(row["filename_deg"]), PurePath(row.get("filename_ref") or "-")
     system, content = _ids(database, deg.stem, ref.stem, row["con"])
     reference = folder / "ref" / ref.name
-    meta: dict[str, object] = {name: value for name in _KEPT if (value := score(row.get(name))) is not None}
+    meta: dict[str, object] = {name: value for name in _KEPT if (value := row.number(name)) is not None}
     meta["language"] = row.get("lang") or None
     return Clip(
         f"nisqa:{database}/{deg.stem}",
@@ -68,7 +68,7 @@ def _clip(database: str, folder: Path, row: dict[str, str]) -> Clip:
         content,
         "nisqa",
         reference_path=str(reference) if reference.is_file() else None,
-        metrics={"mos_overall": score(row["mos"])},
+        metrics={"mos_overall": row.number("mos")},
         meta=meta,
     )
 
@@ -77,6 +77,5 @@ def _ids(database: str, deg: str, ref: str, con: str) -> tuple[str, str]:
     """(system, content). In test sets a prefix cNN_ tells the condition; "book*" repeats its conditions' numbers."""
     if deg.startswith("book") and deg.startswith(ref):
         return deg.removeprefix(ref).strip("_-") or con, ref
-    number = score(con)
-    system = con if number is None else str(int(number))  # "3.0" and "3" are one condition
+    system = con.removesuffix(".0")  # "3.0" and "3" are one condition
     return system, deg.partition("_")[2] or deg if "_TEST_" in database else deg

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from urgentmos.clips import Clip
 from urgentmos.corpora import About, Count, Source, home
-from urgentmos.corpora.reading import rows_of, score
+from urgentmos.corpora.reading import rows_of
 
 ABOUT = About(
     title="PSTN",
@@ -31,13 +31,13 @@ def clips(root: Path, split: str) -> Iterator[Clip]:
     folder = home(root, ("pstn_train", "."), "pstn_train.csv")
     for row in rows_of(folder / "pstn_train.csv", ("filename", "MOS")):
         stem = row["filename"].removesuffix(".wav")
-        kept = {"mos_std": row.get("std"), "confidence95": row.get("95%CI"), "votes": row.get("votes")}
-        meta: dict[str, object] = {key: x for key, value in kept.items() if (x := score(value)) is not None}
+        kept = {"mos_std": "std", "confidence95": "95%CI", "votes": "votes"}
+        meta: dict[str, object] = {key: x for key, column in kept.items() if (x := row.number(column)) is not None}
         meta["sample_id"] = stem.partition("_")[0]
         yield Clip(
             f"pstn:{stem}",
             str(folder / f"{stem}.wav"),
             corpus="pstn",
-            metrics={"mos_overall": score(row["MOS"])},
+            metrics={"mos_overall": row.number("MOS")},
             meta=meta,
         )

@@ -42,4 +42,4 @@ def _ratings(folder: Path, file: Path) -> Iterator[Rated]:
     for row in rows_of(file, ("systemId", "utteranceId", "choice", "listenerId")):
         stem = row["utteranceId"].removesuffix(".wav")
         content = stem.rpartition("_")[0]
-        yield Rated(stem, folder / "audios" / f"{stem}.wav", row["systemId"], content, row["listenerId"], row["choice"])
+        yield Rated(stem, folder / "audios" / f"{stem}.wav", row["systemId"], content, row["listenerId"], row.number("choice"))

@@ -16,7 +16,7 @@ from zipfile import BadZipFile
 
 from urgentmos.clips import Clip
 from urgentmos.corpora import MIRROR, About, Count, Source, home
-from urgentmos.corpora.reading import rating_meta, score
+from urgentmos.corpora.reading import mean_rating, score
 from urgentmos.errors import UsageError, need
 
 ABOUT = About(
@@ -39,9 +39,12 @@ def clips(root: Path, split: str) -> Iterator[Clip]:
         name = str(row["Filename"]).strip()
         name = name if name.lower().endswith(".wav") else f"{name}.wav"
         kind, content = name.split("_")[2].upper(), name[5:-4]
-        ratings = [(str(int(head)), score(value)) for head, value in row.items() if _is_listener(head)]
-        meta = rating_meta(ratings)
-        heard = [value for _, value in ratings if value is not None]
+        ratings = [
+            (str(int(head)), score(value, f"{WORKBOOK}: {name}, listener {head}"))
+            for head, value in row.items()
+            if _is_listener(head)
+        ]
+        mos, meta = mean_rating(ratings)
         references = (folder / "ref" / f"R{name[1:]}", folder / "ref" / f"R_{content}.wav")
         reference = next((str(path) for path in references if path.is_file()), None)
         yield Clip(
@@ -51,7 +54,9 @@ def clips(root: Path, split: str) -> Iterator[Clip]:
             content,
             "tcd_voip",
             reference_path=reference,
-            metrics={"mos_overall": sum(heard) / len(heard) if heard else score(row.get("sample MOS"))},
+            metrics={
+                "mos_overall": mos if mos is not None else score(row.get("sample MOS"), f"{WORKBOOK}: {name}, sample MOS")
+            },
             meta=meta,
         )
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from urgentmos.clips import Clip
 from urgentmos.corpora import MIRROR, About, Count, NotOnDisk, Source, home
-from urgentmos.corpora.reading import rows_of, score
+from urgentmos.corpora.reading import rows_of
 
 ABOUT = About(
     title="Tencent Corpus",
@@ -41,5 +41,5 @@ def clips(root: Path, split: str) -> Iterator[Clip]:
         for row in rows_of(folder / name, ("deg_wav", "mos")):
             path = row["deg_wav"].removeprefix("./")
             sample = path.removesuffix(".wav").replace("/", "_")
-            metrics = {"mos_overall": score(row["mos"])}
+            metrics = {"mos_overall": row.number("mos")}
             yield Clip(f"tencent:{sample}", str(folder / path), corpus="tencent", metrics=metrics)

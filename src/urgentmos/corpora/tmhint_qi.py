@@ -14,7 +14,7 @@ from pathlib import Path
 
 from urgentmos.clips import Clip
 from urgentmos.corpora import MIRROR, About, Count, Source, home
-from urgentmos.corpora.reading import Rated, clips_of, rows_of, score
+from urgentmos.corpora.reading import Rated, Row, clips_of, rows_of
 
 ABOUT = About(
     title="TMHINT-QI",
@@ -34,7 +34,7 @@ def clips(root: Path, split: str) -> Iterator[Clip]:
     rows = [row for row in rows_of(folder / "raw_data.csv", _COLUMNS) if _split(folder, row["file_name"]) == split]
     intelligibility: dict[str, list[float]] = {}
     for row in rows:
-        if (value := score(row["intelligibility_score"])) is not None:
+        if (value := row.number("intelligibility_score")) is not None:
             intelligibility.setdefault(f"tmhint_qi:{row['file_name']}", []).append(value)
     for clip in clips_of("tmhint_qi", (_rated(folder / split, row) for row in rows)):
         yield replace(clip, meta=clip.meta | {"intelligibility": intelligibility.get(clip.uid, [])})
@@ -45,8 +45,8 @@ def _split(folder: Path, name: str) -> str:
     return "test" if in_test and not in_train else "train"
 
 
-def _rated(folder: Path, row: dict[str, str]) -> Rated:
+def _rated(folder: Path, row: Row) -> Rated:
     name = row["file_name"]
     _, mark, sentence = name.rpartition("TMHINT")
     system = f"{row['method']}-SNR{row['snr']}-{row['noise']}"
-    return Rated(name, folder / f"{name}.wav", system, mark + sentence if mark else None, None, row["quality_score"])
+    return Rated(name, folder / f"{name}.wav", system, mark + sentence if mark else None, None, row.number("quality_score"))

@@ -38,4 +38,4 @@ def _ratings(folder: Path) -> Iterator[Rated]:
             audio = PurePosixPath(row["audio"].removeprefix("./"))
             system = f"{row['dataset']}-{row['system']}"
             sample = str(audio.with_suffix(""))
-            yield Rated(sample, folder / audio, system, audio.stem, row["annotator"], row["value"])
+            yield Rated(sample, folder / audio, system, audio.stem, row["annotator"], row.number("value"))

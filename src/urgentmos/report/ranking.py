@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from urgentmos.clips import Clip
+from urgentmos.label_range import is_outside
 from urgentmos.metrics import HUMAN, METRICS
 from urgentmos.ranking_result import tie_letters
 from urgentmos.report import charts
@@ -97,12 +98,13 @@ def field_of(ranking: Ranking, evidence: Evidence, clips: Sequence[Clip], judge:
     for clip, score in zip(clips, evidence.rows, strict=True):
         place = row[str(clip.system_id)], column[str(clip.reference_id)]
         for name, value in {**clip.metrics, **score.metrics}.items():
-            if value is not None:
+            if value is not None and not is_outside(name, value):
                 metrics.setdefault(name, np.full(shape, np.nan))[place] = value
     labels = np.full(shape, np.nan)
     for clip in clips:
         label = clip.metrics.get(HUMAN[0])
-        labels[row[str(clip.system_id)], column[str(clip.reference_id)]] = np.nan if label is None else label
+        if label is not None and not is_outside(HUMAN[0], label):
+            labels[row[str(clip.system_id)], column[str(clip.reference_id)]] = label
     at = np.ix_([evidence.systems.index(name) for name in systems], [evidence.contents.index(name) for name in contents])
     told = evidence.scores[at]
     ahead = np.sign(told[:, None] - told[None]) * direction(judge)

@@ -71,17 +71,23 @@ class Plan(NamedTuple):
 def read_data(inputs: Sequence[str], pair_files: Sequence[str], say: Callable[[str], None], judge: str = "mos_overall") -> Data:
     """Clips of manifests, folders and URGENT-PK data sets, and pairs with the clips that they name.
 
-    Clips that cannot be opened are left out, which `say` tells. UsageError if nothing is left.
+    Clips that cannot be opened are left out, and so are labels outside the range of their metric, which `say` tells.
+    UsageError if nothing is left.
     """
+    from urgentmos.label_range import left_out
     from urgentmos.manifest import read_clips
 
-    clips = read_clips(list(inputs)) if inputs else []
+    clips, outside = left_out(read_clips(list(inputs))) if inputs else ([], [])
+    for sentence in outside:
+        say(f"Warning: {sentence}")
     places: dict[str, int] = {}
     for place, clip in enumerate(clips):
         places.setdefault(str(Path(clip.audio_path).resolve()), place)
     pairs = []
     for file in pair_files:
-        for row, (a, b) in _pair_rows(Path(file)):
+        rows = list(_pair_rows(Path(file)))
+        _check_gaps(file, rows, judge)
+        for row, (a, b) in rows:
             ends = []
             for clip in (a, b):
                 key = str(Path(clip.audio_path).resolve())
@@ -106,6 +112,15 @@ def _pair_rows(path: Path) -> Iterator[tuple[Mapping[str, Any], tuple[Clip, Clip
         if a.audio_path == b.audio_path:
             raise UsageError(f"{path}: row {count} pairs {a.audio_path} with itself. Remove the row.")
         yield {**row, "__row__": f"{path}: row {count}"}, (a, b)
+
+
+def _check_gaps(file: str, rows: Sequence[tuple[Mapping[str, Any], tuple[Clip, Clip]]], judge: str) -> None:
+    """UsageError if a CMOS cannot be the difference of two labels."""
+    from urgentmos.label_range import gap_limits, outside
+
+    gaps = [(" / ".join(clip.uid for clip in ends), number((row.get("metrics") or {}).get(judge))) for row, ends in rows]
+    if wrong := outside(f"the CMOS of {judge}", gaps, gap_limits(judge)):
+        raise UsageError(f"{file}: {wrong.sentence().replace(' and are left out', '')}")
 
 
 def _pair_label(row: Mapping[str, Any], judge: str) -> tuple[float, int]:
