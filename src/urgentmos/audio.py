@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from urgentmos.errors import AudioError, UsageError
+from urgentmos.names import advice
 from urgentmos.sources import is_elsewhere, opened
 
 AV_SUFFIXES = frozenset({".m4a", ".mp4", ".aac", ".amr", ".webm", ".mka", ".wma", ".3gp"})
@@ -318,7 +319,7 @@ def _check_file(where: str) -> None:
     if is_elsewhere(where):  # whoever opens it says what is wrong
         return
     if not os.path.exists(where):
-        raise AudioError(f"{where} does not exist. Check the path")
+        raise AudioError(f"{where} does not exist. {advice(where)}")
     if os.path.isdir(where):
         raise AudioError(f"{where} is a folder, not a recording. Remove it or name the files in it")
     if not os.path.isfile(where):
