@@ -14,7 +14,6 @@ as None.
 import json
 import re
 import reprlib
-import unicodedata
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from decimal import Decimal
@@ -133,11 +132,6 @@ def id_text(value: object) -> str:
 def first_id(record: Mapping[str, Any]) -> str | None:
     """The name of a row's clip under the first of `ID_KEYS` that it has; None if it has none."""
     return next((named(record, key) for key in ID_KEYS if record.get(key) not in (None, "")), None)
-
-
-def normal_id(name: str) -> str:
-    """One form of a name that Unicode can write in two: systems differ in the form that they give to file names."""
-    return unicodedata.normalize("NFC", name)
 
 
 def named(record: Mapping[str, Any], key: str) -> str | None:

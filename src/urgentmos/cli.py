@@ -31,6 +31,7 @@ from urgentmos.commands.shared import (
     output_option,
     possible_metrics,
     run_of,
+    say_notes,
     settings_of,
     spread,
     write_comparisons,
@@ -76,18 +77,20 @@ def score(
     One row per clip, in the order they came; a clip that cannot be scored has the reason in its row.
     """
     from urgentmos.cluster import works_of
-    from urgentmos.manifest import read_clips
+    from urgentmos.manifest import read_inputs
     from urgentmos.metrics import parse_metrics
     from urgentmos.predictor import DEFAULT_MODEL, load, warnings_about
-    from urgentmos.references import attach_references
+    from urgentmos.references import find_references
 
     check_output(output)
-    clips = read_clips(inputs)
+    clips, notes = read_inputs(inputs)
+    say_notes(notes)
     check_room(clips, len(clips), page)
     given, settings = model or DEFAULT_MODEL, settings_of(weights)
     judge = load(given, weights=settings.weights, device=device)
     if reference_dir is not None:
-        clips = attach_references(clips, reference_dir)
+        clips, notes = find_references(clips, reference_dir)
+        say_notes(notes)
     names = parse_metrics(metrics, judge.metrics)
     with progress() as show:
         run = spread(cluster, clips, lambda: works_of(judge, given, device, settings), run_of(jobs, output, show), output)
@@ -152,23 +155,22 @@ def compare(
     pairs could not be judged, or B lacks a file that A has. 0: neither.
     """
     from urgentmos.comparing import summarise
-    from urgentmos.manifest import pair_folders
+    from urgentmos.manifest import is_collection, read_pairs
     from urgentmos.predictor import DEFAULT_MODEL, load, on_its_own, warnings_about_pairs
-    from urgentmos.references import attach_references
+    from urgentmos.references import find_references
 
     check_output(output, rows="a comparison")
     if margin and not fail_if_worse:
         raise UsageError(f"--margin {margin:g} is about the gate. Add --fail-if-worse.")
-    folders = a.is_dir() and b.is_dir()
-    pairs, alone = pair_folders(a, b)
+    folders = is_collection(a) and is_collection(b)
+    pairs, alone, notes = read_pairs(a, b)
     if fail_if_worse:
         _check_gate(folders, confidence)
-    if alone:
-        verb = "file has" if len(alone) == 1 else "files have"
-        say(f"{len(alone)} {verb} no counterpart of the same name. Left out, the first: {alone[0]}")
+    say_notes(notes)
     judge = load(model or DEFAULT_MODEL, weights=settings_of(weights).weights, device=device)
     if reference_dir is not None:
-        flat = attach_references([clip for pair in pairs for clip in pair], reference_dir)
+        flat, notes = find_references([clip for pair in pairs for clip in pair], reference_dir)
+        say_notes(notes)
         pairs = list(zip(flat[::2], flat[1::2], strict=True))
     with progress() as show:
         run = run_of(jobs, output, show)
@@ -192,9 +194,9 @@ def compare(
         say(found.sentence())
         if warning := found.warning():
             say(f"Warning: {warning}")
-        lost = [path for path in alone if _is_below(path, a, b)]  # a build that writes nothing must not pass
-        failed += [(path, f"{b} lacks its counterpart. Write it, or remove this one") for path in lost]
-        n_pairs, status = n_pairs + len(lost), found.exit_status
+        # a build that writes nothing must not pass
+        failed += [(path, f"{b} lacks its counterpart. Write it, or remove this one") for path in alone[0]]
+        n_pairs, status = n_pairs + len(alone[0]), found.exit_status
     leave(failed, n_pairs, "pairs could not be judged", status)
 
 
@@ -205,12 +207,6 @@ def _check_gate(folders: bool, confidence: float) -> None:
     if not folders:
         raise UsageError("--fail-if-worse needs many contents, and these are two files. Give two folders.")
     contents_needed(confidence)
-
-
-def _is_below(path: str, a: Path, b: Path) -> bool:
-    """Whether a file of folder `a` or `b` is of `a`; one folder may hold the other."""
-    above = Path(path).parents
-    return a in above and not (b in above and a in b.parents)
 
 
 @main.command()
@@ -271,21 +267,26 @@ def rank(
     that score or label wrote: values of the model that it holds are not measured again. Intervals come from resampling
     contents; systems that share a letter in the column "ties" cannot be told apart.
     """
+    from dataclasses import replace
+
     from urgentmos.cells import safe_text
     from urgentmos.checking import HINDERS_RANKING, check, report
-    from urgentmos.manifest import read_systems
+    from urgentmos.manifest import read_system_inputs
     from urgentmos.predictor import DEFAULT_MODEL, judged_systems, load
-    from urgentmos.references import attach_references
+    from urgentmos.references import find_references
 
     check_output(output, rows="a ranking")
     if mos_strategy and scoring != "mos":
         raise UsageError(f"--mos-strategy {mos_strategy} is about MOS. Add --scoring mos.")
     if (mos_strategy == "noisy") != (noisy_system is not None):
         raise UsageError("--mos-strategy noisy and --noisy-system NAME go together. Give both, or neither.")
-    clips = read_systems(source, subset)
+    inputs = read_system_inputs(source, subset)
+    clips = inputs.clips
+    say_notes(inputs.notes)
     check_room(clips, len({clip.reference_id for clip in clips}), page)
     if reference_dir is not None:
-        clips = attach_references(clips, reference_dir)
+        clips, notes = find_references(clips, reference_dir)
+        say_notes(notes)
     judge = load(model or DEFAULT_MODEL, weights=settings_of(weights).weights, device=device)
     if mos_strategy and not judge.tells_opinions:
         raise UsageError(f"{judge.name} tells a clip's MOS from the clip alone. --mos-strategy is for URGENT-PK models.")
@@ -299,6 +300,7 @@ def rank(
     failed = [(s.clip.audio_path, s.error) for s in found.rows if s.error]
     for warning in ranking.warnings:
         say(f"Warning: {warning}")
+    ranking = replace(ranking, warnings=(*inputs.warnings, *ranking.warnings))
     if output is None and (as_table or sys.stdout.isatty()):
         click.echo(safe_text(ranking.table()))
     else:
@@ -343,15 +345,17 @@ def label(
     from urgentmos.cluster import label_works
     from urgentmos.labellers import MEASURABLE
     from urgentmos.labellers.loop import label as measure
-    from urgentmos.manifest import read_clips
+    from urgentmos.manifest import read_inputs
     from urgentmos.metrics import parse_metrics
-    from urgentmos.references import attach_references
+    from urgentmos.references import find_references
 
     check_output(output)
     settings = settings_of(weights)
-    clips = read_clips(inputs)
+    clips, notes = read_inputs(inputs)
+    say_notes(notes)
     if reference_dir is not None:
-        clips = attach_references(clips, reference_dir)
+        clips, notes = find_references(clips, reference_dir)
+        say_notes(notes)
     names = possible_metrics(clips, settings) if metrics.strip() == "all" else parse_metrics(metrics, MEASURABLE)
     with progress() as show:
         run = spread(cluster, clips, lambda: label_works(names, settings), run_of(jobs, output, show), output)

@@ -31,6 +31,7 @@ class Clip:
     reference_path: str | None = None
     metrics: dict[str, float | None] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
+    reference_fault: str | None = field(default=None, compare=False)  # why it has no reference signal; not written
 
 
 def from_record(record: Mapping[str, Any], folder: str | Path = "") -> Clip:

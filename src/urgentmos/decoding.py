@@ -18,6 +18,7 @@ from urgentmos import frames
 from urgentmos.clip_warnings import CUT_OFF, LENGTH
 from urgentmos.containers import Part, View, parts
 from urgentmos.errors import AudioError
+from urgentmos.names import advice
 from urgentmos.sources import is_elsewhere, opened
 
 AV_SUFFIXES = frozenset({".m4a", ".mp4", ".aac", ".amr", ".webm", ".mka", ".wma", ".3gp"})
@@ -88,7 +89,7 @@ def _check_file(where: str) -> None:
     if is_elsewhere(where):  # whoever opens it says what is wrong
         return
     if not os.path.exists(where):
-        raise AudioError(f"{where} does not exist. Check the path")
+        raise AudioError(f"{where} does not exist. {advice(where)}")
     if os.path.isdir(where):
         raise AudioError(f"{where} is a folder, not a recording. Remove it or name the files in it")
     if not os.path.isfile(where):

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
+from urgentmos.cells import safe_text
 from urgentmos.sources import fingerprint
 
 
@@ -107,7 +108,7 @@ class Shards:
             shards._write()
 
     def add(self, task: Sequence[str | None], outcome: Outcome) -> None:
-        self._rows.append((_entry_key(self._stage, task), str(task[0]), json.dumps(outcome.to_dict())))
+        self._rows.append((_entry_key(self._stage, task), safe_text(task[0]), json.dumps(outcome.to_dict())))
         if len(self._rows) >= self._limit or time.monotonic() - self._since > self._patience:
             self._write()
 

@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from urgentmos.cells import NESTED, SCORE_KEYS, Record, first_id, label, named, normal_id
+from urgentmos.cells import NESTED, SCORE_KEYS, Record, first_id, label, named
 from urgentmos.clips import clip_of, is_audio
 from urgentmos.delimited import looks_like_data
 from urgentmos.errors import UsageError
 from urgentmos.foreign import ANSWER, file_of, metrics_of, parts_of, same_file
 from urgentmos.label_range import Outside, codes, gap_limits, outside
+from urgentmos.names import name_key
 from urgentmos.pairs import sides_of, verdict_of
 from urgentmos.preferences import NAMES, A, B, Judged
 from urgentmos.tables import Rows, complain, is_table, line_of, read_rows
@@ -150,8 +151,8 @@ def _clip_row(record: Record, path: Path, numbers: Sequence[str]) -> ClipRow:
     values = own or metrics_of(record) or next(({UNNAMED: _label(record, key)} for key in SCORE_KEYS if key in record), {})
     full = _absolute(record.get("audio_path"), path.parent)
     names_file = (uid is None and file is not None) or is_audio(clip.uid)
-    file = normal_id(file if uid is None and file else clip.uid) if names_file else ""
-    return ClipRow(normal_id(clip.uid), clip.system_id, clip.reference_id, clip.corpus, values, full, file)
+    file = name_key(file if uid is None and file else clip.uid) if names_file else ""
+    return ClipRow(name_key(clip.uid), clip.system_id, clip.reference_id, clip.corpus, values, full, file)
 
 
 def _label(record: Mapping[str, Any], key: str) -> float | None:
@@ -182,8 +183,8 @@ def _pair_row(record: Record, sides: tuple[str, str], path: Path, numbers: Seque
     paths = record.get("audio_paths") or sides
     here = path.parent if "audio_paths" in record else Path()  # `compare` names files as they open from where it ran
     return PairRow(
-        normal_id(sides[0]),
-        normal_id(sides[1]),
+        name_key(sides[0]),
+        name_key(sides[1]),
         metrics=metrics,
         verdict=verdict,
         native=not np.isnan(verdict) and (record.get("scope") == "native" or not known),
@@ -192,7 +193,7 @@ def _pair_row(record: Record, sides: tuple[str, str], path: Path, numbers: Seque
         p_b=p_b,
         content=named(record, "reference_id"),
         corpus=named(record, "corpus"),
-        uid=None if (own := first_id(record)) is None else normal_id(own),
+        uid=None if (own := first_id(record)) is None else name_key(own),
         paths=(_absolute(paths[0], here), _absolute(paths[1], here)),
     )
 
@@ -216,7 +217,7 @@ def _float(value: object) -> float:
 
 @lru_cache(maxsize=100_000)
 def _absolute(path: object, folder: Path) -> str:
-    return normal_id(os.path.abspath(os.path.join(folder, path))) if isinstance(path, str) and path else ""
+    return name_key(os.path.abspath(os.path.join(folder, path))) if isinstance(path, str) and path else ""
 
 
 # ---- matching

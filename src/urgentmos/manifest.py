@@ -1,38 +1,60 @@
-"""Clips, and every way to name them: audio files, folders, wav.scp, CSV, JSON, JSONL, Parquet, URGENT-PK data sets, and
-shards (tar, Parquet with sound in it), here or behind a URL.
+"""Clips, and every way to name them: audio files, folders, archives, wav.scp, CSV, JSON, JSONL, Parquet, URGENT-PK data sets,
+and shards (archives, Parquet with sound in it), here or behind a URL.
 
-Whatever cannot be understood as a whole (no such file, a row without a path) is a UsageError before any work starts.
-Whether a clip can be heard is not asked here: a path that leads nowhere stays a clip and becomes a row with a reason.
-Relative paths in a manifest are relative to the manifest; in memory a path opens from the current directory.
+Everything that is given is used, or named with the reason: by a UsageError, or by a note beside the clips. `inputs.py` reads
+one input; here several become one list, systems, or pairs.
 """
 
-import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 from urgentmos.audio import AUDIO_ENDINGS, AUDIO_SUFFIXES
-from urgentmos.cells import brief
 from urgentmos.checking import Problem, check, report
-from urgentmos.clips import Clip, clip_of, from_record, is_audio, no_path, to_record, without_suffix
-from urgentmos.delimited import looks_like_data
+from urgentmos.clips import Clip, from_record, to_record, without_suffix
 from urgentmos.errors import UsageError
-from urgentmos.sources import PARQUET_ENDINGS, TAR_ENDINGS, WEB, expand, input_name, scheme_of, suffix_of
-from urgentmos.tables import Rows, complain, is_table, read_records, read_rows, write_jsonl_lines, write_records
+from urgentmos.inputs import KINDS, SUBSETS, group_of, is_urgentpk, missing_input, scp_system, urgentpk_group
+from urgentmos.kinds import LeftOut, Note, refusal, some
+from urgentmos.layouts import (
+    Group,
+    archive_group,
+    audio_below,
+    check_one_each,
+    entries,
+    folder_group,
+    folders,
+    one_spelling,
+    prefixed,
+    scan,
+    shards_in,
+    twice,
+)
+from urgentmos.names import name_key, nearest
+from urgentmos.sources import expand, input_name, is_archive, scheme_of, suffix_of
+from urgentmos.sources.archives import stem
+from urgentmos.tables import read_records, write_jsonl_lines, write_records
 
 __all__ = [
+    "SUBSETS",
     "Clip",
+    "Inputs",
+    "Note",
+    "Pairs",
     "Problem",
     "audio_below",
     "check",
     "from_record",
+    "is_collection",
     "is_urgentpk",
+    "pair_folders",
     "read_clips",
+    "read_inputs",
+    "read_pairs",
     "read_records",
+    "read_system_inputs",
     "read_systems",
     "report",
     "to_record",
@@ -40,210 +62,27 @@ __all__ = [
     "write_records",
 ]
 
-SUBSETS = ("tr", "cv", "tt")  # training, validation, testing contents in the split.json of URGENT-PK
-
-_NAMED = 12  # columns that a message spells out
-_KINDS = "audio files, folders, a wav.scp, or a manifest (.jsonl .csv .parquet .json), or shards (.tar .parquet)"
-_MANIFEST_BYTES = 4 << 30  # of a manifest behind a URL
+_LAYOUT = "Ranking needs one folder per system, an URGENT-PK data set, or a manifest with system_id and reference_id"
 
 
-class _Group(NamedTuple):
-    """What one input gave. Uids that we made ourselves may still change, those that a file names may not."""
+class Inputs(NamedTuple):
+    """Clips, and sentences about what was given with them and is not used, or is used in a way worth saying."""
 
-    name: str  # goes before the uids when two inputs share some
     clips: list[Clip]
-    made: list[bool]  # the uid is ours
+    notes: list[Note]
+
+    @property
+    def warnings(self) -> list[str]:
+        """The notes that concern audio: a result that rests on the clips should repeat them."""
+        return [note.sentence for note in self.notes if note.sound]
 
 
-# ---- folders
+class Pairs(NamedTuple):
+    """Clips of one content from A and B; `alone` are the paths of A and of B that have no counterpart."""
 
-
-def _is_junk(name: str) -> bool:
-    """Hidden files, and what macOS leaves in archives (`._x.wav`, `__MACOSX`)."""
-    return name.startswith(".") or name == "__MACOSX"
-
-
-def _entries(folder: str) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as found:
-            return sorted((e for e in found if not _is_junk(e.name)), key=lambda e: e.name)
-    except OSError as e:
-        raise UsageError(f"{folder}: cannot be opened ({e.strerror}). Correct its permissions or leave it out.") from None
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link that leads to itself
-        return False
-
-
-def audio_below(folder: str | Path) -> list[str]:
-    """Paths of all audio files below `folder`, relative to it with "/", sorted part by part.
-
-    Links are followed, but never in a circle. What is named like audio but is none (a broken link, a folder `x.wav` without
-    audio in it) is listed too: whoever opens it learns why it cannot be heard.
-    """
-    return ["/".join(parts) for parts in _walk(os.fspath(folder), (), frozenset())]
-
-
-def _walk(folder: str, parts: tuple[str, ...], above: frozenset[str]) -> Iterator[tuple[str, ...]]:
-    real = os.path.realpath(folder)
-    if real in above:
-        return
-    for entry in _entries(folder):
-        here = (*parts, entry.name)
-        if not _is_folder(entry):
-            if is_audio(entry.name):
-                yield here
-            continue
-        inside = list(_walk(entry.path, here, above | {real}))
-        yield from inside
-        if not inside and is_audio(entry.name):
-            yield here
-
-
-def _folder_group(folder: Path) -> _Group:
-    def place(rel: str) -> str:
-        return os.path.join(folder, *rel.split("/"))
-
-    return _tree_group(folder.resolve().name, audio_below(folder), place)
-
-
-def _tree_group(name: str, found: Sequence[str], place: Callable[[str], str]) -> _Group:
-    """Clips of relative paths, with systems and contents where the paths are those of systems; place: path -> audio_path."""
-    contents = homologous(found)
-    clips = []
-    for rel in found:
-        system, content = (rel.split("/", 1)[0], without_suffix(rel).split("/", 1)[1]) if contents else (None, None)
-        clips.append(Clip(without_suffix(rel), place(rel), system, content))
-    return _Group(name, clips, [True] * len(clips))
-
-
-def homologous(found: Sequence[str]) -> bool:
-    """Whether the paths are those of systems: two folders or more, all with the same contents in them."""
-    by_folder: dict[str, set[str]] = {}
-    for rel in found:
-        folder, slash, rest = rel.partition("/")
-        if not slash:
-            return False
-        by_folder.setdefault(folder, set()).add(without_suffix(rest))
-    return len(by_folder) > 1 and len({frozenset(contents) for contents in by_folder.values()}) == 1
-
-
-# ---- manifests and scp files
-
-
-def _manifest_group(path: Path) -> _Group:
-    return _rows_group(path, read_rows(path), os.fspath(path.parent) if path.parent != Path() else "", os.fspath(path))
-
-
-def _rows_group(path: Path, rows: Rows, folder: str, manifest: str) -> _Group:
-    """The clips of a manifest's rows; `manifest` is its path or URL, and what `folder` makes paths relative to."""
-    if rows.records and not any("audio_path" in record for record in rows.records):
-        names = list(dict.fromkeys(brief(name) for record in rows.records for name in record))
-        listed = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
-        header = " Line 1 looks like data: the file needs a header." if looks_like_data(rows.columns) else ""
-        raise UsageError(f"{path}: {no_path(rows.records[0])}, but {listed}. Every row needs an audio_path.{header}")
-    scp = path.suffix.lower() == ".scp"
-    group, problems = _Group(path.stem, [], []), list(rows.problems)
-    for count, record in zip(rows.numbers, rows.records, strict=True):
-        try:
-            clip, made = clip_of(record, folder)
-            _check_allowed(clip, manifest)
-        except ValueError as e:
-            problems.append(f"{rows.unit} {count}: {e}")
-            continue
-        group.clips.append(_beside_or_here(clip, record["audio_path"]) if scp else clip)
-        group.made.append(made)
-    complain(path, sorted(problems, key=lambda p: int(p.split()[1].rstrip(":"))))
-    return group
-
-
-def _check_allowed(clip: Clip, manifest: str) -> None:
-    """ValueError if a row of `manifest` names what lies elsewhere."""
-    if scheme_of(clip.audio_path) or scheme_of(clip.reference_path or "") or scheme_of(manifest):
-        from urgentmos.sources.remote import refusal
-
-        for path in (clip.audio_path, clip.reference_path):
-            if why := refusal(path, manifest):
-                raise ValueError(why)
-
-
-def _beside_or_here(clip: Clip, written: str) -> Clip:
-    """Paths in an scp file are relative to it; Kaldi's own are relative to where its commands run, so that is tried too."""
-    if not os.path.lexists(clip.audio_path) and os.path.lexists(written):
-        return replace(clip, audio_path=written)
-    return clip
-
-
-# ---- URGENT-PK data sets
-
-
-def is_urgentpk(folder: Path) -> bool:
-    """True for a folder with split.json and SYSTEM/wav.scp."""
-    return (folder / "split.json").is_file() and any((s / "wav.scp").is_file() for s in _folders(folder))
-
-
-def _folders(folder: Path) -> list[Path]:
-    return [Path(entry.path) for entry in _entries(os.fspath(folder)) if _is_folder(entry)]
-
-
-def _scp_system(folder: Path) -> list[Clip]:
-    """Clips of SYSTEM/wav.scp, with the MOS of SYSTEM/mos.scp where that exists."""
-    mos: dict[str, float | None] = {}
-    if (folder / "mos.scp").exists():
-        mos = {record["uid"]: record["metrics"]["mos_overall"] for record in read_records(folder / "mos.scp")}
-    system = folder.name
-    return [
-        replace(
-            clip,
-            uid=f"{system}:{clip.uid}",
-            system_id=system,
-            reference_id=clip.uid,
-            metrics={"mos_overall": mos[clip.uid]} if clip.uid in mos else {},
-        )
-        for clip in _manifest_group(folder / "wav.scp").clips
-    ]
-
-
-def _urgentpk(folder: Path, subset: str | None) -> list[Clip]:
-    """Clips of all systems (those in split.json's `subset`, in its order; None: all), system after system."""
-    contents = None if subset is None else _contents(folder / "split.json", subset)
-    clips: list[Clip] = []
-    bare = []
-    for system in _folders(folder):
-        if not (system / "wav.scp").is_file():
-            continue
-        found = _scp_system(system)
-        if contents is not None:
-            found = sorted((c for c in found if c.reference_id in contents), key=lambda c: contents[c.reference_id or ""])
-        clips += found
-        bare += [] if found else [system.name]
-    if clips and bare:
-        raise UsageError(f"{folder}: {', '.join(bare)} without any content to compare. Fill wav.scp or move the folder away.")
-    if not clips:
-        raise UsageError(
-            f"{folder}: no wav.scp lists any content of the subset {subset!r}. Choose another --subset: {', '.join(SUBSETS)}."
-        )
-    return clips
-
-
-def _contents(path: Path, subset: str) -> dict[str, int]:
-    """Content -> its place in the subset."""
-    try:
-        split = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as e:
-        raise UsageError(
-            f"{path}: cannot be read ({brief(str(e))}). It must hold {{'tr': [...], 'cv': [...], 'tt': [...]}}."
-        ) from None
-    listed = split.get(subset) if isinstance(split, dict) else None
-    if listed is None:
-        offered = ", ".join(split) if isinstance(split, dict) else "nothing"
-        raise UsageError(f"{path}: has no subset {subset!r}, but {offered}. Choose one of them with --subset.")
-    if not isinstance(listed, list) or not all(isinstance(x, str | int) for x in listed):
-        raise UsageError(f"{path}: {subset!r} is not a list of content ids. Correct it there.")
-    return {str(content): place for place, content in reversed(list(enumerate(listed)))}
+    pairs: list[tuple[Clip, Clip]]
+    alone: tuple[list[str], list[str]]
+    notes: list[Note]
 
 
 # ---- any input
@@ -252,152 +91,54 @@ def _contents(path: Path, subset: str) -> dict[str, int]:
 def read_clips(inputs: Sequence[str | Path] | str | Path) -> list[Clip]:
     """Clips of all inputs, one input after the other, each in its own order; uids that we make are unique.
 
-    An input is an audio file, a folder (recursive, sorted), shards (a tar, Parquet with sound in it, several by a pattern
-    such as x-{000..003}.tar), a wav.scp, a manifest, or an URGENT-PK data set; all but the last also as URL. A uid is what
-    the manifest says, else the path inside the folder without suffix; when two inputs share one, the name of the folder
+    An input is an audio file, a folder (recursive, sorted), an archive or shards (zip, tar, Parquet with sound in it, several
+    by a pattern such as x-{000..003}.tar), a wav.scp, a manifest, or an URGENT-PK data set; all but the last also as URL. A uid
+    is what the manifest says, else the path inside the folder without suffix; when two inputs share one, the name of the folder
     goes before it, and then "#2", "#3". UsageError names an input that does not exist, holds no clip, or is of no known kind.
     """
+    return read_inputs(inputs).clips
+
+
+def read_inputs(inputs: Sequence[str | Path] | str | Path) -> Inputs:
+    """The clips as `read_clips` gives them, with notes about what is not used."""
     if isinstance(inputs, str | Path):
         inputs = [inputs]
     if not inputs:
-        raise UsageError(f"no input. Give {_KINDS}.")
-    return _unique([_group(input_name(name)) for name in inputs])
+        raise UsageError(f"no input. Give {KINDS}.")
+    groups = [group_of(input_name(name)) for name in inputs]
+    notes = [note for group in groups for note in [*group.all_notes(), *_same_contents(group)]]
+    return Inputs(_unique(groups), notes)
 
 
-def _group(name: str) -> _Group:
-    names = [name] if os.path.lexists(name) else expand(name)
-    groups = [_read_remote(one) if scheme_of(one) else _read(Path(one)) for one in names]
-    group = groups[0] if len(groups) == 1 else _together(name, groups)
-    if not group.clips:
-        raise UsageError(f"{name}: holds no clips. Give {_KINDS}; audio ends in {AUDIO_ENDINGS}.")
-    return group
-
-
-def _together(name: str, groups: Sequence[_Group]) -> _Group:
-    """The shards of one data set as one group; systems are looked for in all of them together."""
-    from urgentmos.sources import shards
-
-    clips = shards.with_systems([clip for group in groups for clip in group.clips])
-    return _Group(without_suffix(os.path.basename(name)), clips, [made for group in groups for made in group.made])
-
-
-def _read(path: Path) -> _Group:
-    if not os.path.lexists(path):
-        raise UsageError(f"{path}: no such file or folder. Give {_KINDS}.")
-    if path.is_dir():
-        return _read_folder(path)
-    if (shard := _shard_group(os.fspath(path))) is not None:
-        return shard
-    if is_table(path):
-        return _manifest_group(path)
-    if is_audio(path.name):
-        return _single(path)
-    raise UsageError(f"{path}: of no known kind. Give {_KINDS}; audio ends in {AUDIO_ENDINGS}.")
-
-
-def _read_folder(path: Path) -> _Group:
-    if is_urgentpk(path):
-        clips = _urgentpk(path, None)
-        return _Group(path.resolve().name, clips, [False] * len(clips))
-    group = _folder_group(path)
-    if not group.clips and (path / "wav.scp").is_file():  # a Kaldi data folder
-        return _manifest_group(path / "wav.scp")
-    if not group.clips and (names := _shards_below(path)):
-        return _together(path.resolve().name, [_read(Path(name)) for name in names])
-    return _single(path) if not group.clips and is_audio(path.name) else group
-
-
-def _shards_below(folder: Path) -> list[str]:
-    return [e.path for e in _entries(os.fspath(folder)) if e.name.lower().endswith((*TAR_ENDINGS, *PARQUET_ENDINGS))]
-
-
-def _shard_group(file: str) -> _Group | None:
-    """The clips of a tar, or of a Parquet file with sound in it; None if it is neither."""
-    from urgentmos.sources import shards
-
-    if suffix_of(file) in TAR_ENDINGS:
-        made = shards.of_tar(file)
-    elif suffix_of(file) in PARQUET_ENDINGS and shards.holds_sound(file):
-        made = shards.of_parquet(file)
-    elif file.lower().endswith((".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")):
-        raise UsageError(f"{file}: a compressed tar cannot be read in parts. Uncompress it to .tar.")
-    else:
-        return None
-    complain(file, made.problems)
-    for clip in made.clips:
-        try:
-            _check_allowed(clip, file)
-        except ValueError as e:
-            raise UsageError(f"{file}: {clip.uid} {e}.") from None
-    return _Group(without_suffix(os.path.basename(file)), made.clips, made.made)
-
-
-def _read_remote(url: str) -> _Group:
-    from urgentmos.sources import remote
-
-    remote.check_scheme(url)
-    if "*" in url:
-        return _together(url, [_read_remote(one) for one in remote.listing(url, lambda name: True)])
-    if (shard := _shard_group(url)) is not None:
-        return shard
-    name = (urlsplit(url).path if scheme_of(url) in WEB else url).rsplit("/", 1)[-1]
-    if is_table(Path(name)):
-        rows = read_rows(name, remote.read_all(url, _MANIFEST_BYTES))
-        return _rows_group(Path(name), rows, url.rsplit("/", 1)[0], url)
-    if is_audio(name):
-        return _Group(url.rsplit("/", 2)[-2], [Clip(without_suffix(name), url)], [True])
-    return _remote_folder(url.rstrip("/"))
-
-
-def _remote_folder(url: str) -> _Group:
-    from urgentmos.sources import remote
-
-    found = remote.listing(url, lambda name: is_audio(name) or name.lower().endswith((*TAR_ENDINGS, *PARQUET_ENDINGS)))
-    junk = [one for one in found if any(_is_junk(part) for part in one.removeprefix(url).split("/"))]
-    sounds = [one for one in found if is_audio(one) and one not in junk]
-    if not sounds and found:
-        return _together(url, [_read_remote(one) for one in found if one not in junk])
-    return _tree_group(
-        url.rsplit("/", 1)[-1], [one.removeprefix(url).lstrip("/") for one in sounds], lambda rel: f"{url}/{rel}"
+def _same_contents(group: Group) -> list[Note]:
+    """A note if a folder's systems have two files of a content: both are used, but neither can be compared."""
+    same = twice([item.clip for item in group.items if item.path])
+    if not same:
+        return []
+    (first, second, *_), count = next(iter(same.values())), len(same)
+    which = (
+        f"two clips of {first.reference_id}" if count == 1 else f"two clips of {count} contents, the first {first.reference_id}"
     )
+    files = f"{first.audio_path} and {second.audio_path}"
+    return [Note(f"{group.where}: {first.system_id} has {which} ({files}). Keep one of them before you rank or compare", True)]
 
 
-def _single(path: Path) -> _Group:
-    return _Group(path.resolve().parent.name, [Clip(without_suffix(path.name), str(path))], [True])
-
-
-def _unique(groups: list[_Group]) -> list[Clip]:
+def _unique(groups: list[Group]) -> list[Clip]:
     """All clips, no uid of ours twice. A uid that a file names is left alone: `check` reports those that repeat."""
-    groups = _prefixed(groups)
-    used = Counter(clip.uid for group in groups for clip in group.clips)
-    taken = {clip.uid for group in groups for clip, made in zip(group.clips, group.made, strict=True) if not made}
+    groups = prefixed(groups)
+    items = [item for group in groups for item in group.items]
+    used = Counter(item.clip.uid for item in items)
+    taken = {item.clip.uid for item in items if not item.made}
     copies: Counter[str] = Counter()
     clips = []
-    for group in groups:
-        for clip, made in zip(group.clips, group.made, strict=True):
-            uid = clip.uid
-            while (made and uid in taken) or (uid != clip.uid and uid in used):
-                copies[clip.uid] += 1
-                uid = f"{clip.uid}#{copies[clip.uid] + 1}"
-            taken.add(uid)
-            clips.append(clip if uid == clip.uid else replace(clip, uid=uid))
+    for clip, made, _ in items:
+        uid = clip.uid
+        while (made and uid in taken) or (uid != clip.uid and uid in used):
+            copies[clip.uid] += 1
+            uid = f"{clip.uid}#{copies[clip.uid] + 1}"
+        taken.add(uid)
+        clips.append(clip if uid == clip.uid else replace(clip, uid=uid))
     return clips
-
-
-def _prefixed(groups: list[_Group]) -> list[_Group]:
-    """The groups, with the group's name before the uids of ours in each group that shares a uid with another."""
-    owner: dict[str, int] = {}
-    shared: set[int] = set()
-    for place, group in enumerate(groups):
-        for uid in {clip.uid for clip in group.clips}:
-            if owner.setdefault(uid, place) != place:
-                shared |= {owner[uid], place}
-    return [_with_prefix(group) if place in shared else group for place, group in enumerate(groups)]
-
-
-def _with_prefix(group: _Group) -> _Group:
-    pairs = zip(group.clips, group.made, strict=True)
-    return group._replace(clips=[replace(clip, uid=f"{group.name}/{clip.uid}") if made else clip for clip, made in pairs])
 
 
 # ---- systems
@@ -406,73 +147,208 @@ def _with_prefix(group: _Group) -> _Group:
 def read_systems(path: str | Path, subset: str = "tt") -> list[Clip]:
     """Clips with system_id and reference_id, to rank: system after system, contents in order.
 
-    `path` is a folder with one folder per system (reference_id: the path inside it without suffix), an URGENT-PK data set
-    (the contents of its `subset`), or a manifest, also one that score or label wrote. UsageError says what is missing.
-    Whether all systems hold the same contents is for `check(clips, systems=True)`.
+    `path` is a folder with one folder or archive per system (reference_id: the path inside it without suffix), an archive of
+    such folders, an URGENT-PK data set (the contents of its `subset`), or a manifest, also one that score or label wrote.
+    UsageError says what is missing, or that a system has two clips of a content. Whether all systems hold the same contents is
+    for `check(clips, systems=True)`.
     """
+    return read_system_inputs(path, subset).clips
+
+
+def read_system_inputs(path: str | Path, subset: str = "tt") -> Inputs:
+    """The clips as `read_systems` gives them, with notes about what is not used."""
     name = input_name(path)
+    group = _systems(name, subset)
+    clips = group.clips
+    systems, contents = (one_spelling(str(getattr(clip, key)) for clip in clips) for key in ("system_id", "reference_id"))
+    clips = [replace(clip, system_id=s, reference_id=u) for clip, s, u in zip(clips, systems, contents, strict=True)]
+    check_one_each(clips, lambda clip: f"system {clip.system_id}")
+    return Inputs(clips, [*group.all_notes(), *_cased(name, clips)])
+
+
+def _systems(name: str, subset: str) -> Group:
     path = Path(name)
-    if not path.is_dir():
-        return _systems_of_manifest(name)
+    if scheme_of(name) or not path.is_dir():
+        return _systems_of_file(name)
     if is_urgentpk(path):
-        return _urgentpk(path, subset)
-    folders = _folders(path)
-    if not folders and not audio_below(path) and _shards_below(path):
-        return _systems_of_manifest(name)
-    if not folders:
+        return urgentpk_group(path, subset)
+    scanned = scan(path)
+    if shards := shards_in(path, scanned):
+        group = group_of(name)
+        if len(shards) == 1 or any(clip.system_id for clip in group.clips) or not all(map(is_archive, shards)):
+            return _systems_of_file(shards[0] if len(shards) == 1 else name)
+    inside = folders(path)
+    if not inside and not scanned.archives:
         raise UsageError(f"{path}: has no folders. Ranking needs one folder per system, each with the same file names in it.")
-    return [clip for folder in folders for clip in _system(folder)]
+    _check_names(path)
+    group = folder_group(path, scanned=scanned)
+    held = {item.path.partition("/")[0] for item in group.items}
+    for folder in (folder for folder in inside if folder.name not in held):
+        group.items += _without_audio(folder).items
+        group.left_out = [item for item in group.left_out if item.name != f"{folder.name}/wav.scp"]
+    for archive in (parts[0] for parts in scanned.archives if len(parts) == 1 and stem(parts[0]) not in held):
+        raise UsageError(f"{path / archive}: a system without audio. Fill the archive or move it away.")
+    return _by_top(group)
 
 
-def _system(folder: Path) -> list[Clip]:
-    found = audio_below(folder)
-    if not found and (folder / "wav.scp").is_file():
-        return _scp_system(folder)
-    if not found:
-        raise UsageError(f"{folder}: a system without audio. Fill the folder or move it away; audio ends in {AUDIO_ENDINGS}.")
-    clips = []
-    for rel in found:
-        content = without_suffix(rel)
-        clips.append(Clip(f"{folder.name}:{content}", os.path.join(folder, *rel.split("/")), folder.name, content))
-    return clips
+def _check_names(path: Path) -> None:
+    """UsageError if two of a folder's folders and archives are called alike."""
+    first: dict[str, str] = {}
+    for entry in entries(os.fspath(path)):
+        if entry.is_dir() or is_archive(entry.name):
+            system = entry.name if entry.is_dir() else stem(entry.name)
+            if (other := first.setdefault(name_key(system), entry.name)) != entry.name:
+                raise UsageError(f"{path}: {other} and {entry.name} are both the system {system}. Keep one of them.")
 
 
-def _systems_of_manifest(path: str) -> list[Clip]:
-    layout = "Ranking needs one folder per system, an URGENT-PK data set, or a manifest with system_id and reference_id"
-    one = expand(path)[0]
-    if scheme_of(one) is None and not os.path.exists(path) and not os.path.exists(one):
-        raise UsageError(f"{path}: no such file or folder. {layout}.")
-    if suffix_of(one) in AUDIO_SUFFIXES and not os.path.isdir(path):
-        raise UsageError(f"{path}: a single file. {layout}.")
-    clips = _unique([_group(path)])
-    for name in ("system_id", "reference_id"):
-        without = [clip.uid for clip in clips if getattr(clip, name) is None]
+def _without_audio(folder: Path) -> Group:
+    """The clips of a data folder of Kaldi; UsageError for any other folder without audio."""
+    if (folder / "wav.scp").is_file():
+        return scp_system(folder)
+    raise UsageError(f"{folder}: a system without audio. Fill the folder or move it away; audio ends in {AUDIO_ENDINGS}.")
+
+
+def _systems_of_file(name: str) -> Group:
+    one = expand(name)[0]
+    if scheme_of(one) is None and not os.path.exists(name) and not os.path.exists(one):
+        raise UsageError(f"{missing_input(Path(name))} {_LAYOUT}.")
+    if suffix_of(one) in AUDIO_SUFFIXES and not os.path.isdir(name):
+        raise UsageError(f"{name}: a single file. {_LAYOUT}.")
+    group = group_of(name)
+    paths = [item.path for item in group.items]
+    if any("/" in path for path in paths) and not any(clip.system_id or clip.reference_id for clip in group.clips):
+        return _by_top(group)
+    for key in ("system_id", "reference_id"):
+        without = [clip.uid for clip in group.clips if getattr(clip, key) is None]
         if without:
-            count = f"{len(without)} of {len(clips)} rows have no {name}"
-            raise UsageError(f"{path}: {count} (the first: {without[0]}). {layout} in every row.")
-    return clips
+            count = f"{len(without)} of {len(group.items)} rows have no {key}"
+            raise UsageError(f"{name}: {count} (the first: {without[0]}). {_LAYOUT} in every row.")
+    items = [item._replace(clip=clip) for item, clip in zip(group.items, _unique([group]), strict=True)]
+    return replace(group, items=items)
+
+
+def _by_top(group: Group) -> Group:
+    """The group with the first part of each path as the system and the rest as the content."""
+    items, left = [], list(group.left_out)
+    for item in group.items:
+        system, slash, rest = item.path.partition("/")
+        if item.path and not slash:
+            left.append(LeftOut(item.path, "audio beside the systems' folders, which belongs to no system", True))
+            continue
+        content = without_suffix(rest)
+        clip = item.clip
+        uid = f"{system}:{content}" if item.made else clip.uid
+        clip = replace(clip, uid=uid, system_id=clip.system_id or system, reference_id=clip.reference_id or content)
+        items.append(item._replace(clip=clip))
+    items.sort(key=lambda item: str(item.clip.system_id))
+    _check_shared(group.where, [item.clip for item in items])
+    return replace(group, items=items, left_out=left)
+
+
+def _check_shared(where: str, clips: Sequence[Clip]) -> None:
+    """UsageError if a system has no content of any other: then its files are called differently."""
+    contents: dict[str, dict[str, str]] = {}
+    for clip in clips:
+        contents.setdefault(str(clip.system_id), {})[name_key(str(clip.reference_id))] = str(clip.reference_id)
+    owners = Counter(key for held in contents.values() for key in held)
+    lonely = [system for system, held in contents.items() if len(contents) > 1 and all(owners[key] == 1 for key in held)]
+    if not lonely:
+        return
+    system = lonely[0]
+    content = next(iter(contents[system].values()))
+    others = [(other, name) for other, held in contents.items() if other != system for name in held.values()]
+    same_end = [pair for pair in others if name_key(pair[1]).rpartition("/")[2] == name_key(content).rpartition("/")[2]]
+    other, name = (same_end or others)[0]
+    who = f"{len(lonely)} systems have" if len(lonely) > 1 else f"{system} has"
+    raise UsageError(
+        f"{where}: {who} no content in common with the others: {system} has {content}, {other} has {name}. A content needs the "
+        f"same path below each system's folder, as in {system}/{name} and {other}/{name}. Move or rename the files."
+    )
+
+
+def _cased(where: str, clips: Sequence[Clip]) -> list[Note]:
+    """A note if contents differ in case only."""
+    spelled: dict[str, dict[str, Clip]] = {}
+    for clip in clips:
+        key = name_key(str(clip.reference_id))
+        spelled.setdefault(key.casefold(), {}).setdefault(key, clip)
+    alike = [list(same.values())[:2] for same in spelled.values() if len(same) > 1]
+    if not alike:
+        return []
+    names = some([f"{a.reference_id} ({a.system_id}) and {b.reference_id} ({b.system_id})" for a, b in alike])
+    return [
+        Note(f"{where}: names that differ in case are different contents: {names}. Rename one of them if they are not", True)
+    ]
 
 
 # ---- pairs of folders
 
 
-def pair_folders(a: str | Path, b: str | Path) -> tuple[list[tuple[Clip, Clip]], list[str]]:
-    """Two files, or two folders matched by path without suffix -> (pairs, paths that have no counterpart).
+def is_collection(path: str | Path) -> bool:
+    """Whether it is a folder or an archive of many files, not a recording."""
+    return os.path.isdir(path) or is_archive(os.fspath(path))
 
-    UsageError if one does not exist, if a file meets a folder, or if the folders share no name.
+
+def pair_folders(a: str | Path, b: str | Path) -> tuple[list[tuple[Clip, Clip]], list[str]]:
+    """Two files, or two folders or archives matched by path without suffix -> (pairs, paths that have no counterpart).
+
+    UsageError if one does not exist, if a file meets a folder, if one has two clips of a content, or if they share no name.
     """
+    found = read_pairs(a, b)
+    return found.pairs, [*found.alone[0], *found.alone[1]]
+
+
+def read_pairs(a: str | Path, b: str | Path) -> Pairs:
+    """The pairs as `pair_folders` gives them, with notes about what is not used."""
     paths = [Path(a), Path(b)]
     for path in paths:
         if not os.path.lexists(path):
-            raise UsageError(f"{path}: no such file or folder. Give two audio files, or two folders of them.")
-    if paths[0].is_dir() != paths[1].is_dir():
+            raise UsageError(f"{missing_input(path)} Give two audio files, or two folders or archives of them.")
+        if not path.is_dir() and (why := refusal(os.fspath(path))):
+            raise UsageError(f"{why}.")
+    if is_collection(paths[0]) != is_collection(paths[1]):
         raise UsageError(f"{paths[0]} and {paths[1]} are a file and a folder. Give two audio files, or two folders of them.")
-    if not paths[0].is_dir():
+    if not is_collection(paths[0]):
         first, second = (Clip(without_suffix(path.name), str(path)) for path in paths)
-        return [(first, second)], []
-    sides = [{clip.reference_id: clip for clip in _system(path)} for path in paths]
-    shared = [name for name in sides[0] if name in sides[1]]
-    alone = [clip.audio_path for k in (0, 1) for name, clip in sides[k].items() if name not in sides[1 - k]]
+        return Pairs([(first, second)], ([], []), [])
+    sides = [_side(path) for path in paths]
+    by_key = [{name_key(str(clip.reference_id)): clip for clip in side.clips} for side in sides]
+    shared = [key for key in by_key[0] if key in by_key[1]]
+    alone = [[clip for key, clip in by_key[k].items() if key not in by_key[1 - k]] for k in (0, 1)]
     if not shared:
-        raise UsageError(f"{paths[0]} and {paths[1]} share no file name. Clips of one content need the same name in both.")
-    return [(sides[0][name], sides[1][name]) for name in shared], alone
+        example = f"{alone[0][0].reference_id} and {alone[1][0].reference_id}"
+        cure = f"Clips of one content need the same name in both, and these have, for example, {example}"
+        raise UsageError(f"{paths[0]} and {paths[1]} share no file name. {cure}.")
+    notes = [note for side in sides for note in side.all_notes()] + _alone_note(paths, by_key, alone)
+    pairs = [(by_key[0][key], by_key[1][key]) for key in shared]
+    return Pairs(pairs, ([c.audio_path for c in alone[0]], [c.audio_path for c in alone[1]]), notes)
+
+
+def _side(path: Path) -> Group:
+    """The clips of a folder or archive, each with its content. UsageError if it has two of one."""
+    group = archive_group(os.fspath(path)) if not path.is_dir() else folder_group(path, own_folder=False)
+    if not group.items and not path.is_dir():
+        raise UsageError(f"{path}: an archive without audio. Fill it; audio ends in {AUDIO_ENDINGS}.")
+    if not group.items:
+        group = _without_audio(path)
+    items = []
+    for item in group.items:
+        content = item.clip.reference_id or without_suffix(item.path)
+        uid = f"{group.name}:{content}" if item.made else item.clip.uid
+        items.append(
+            item._replace(clip=replace(item.clip, uid=uid, system_id=item.clip.system_id or group.name, reference_id=content))
+        )
+    check_one_each([item.clip for item in items], lambda clip: str(path))
+    return replace(group, items=items)
+
+
+def _alone_note(paths: Sequence[Path], by_key: Sequence[dict[str, Clip]], alone: Sequence[Sequence[Clip]]) -> list[Note]:
+    count = len(alone[0]) + len(alone[1])
+    if not count:
+        return []
+    side = 0 if alone[0] else 1
+    first = alone[side][0]
+    close = nearest(str(first.reference_id), [str(clip.reference_id) for clip in by_key[1 - side].values()], 1)
+    hint = f" (the nearest name in {paths[1 - side]}: {close[0]})" if close else ""
+    verb = "file has" if count == 1 else "files have"
+    return [Note(f"{count} {verb} no counterpart of the same name. Left out, the first: {first.audio_path}{hint}", True)]

@@ -115,8 +115,9 @@ class Measured(Predictor):
         if METRICS[self.name].needs_reference and not any(
             clip.reference_path or clip.metrics.get(self.name) is not None for clip in clips
         ):
-            cure = "Give --reference-dir, or a reference_path in the manifest."
-            raise UsageError(f"{self.name} needs reference signals and no clip has one. {cure}")
+            fault = next((clip.reference_fault for clip in clips if clip.reference_fault), None)
+            cure = fault or "Give --reference-dir, or a reference_path in the manifest"
+            raise UsageError(f"{self.name} needs reference signals and no clip has one. {cure}.")
 
     @cached_property
     def _measures(self) -> list[tuple[Labeller, Measure]]:

@@ -14,10 +14,11 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 
 from urgentmos import label_range
-from urgentmos.cells import SIDES, Record, brief, named, normal_id
+from urgentmos.cells import SIDES, Record, brief, named
 from urgentmos.clips import Clip, to_record
 from urgentmos.errors import UsageError
 from urgentmos.metrics import METRICS
+from urgentmos.names import name_key
 from urgentmos.preferences import DELTA, NAMES, difference, verdict_code, verdicts
 
 Scope = Literal["any", "corpus", "reference"]
@@ -276,7 +277,7 @@ def native(records: Sequence[Mapping[str, Any]], clips: Sequence[Clip], source: 
 
     A side is the uid or the audio_path of a clip. UsageError names the rows of `source` that have no meaning.
     """
-    by_name = {normal_id(clip.audio_path): clip for clip in clips} | {normal_id(clip.uid): clip for clip in clips}
+    by_name = {name_key(clip.audio_path): clip for clip in clips} | {name_key(clip.uid): clip for clip in clips}
     found, problems = [], []
     for count, record in enumerate(records, 1):
         try:
@@ -294,7 +295,7 @@ def _native(record: Mapping[str, Any], by_name: Mapping[str, Clip]) -> Pair:
     sides = sides_of(record)
     if sides is None:
         raise ValueError(f"names no two clips, but {brief(list(record))}. It needs uids, or columns a and b")
-    sides = normal_id(sides[0]), normal_id(sides[1])
+    sides = name_key(sides[0]), name_key(sides[1])
     absent = [name for name in sides if name not in by_name]
     if absent:
         raise ValueError(f"{absent[0]!r} is no uid of the manifest")

@@ -21,7 +21,7 @@ from urgentmos.errors import AudioError, MeasureError, UsageError, naming
 from urgentmos.hub import is_hub_id
 from urgentmos.label_range import left_out
 from urgentmos.labellers import MEASURABLE
-from urgentmos.manifest import read_clips, read_systems
+from urgentmos.manifest import Inputs, read_clips, read_system_inputs
 from urgentmos.metrics import HUMAN, METRICS, canonical
 from urgentmos.packaged import PACKAGED
 from urgentmos.references import attach_references
@@ -159,11 +159,11 @@ def rank(
     confidence, samples, seed: of the intervals, which come from resampling contents. Raises UsageError if the systems
     cannot be ranked; a clip that cannot be scored takes its content out, which the ranking's warnings say.
     """
-    clips = read_systems(source, subset) if isinstance(source, str | Path) else list(source)
-    if reference_dir is not None:
-        clips = attach_references(clips, reference_dir)
+    inputs = read_system_inputs(source, subset) if isinstance(source, str | Path) else Inputs(list(source), [])
+    clips = inputs.clips if reference_dir is None else attach_references(inputs.clips, reference_dir)
     judge = model if isinstance(model, Predictor) else load(model)
-    return rank_clips(clips, judge, scoring, confidence=confidence, samples=samples, seed=seed, run=run)[0]
+    ranking = rank_clips(clips, judge, scoring, confidence=confidence, samples=samples, seed=seed, run=run)[0]
+    return replace(ranking, warnings=(*inputs.warnings, *ranking.warnings))
 
 
 def rank_clips(

@@ -202,7 +202,7 @@ def test_a_tar_is_walked_once(tmp_path, monkeypatch):
     file = make_tar(tmp_path / "x.tar", {f"u{i}.flac": sound(i) for i in range(20)})
     walks = []
     walk = tar._walk
-    monkeypatch.setattr(tar, "_walk", lambda file: walks.append(file) or walk(file))
+    monkeypatch.setattr(tar, "_walk", lambda file, *texts: walks.append(file) or walk(file, *texts))
     for clip in read_clips(str(file)):
         load(clip.audio_path)
     assert walks == [str(file)]
@@ -215,7 +215,7 @@ def test_a_tar_is_walked_once(tmp_path, monkeypatch):
 def test_hints_spare_the_walk(tmp_path, monkeypatch):
     file = str(make_tar(tmp_path / "x.tar", {f"u{i}.flac": sound(i) for i in range(3)}))
     tar.take_hints(tar.hints(file, ["u1.flac", "no.flac"]))
-    monkeypatch.setattr(tar, "_walk", lambda file: pytest.fail("walked"))
+    monkeypatch.setattr(tar, "_walk", lambda *args: pytest.fail("walked"))
     tar._indexes.clear()
     assert probe(f"{file}#u1.flac")[0] == 0.2 * RATE
 

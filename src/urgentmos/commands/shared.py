@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from urgentmos.cluster import Work
     from urgentmos.comparing import Comparison, Summary
     from urgentmos.gate import Gate
+    from urgentmos.kinds import Note
     from urgentmos.labellers import Labeller, Settings
     from urgentmos.predictor import Predictor
     from urgentmos.results import Run
@@ -198,6 +199,12 @@ def _load_problem(row: Labeller, settings: Settings) -> str:
     except UsageError as e:
         return str(e)
     return ""
+
+
+def say_notes(notes: Iterable[Note]) -> None:
+    """Each note once on stderr."""
+    for sentence in dict.fromkeys(note.sentence for note in notes):
+        say(f"Note: {sentence}.")
 
 
 def check_output(output: Path | None, *, rows: str = "") -> None:
@@ -381,16 +388,23 @@ def write_comparisons(
 
 def _show_comparisons(rows: Sequence[Comparison], folder: str | None) -> None:
     """Two paths fit no terminal: the contents of folders are named once, and two files have just been named by the user."""
-    import os
-
     numbers = ("p_a", "p_tie", "p_b", "cmos")
     shown = [[row.verdict or "-", *(number(row.to_dict()[key]) for key in numbers)] for row in rows]
     head = ["verdict", *numbers]
     if folder is not None:
         head = ["content", *head]
-        contents = [os.path.splitext(os.path.relpath(row.a, folder))[0] for row in rows]
+        contents = [_content(row.a, folder) for row in rows]
         shown = [[content, *cells] for content, cells in zip(contents, shown, strict=True)]
     table(head, shown, numbers=range(len(head) - 4, len(head)))
+
+
+def _content(path: str, folder: str) -> str:
+    """The path of a clip below its folder or in its archive, without suffix."""
+    import os
+
+    from urgentmos.sources import place_of
+
+    return os.path.splitext(place_of(path).member or os.path.relpath(path, folder))[0]
 
 
 def clean_up(run: Run) -> None:

@@ -124,7 +124,8 @@ def merge(clip: Clip, metrics: Sequence[str], outcomes: Sequence[Outcome], said:
     missing: dict[str, list[str]] = {}
     for name in metrics:
         if name in reasons:
-            missing.setdefault(reasons[name], []).append(name)
+            reason = (METRICS[name].needs_reference and clip.reference_fault) or reasons[name]
+            missing.setdefault(reason, []).append(name)
     if error is None and missing:
         error = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in missing.items())
     heard = next((o for o in outcomes if o.duration is not None), Outcome())

@@ -4,11 +4,11 @@ A clip's audio_path says it in one string, its place:
 
     utt1.wav                          a file of this machine
     s3://bucket/sysA/utt1.wav         an object (http, https, s3, gs, hf)
-    shard-000.tar#sysA/utt1.flac      a member of a tar
+    shard-000.tar#sysA/utt1.flac      a member of a tar, plain or compressed, or of a zip
     train-0.parquet#audio[17]         the cell of a column and a row, counted from 0
 
-The tar and the Parquet file may themselves be behind a URL. Whatever reads sound asks `opened` or `open_audio`, and gets
-bytes that it can seek in. Nothing is unpacked to disk, and the name of a tar's member is never used as a path.
+The archive and the Parquet file may themselves be behind a URL. Whatever reads sound asks `opened` or `open_audio`, and gets
+bytes that it can seek in. The name of an archive's member is never used as a path.
 """
 
 from __future__ import annotations
@@ -26,21 +26,26 @@ from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import urlsplit
 
 from urgentmos.errors import AudioError, UsageError
+from urgentmos.names import is_utf8
 
 IN_MEMORY = 64 << 20  # bytes; what is larger is read piece by piece where it lies
 KEEP_BYTES, KEEP_SECONDS = 32 << 20, 30.0  # a header is read before the samples: what was fetched is kept for that long
 WEB = ("http", "https")
-TAR_ENDINGS = (".tar",)
+COMPRESSED_TAR_ENDINGS = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz")
+TAR_ENDINGS = (".tar", *COMPRESSED_TAR_ENDINGS)
+ZIP_ENDINGS = (".zip",)
+ARCHIVE_ENDINGS = (*TAR_ENDINGS, *ZIP_ENDINGS)
 PARQUET_ENDINGS = (".parquet", ".pq")
 
 _URL = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+)://")
 _SQUEEZED = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+):/+")  # what pathlib leaves of it
-_INSIDE = re.compile(r"(?P<file>.+?\.(?:tar|parquet|pq))#(?P<member>.+)", re.DOTALL | re.IGNORECASE)
+_HOLDERS = "|".join(re.escape(ending) for ending in (*ARCHIVE_ENDINGS, *PARQUET_ENDINGS))
+_INSIDE = re.compile(rf"(?P<file>.+?(?:{_HOLDERS}))#(?P<member>.+)", re.DOTALL | re.IGNORECASE)
 _CELL = re.compile(r"(?P<column>.+)\[(?P<row>\d+)\]", re.DOTALL)
 
 
 class Place(NamedTuple):
-    """`file` is a path or a URL; `member` is "" for all of it, a tar's member, or COLUMN[ROW] of a Parquet file."""
+    """`file` is a path or a URL; `member` is "" for all of it, an archive's member, or COLUMN[ROW] of a Parquet file."""
 
     file: str
     member: str = ""
@@ -100,6 +105,16 @@ def suffix_of(path: str) -> str:
     return os.path.splitext(name)[1].lower()
 
 
+def file_name(path: str) -> str:
+    """The last part of a path, or of a URL without its query."""
+    return (urlsplit(path).path if scheme_of(path) in WEB else path).rstrip("/").rsplit("/", 1)[-1]
+
+
+def is_archive(path: str) -> bool:
+    """Whether the name is that of an archive whose members are read in place."""
+    return file_name(path).lower().endswith(ARCHIVE_ENDINGS)
+
+
 def joined(folder: str, path: str) -> str:
     """`path` as a manifest in `folder` means it: a URL and an absolute path are themselves."""
     if scheme_of(path) is not None:
@@ -124,9 +139,10 @@ def cell_of(place: Place) -> tuple[str, int]:
 def opened(path: str) -> Iterator[tuple[str | BinaryIO, str]]:
     """(what a decoder opens, the ending that tells its format): the path itself for a file of this machine.
 
+    A file whose name is not UTF-8 is opened here, because libsndfile and FFmpeg want its name as text.
     AudioError says why there are no bytes.
     """
-    if not is_elsewhere(path):
+    if not is_elsewhere(path) and is_utf8(path):
         yield path, os.path.splitext(path)[1].lower()
         return
     with open_audio(path) as file:
@@ -157,15 +173,15 @@ def open_audio(path: str) -> BinaryIO:
 
 
 def _open(place: Place, path: str) -> bytes | BinaryIO:
-    from urgentmos.sources import parquet, remote, tar
+    from urgentmos.sources import archives, parquet, remote
 
     try:
         if not place.member:
             return remote.fetch(place.file)
         if place.file.lower().endswith(PARQUET_ENDINGS):
             return parquet.sound(place.file, *cell_of(place))
-        return tar.member(place.file, place.member)
-    except UsageError as e:  # a package that is missing, a tar that is none: one clip's fault when it is only opened now
+        return archives.member(place.file, place.member)
+    except UsageError as e:  # a package that is missing, an archive that is none: one clip's fault when it is only opened now
         raise AudioError(str(e).rstrip(".")) from e
     except OSError as e:
         raise AudioError(f"{path} cannot be read ({e.strerror or e}). Check that {place.file} is there and whole") from e
@@ -256,21 +272,19 @@ def fault(path: str) -> tuple[str, str] | None:
         return None
     if not os.path.isfile(place.file):
         return "missing file", f"{place.file} does not exist"
-    from urgentmos.sources import tar
+    if place.member and is_archive(place.file):
+        from urgentmos.sources import archives
 
-    if place.file.lower().endswith(TAR_ENDINGS):
         try:
-            at = tar.index(place.file).get(place.member)
-        except UsageError as e:
+            size = archives.size_of(place.file, place.member)
+        except (AudioError, UsageError) as e:
             return "missing file", str(e)
-        if at is None:
-            return "missing file", f"{place.file} has no member {place.member!r}"
-        return None if at.size else ("empty file", f"{path} has 0 bytes")
+        return None if size else ("empty file", f"{path} has 0 bytes")
     return None
 
 
 def fingerprint(path: str | None) -> list[Any]:
-    """[path, size, time of change] for a journal: of the tar or Parquet file that holds a recording.
+    """[path, size, time of change] for a journal: of the archive or Parquet file that holds a recording.
 
     An object behind a URL of its own is known by its URL alone: asking for each would take a request.
     """
@@ -294,7 +308,19 @@ def local_stamp(file: str) -> tuple[int | None, int | None]:
 
 
 def open_file(file: str) -> BinaryIO:
-    """The tar or Parquet file, behind a URL or on this machine, to seek in. OSError or UsageError if it cannot be."""
+    """The archive or Parquet file, behind a URL or on this machine, to seek in: a compressed tar as the tar in it.
+
+    OSError or UsageError if it cannot be read.
+    """
+    if file_name(file).lower().endswith(COMPRESSED_TAR_ENDINGS):
+        from urgentmos.sources import compressed
+
+        return compressed.open_tar(file)
+    return open_stored(file)
+
+
+def open_stored(file: str) -> BinaryIO:
+    """The bytes of a file as they are stored, behind a URL or on this machine, to seek in."""
     if scheme_of(file) is None:
         return open(file, "rb")
     from urgentmos.sources import remote
