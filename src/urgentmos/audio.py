@@ -1,7 +1,7 @@
 """Any recording -> mono float32 at the rate that is asked for, by one policy.
 
 The policy, for every command and every model: channels are averaged; resampling is soxr HQ; nothing is trimmed; the level
-stays as it is. A recording that cannot be judged (missing, empty, undecodable, cut off, non-finite, far above full scale)
+stays as it is. A recording that cannot be judged (missing, empty, undecodable, cut off, non-finite)
 raises AudioError, whose sentence becomes the reason in the clip's row. One that can be judged but deserves a word (silence,
 channels that cancel, a missing end, clipping, ...) has warnings. `decoding` reads files, `describing` looks at samples;
 a file that is read at once (`load`) and one that is read in windows go through the same `Reading`.
