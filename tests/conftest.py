@@ -47,10 +47,13 @@ def encoded(container: str, samples: np.ndarray, rate: int) -> bytes:
         with av.open(file, "w", format=form, options=dict(option.split("=") for option in options)) as out:
             stream = out.add_stream(codec, rate=rate, layout=layout)
             convert = av.AudioResampler(av.Codec(codec, "w").audio_formats[0], layout, rate)
-            packed = np.ascontiguousarray((samples * 32767).astype(np.int16).reshape(1, -1))
-            frame = av.AudioFrame.from_ndarray(packed, format="s16", layout=layout)
-            frame.sample_rate = rate
-            for part in [*convert.resample(frame), *convert.resample(None)]:
+            for start in range(0, len(samples), 4096):
+                packed = np.ascontiguousarray((samples[start : start + 4096] * 32767).astype(np.int16).reshape(1, -1))
+                frame = av.AudioFrame.from_ndarray(packed, format="s16", layout=layout)
+                frame.sample_rate = rate
+                for part in convert.resample(frame):
+                    out.mux(stream.encode(part))
+            for part in convert.resample(None):
                 out.mux(stream.encode(part))
             out.mux(stream.encode(None))
     except (av.FFmpegError, ValueError) as e:
