@@ -43,10 +43,7 @@ def rate_of(container: str, rate: int) -> int:
 def outcome(path: Path, seconds: float | None = None) -> tuple[str, tuple[str, ...], float]:
     """(error, warnings, duration) of a file that is read whole, or in windows of `seconds`."""
     try:
-        if seconds is None:
-            info = load(path).info
-        else:
-            info = [piece.info for piece in windows(str(path), RATE, seconds)][-1]
+        info = load(path).info if seconds is None else list(windows(str(path), RATE, seconds))[-1].info
     except AudioError as e:
         return str(e), (), 0.0
     return "", info.warnings, info.duration

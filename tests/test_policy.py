@@ -48,7 +48,13 @@ FILES: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {  # name -> (cont
         f"cut {container}": (container, half, "cut off: the file is shorter than its header says (# bytes are missing)")
         for container in (
             *("WAV PCM_16", "WAVEX PCM_16", "RIFX PCM_16", "RF64 PCM_16", "W64 PCM_16", "AIFF PCM_16", "AU PCM_16"),
-            *("CAF PCM_16", "NIST PCM_16", "av matroska pcm_s16le", "av webm libopus", "av ipod aac movflags=frag_keyframe+empty_moov"),
+            *(
+                "CAF PCM_16",
+                "NIST PCM_16",
+                "av matroska pcm_s16le",
+                "av webm libopus",
+                "av ipod aac movflags=frag_keyframe+empty_moov",
+            ),
         )
     },
     "cut Ogg": ("OGG VORBIS", half, "cut off: the file may be cut off: its last Ogg page does not end the stream"),
@@ -136,9 +142,7 @@ def every_path_says(path: Path, pocket) -> str:
 
 @pytest.mark.parametrize("length", LENGTHS)
 @pytest.mark.parametrize("name", FILES)
-def test_a_faulty_file_says_the_same_on_every_path(
-    tmp_path: Path, make_voice, encode, pocket, name: str, length: str
-) -> None:
+def test_a_faulty_file_says_the_same_on_every_path(tmp_path: Path, make_voice, encode, pocket, name: str, length: str) -> None:
     container, fault, says = FILES[name]
     rate = 48_000 if "opus" in container.lower() else RATE
     path = tmp_path / f"x.{'mka' if container.startswith('av') else 'wav'}"
@@ -253,7 +257,10 @@ def measured(clip: np.ndarray, reference: np.ndarray, tmp_path: Path, metric: st
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda x: np.stack([x, -x], 1), "the channels of the reference signal cancel (averaging the 2 channels leaves nothing"),
+        (
+            lambda x: np.stack([x, -x], 1),
+            "the channels of the reference signal cancel (averaging the 2 channels leaves nothing",
+        ),
         (lambda x: 0 * x, "the reference signal is silent (the level is digital zero). Give a reference signal that holds"),
         (lambda x: 0 * x + 0.2, "the reference signal is silent (a constant level of 0.2 (DC) and nothing else)"),
         (lambda x: x[:, None] * [1, -0.999], "the channels of the reference signal cancel (averaging the 2 channels leaves -"),

@@ -124,10 +124,12 @@ _W64 = Form(40, "<", b"data" + _GUID, wide=True, inclusive=True, align=8)
 _NO_CHUNKS = Form(0, ">", b"none")
 _W64_START = b"riff" + bytes.fromhex("2e91cf11a5d628db04c10000")
 # Chunks that may stand behind the samples and be cut: what is missing of them is no sound.
-_OTHER_CHUNKS = frozenset(
-    b"LIST,id3 ,ID3 ,bext,cue ,smpl,inst,iXML,_PMX,fact,PEAK,JUNK,junk,FLLR,PAD ,axml,chna,acid,cart,afsp,DISP,MAR"
-    b"K,NAME,ANNO,AUTH,COMT,(c) ,APPL,INST,MIDI,CHAN,info,strg,mark,regn,uuid,free,pakt,kuki,chan,desc,edct,umid,ovvw,peak".split(b",")
+_NAMES = (
+    b"LIST,id3 ,ID3 ,bext,cue ,smpl,inst,iXML,_PMX,fact,PEAK"
+    b",JUNK,junk,FLLR,PAD ,axml,chna,acid,cart,afsp,DISP,MARK,NAME,ANNO,AUTH,COMT,(c) ,APPL,INST,MIDI,CHAN"
+    b",info,strg,mark,regn,uuid,free,pakt,kuki,chan,desc,edct,umid,ovvw,peak"
 )
+_OTHER_CHUNKS = frozenset(_NAMES.split(b","))
 
 
 def _form_of(head: bytes) -> Form | None:
@@ -243,7 +245,9 @@ def _au(file: BinaryIO, start: int, size: int, order: str) -> Part:
 def _nist(file: BinaryIO, start: int, size: int) -> Part:
     """NIST SPHERE, as in TIMIT: text that counts the samples."""
     text = _read(file, start, 1024).decode("latin-1")
-    numbers = {key: int(value) for key, value in re.findall(r"^(sample_count|sample_n_bytes|channel_count) -i (\d+)", text, re.M)}
+    numbers = {
+        key: int(value) for key, value in re.findall(r"^(sample_count|sample_n_bytes|channel_count) -i (\d+)", text, re.M)
+    }
     if len(numbers) < 3 or not text[8:16].strip().isdigit() or "shorten" in text:
         return Part(start, size)
     end = start + int(text[8:16]) + numbers["sample_count"] * numbers["sample_n_bytes"] * numbers["channel_count"]
@@ -304,7 +308,9 @@ def _mp3(file: BinaryIO, start: int, size: int) -> Iterator[Part]:
 class View:
     """The bytes of a part, mended, as a file that can be read and sought in."""
 
-    def __init__(self, file: BinaryIO, start: int, end: int, patches: tuple[tuple[int, bytes], ...] = (), prefix: bytes = b"") -> None:
+    def __init__(
+        self, file: BinaryIO, start: int, end: int, patches: tuple[tuple[int, bytes], ...] = (), prefix: bytes = b""
+    ) -> None:
         self._file, self._start, self._patches, self._prefix = file, start, patches, prefix
         self._size = len(prefix) + end - start
         self._at = 0

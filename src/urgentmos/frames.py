@@ -279,7 +279,9 @@ def _info_frame(run: Run) -> bytes:
 class FlacLength(NamedTuple):
     """What the last frame says of the length that the header states."""
 
-    promised: float | None = None  # the share of its samples that the header states; None if the header is right or says nothing
+    promised: float | None = (
+        None  # the share of its samples that the header states; None if the header is right or says nothing
+    )
     patches: tuple[tuple[int, bytes], ...] = ()  # to the true number
 
 
