@@ -135,7 +135,7 @@ def test_a_recording_of_another_rate_behind_the_first_is_named(tmp_path: Path, m
     path.write_bytes(encode(container, make_voice(0, 1.0), RATE) + encode(container, make_voice(0, 1.0, 24_000), 24_000))
     error, warnings, duration = outcome(path)
     assert error == "" and duration == pytest.approx(1.0, abs=0.1)
-    assert "recording 2 of 2 in it has 24000 Hz and 1 channels; only what stands before it was read" in warnings[0]
+    assert "recording 2 of 2 in it has 24000 Hz and 1 channel; only what stands before it was read" in warnings[0]
 
 
 def test_the_second_half_of_a_chain_may_be_cut(tmp_path: Path, make_voice, encode) -> None:

@@ -136,7 +136,7 @@ class _Sound(Stream):
             with self._start(part) as own:
                 if (own.samplerate, own.channels) != (self.rate, self.channels):
                     self._unlike = (
-                        f"recording {number} of {len(found)} in it has {own.samplerate} Hz and {own.channels} channels"
+                        f"recording {number} of {len(found)} in it has {own.samplerate} Hz and {_channels(own.channels)}"
                     )
                     break
                 self._lengths.append(own.frames)
@@ -230,6 +230,10 @@ def _cut_off(found: Sequence[Part]) -> list[str]:
     if any(part.unended for part in found):
         return [f"{CUT_OFF}: the file may be cut off: its last Ogg page does not end the stream"]
     return []
+
+
+def _channels(count: int) -> str:
+    return f"{count} channel" + "s" * (count != 1)
 
 
 def _length_sentence(promised: float, decoded: float) -> str:
