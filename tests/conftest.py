@@ -1,9 +1,11 @@
 """Fixtures that many test files share: tiny speech-like audio, and the folder of reference data when it is there."""
 
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from hypothesis import settings
 
 settings.register_profile("urgentmos", deadline=None)  # a busy machine is no failure
@@ -26,6 +28,42 @@ def noisy(clean: np.ndarray, snr_db: float, seed: int = 0) -> np.ndarray:
     noise = np.random.default_rng(seed).standard_normal(len(clean))
     gain = np.sqrt(np.mean(clean**2) / np.mean(noise**2) / 10 ** (snr_db / 10))
     return (clean + gain * noise).astype(np.float32)
+
+
+def encoded(container: str, samples: np.ndarray, rate: int) -> bytes:
+    """(T,) or (T, C) -> a file: "WAV PCM_16" by libsndfile, "av matroska libopus" by FFmpeg; skips what is not built in."""
+    if not container.startswith("av "):
+        form, subtype = container.split()
+        file = io.BytesIO()
+        endian = "BIG" if form == "RIFX" else None
+        soundfile.write(file, samples, rate, format=form.replace("RIFX", "WAV"), subtype=subtype, endian=endian)
+        return file.getvalue()
+    av = pytest.importorskip("av")
+    _, form, codec, *options = container.split()
+    samples = samples.reshape(len(samples), -1)
+    layout = "mono" if samples.shape[1] == 1 else "stereo"
+    file = io.BytesIO()
+    try:
+        with av.open(file, "w", format=form, options=dict(option.split("=") for option in options)) as out:
+            stream = out.add_stream(codec, rate=rate, layout=layout)
+            convert = av.AudioResampler(av.Codec(codec, "w").audio_formats[0], layout, rate)
+            for start in range(0, len(samples), 4096):
+                packed = np.ascontiguousarray((samples[start : start + 4096] * 32767).astype(np.int16).reshape(1, -1))
+                frame = av.AudioFrame.from_ndarray(packed, format="s16", layout=layout)
+                frame.sample_rate = rate
+                for part in convert.resample(frame):
+                    out.mux(stream.encode(part))
+            for part in convert.resample(None):
+                out.mux(stream.encode(part))
+            out.mux(stream.encode(None))
+    except (av.FFmpegError, ValueError) as e:
+        pytest.skip(f"{container} is not built in: {e}")
+    return file.getvalue()
+
+
+@pytest.fixture(scope="session")
+def encode():
+    return encoded
 
 
 @pytest.fixture

@@ -1,10 +1,10 @@
 """Any recording -> mono float32 at the rate that is asked for, by one policy.
 
 The policy, for every command and every model: channels are averaged; resampling is soxr HQ; nothing is trimmed; the level
-stays as it is. A recording that cannot be judged (missing, empty, undecodable, cut off, non-finite, far above full scale)
-raises AudioError, whose sentence becomes the reason in the clip's row. One that can be judged but deserves a word (silence,
-channels that cancel, a missing end, clipping, ...) has warnings. `decoding` reads files, `describing` looks at samples;
-a file that is read at once (`load`) and one that is read in windows go through the same `Reading`.
+stays as it is. A recording that cannot be judged (missing, empty, undecodable, cut off, non-finite) raises AudioError, whose
+sentence becomes the reason in the clip's row. One that can be judged but deserves a word (silence, channels that cancel, a
+missing end, clipping, ...) has warnings. `decoding` reads files, `describing` looks at samples; a file that is read at once
+(`load`) and one that is read in windows go through the same `Reading`.
 """
 
 from __future__ import annotations
@@ -185,9 +185,11 @@ def as_samples(source: Any) -> np.ndarray:
 
 
 def _as_array(source: Any) -> np.ndarray:
-    if isinstance(source, bytes | bytearray) or (isinstance(source, memoryview) and isinstance(source.obj, bytes | bytearray)):
-        if not isinstance(source, memoryview) or source.format in ("B", "b", "c"):
-            raise AudioError("bytes have no type of samples. Pass np.frombuffer(data, dtype=np.int16), or what they are")
+    is_view = isinstance(source, memoryview)
+    if isinstance(source.obj if is_view else source, bytes | bytearray) and not (
+        is_view and source.format not in ("B", "b", "c")
+    ):
+        raise AudioError("bytes have no type of samples. Pass np.frombuffer(data, dtype=np.int16), or what they are")
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(source, torch.Tensor):
         source = _from_torch(source, torch)
@@ -232,8 +234,8 @@ def _by_content(array: np.ndarray) -> np.ndarray:
     largest = max(int(array.max(initial=0)), -int(array.min(initial=0)))
     if largest > SIXTEEN_BITS:
         raise AudioError(
-            f"whole numbers up to {largest} are more than 16 bits, and nothing says how many. Pass an array of int32, or floats "
-            "in -1..1"
+            f"whole numbers up to {largest} are more than 16 bits, and nothing says how many. Pass an array of int32, "
+            "or floats in -1..1"
         )
     return array / float(SIXTEEN_BITS) if largest > 1 else array.astype(np.float64)
 

@@ -124,12 +124,12 @@ _W64 = Form(40, "<", b"data" + _GUID, wide=True, inclusive=True, align=8)
 _NO_CHUNKS = Form(0, ">", b"none")
 _W64_START = b"riff" + bytes.fromhex("2e91cf11a5d628db04c10000")
 # Chunks that may stand behind the samples and be cut: what is missing of them is no sound.
-_OTHER_CHUNKS = frozenset(
-    b"LIST,id3 ,ID3 ,bext,cue ,smpl,inst,iXML,_PMX,fact,PEAK,JUNK,junk,FLLR,PAD ,axml,chna,acid,cart,afsp,DISP,MAR"
-    b"K,NAME,ANNO,AUTH,COMT,(c) ,APPL,INST,MIDI,CHAN,info,strg,mark,regn,uuid,free,pakt,kuki,chan,desc,edct,umid,ovvw,peak".split(
-        b","
-    )
+_NAMES = (
+    b"LIST,id3 ,ID3 ,bext,cue ,smpl,inst,iXML,_PMX,fact,PEAK"
+    b",JUNK,junk,FLLR,PAD ,axml,chna,acid,cart,afsp,DISP,MARK,NAME,ANNO,AUTH,COMT,(c) ,APPL,INST,MIDI,CHAN"
+    b",info,strg,mark,regn,uuid,free,pakt,kuki,chan,desc,edct,umid,ovvw,peak"
 )
+_OTHER_CHUNKS = frozenset(_NAMES.split(b","))
 
 
 def _form_of(head: bytes) -> Form | None:

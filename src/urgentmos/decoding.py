@@ -100,7 +100,11 @@ def _check_file(where: str) -> None:
         raise AudioError(f"{where} may not be read. Change its permissions")
 
 
-def _undecodable(where: str, reason: object) -> AudioError:
+def _undecodable(where: str, reason: object, part: Part) -> AudioError:
+    if part.missing:
+        return AudioError(
+            f"{where} is cut off: {part.missing} bytes are missing, and the rest cannot be decoded. Copy or export it again"
+        )
     return AudioError(f"{where} cannot be decoded: {reason}. Check that it is audio, and export it again")
 
 
@@ -133,7 +137,7 @@ class _Sound(Stream):
             with self._start(part) as own:
                 if (own.samplerate, own.channels) != (self.rate, self.channels):
                     self._unlike = (
-                        f"recording {number} of {len(found)} in it has {own.samplerate} Hz and {own.channels} channels"
+                        f"recording {number} of {len(found)} in it has {own.samplerate} Hz and {_channels(own.channels)}"
                     )
                     break
                 self._lengths.append(own.frames)
@@ -152,7 +156,7 @@ class _Sound(Stream):
         try:
             return _forward_type()(target)
         except (soundfile.LibsndfileError, RuntimeError) as e:
-            raise _undecodable(self.where, _reason(e)) from e
+            raise _undecodable(self.where, _reason(e), part) from e
 
     def close(self) -> None:
         self._open.close()
@@ -229,6 +233,10 @@ def _cut_off(found: Sequence[Part]) -> list[str]:
     return []
 
 
+def _channels(count: int) -> str:
+    return f"{count} channel" + "s" * (count != 1)
+
+
 def _length_sentence(promised: float, decoded: float) -> str:
     return f"{LENGTH}: the header promises {promised:.2f} s and {decoded:.2f} s were decoded"
 
@@ -284,10 +292,10 @@ class _Av(Stream):
         try:
             with av.open(View(self._file, part.start, part.end), "r") as container:
                 if not container.streams.audio:
-                    raise AudioError(f"{self.where} holds no audio stream. Check that it is audio")
+                    raise _undecodable(self.where, "it holds no audio stream", part)
                 stream = container.streams.audio[0]
                 if stream.codec_context is None or not stream.rate:
-                    raise _undecodable(self.where, "its codec is not known")
+                    raise _undecodable(self.where, "its codec is not known", part)
                 if not self._seconds:
                     self.rate = int(stream.rate)
                 self._seconds.append(_stated_seconds(container, stream))
@@ -300,7 +308,7 @@ class _Av(Stream):
                     yield out.to_ndarray()
         except (av.FFmpegError, ValueError) as e:
             if not (part.missing and count):  # of a file that was cut, the last frame may be half a one
-                raise _undecodable(self.where, e) from e
+                raise _undecodable(self.where, e, part) from e
 
     def pieces(self, n: int) -> Iterator[np.ndarray]:
         decoded = 0
@@ -311,7 +319,8 @@ class _Av(Stream):
         for part in self._parts[1:]:
             for array in self._decoded(part):
                 if len(array) != self.channels:
-                    raise _undecodable(self.where, f"it holds recordings of {self.channels} and of {len(array)} channels")
+                    unlike = f"it holds recordings of {self.channels} and of {len(array)} channels"
+                    raise _undecodable(self.where, unlike, part)
                 decoded += array.shape[1]
                 yield np.ascontiguousarray(array.T, dtype=np.float32)
         self.warnings += _cut_off(self._parts)

@@ -21,7 +21,7 @@ FRAMES_PER_SECOND = 50
 SPEECH_SECONDS = 0.1  # of frames above SILENCE_RMS; less of them is no speech, unless it is half of the clip
 SHORT_SECONDS = 0.5
 FULL_SCALE_WARNING = 8.0  # 18 dB above full scale; floating-point files reach some dB
-FULL_SCALE_ERROR = 1000.0  # no gain does that: these are integers in floats
+INTEGER_PEAK = 100.0  # no gain does that: these are integers in floats
 CANCELLED = 0.5  # of the power that the average would have if the channels were independent
 CANCELLED_SECTION = 0.25  # the same in sections of a second, where independent channels scatter
 CANCELLED_SHARE = 0.1  # of the sections with sound
@@ -72,7 +72,10 @@ class AudioInfo:
             sentences.append(f"{CHANNELS}: {self.cancelled}; score one channel, or invert one of them")
         sentences += self.notes
         if self.loudest > FULL_SCALE_WARNING:
-            sentences.append(f"{LEVEL}: the peak is {self.loudest:.0f} times full scale; scale the samples to -1..1")
+            cure = "scale the samples to -1..1"
+            if self.loudest > INTEGER_PEAK:
+                cure = "divide the samples by 32768 if they are 16-bit integers, or pass them as int16"
+            sentences.append(f"{LEVEL}: the peak is {self.loudest:.0f} times full scale; {cure}")
         if not self.silent:
             if self.clipped_share > CLIPPED_SHARE_WARNING:
                 sentences.append(f"{CLIPPING}: {self.clipped_share:.1%} of the samples lie flat at the peak")
@@ -130,7 +133,7 @@ class Meter:
     @property
     def refused(self) -> bool:
         """Whether what was taken so far cannot be judged; `info` says why."""
-        return self.strange > 0 or self.loudest > FULL_SCALE_ERROR
+        return self.strange > 0
 
     def add(self, block: np.ndarray) -> np.ndarray:
         """(t, C) float32 -> (t,) float32. All blocks but the last are `block_length` long."""
@@ -139,7 +142,7 @@ class Meter:
         section = FRAMES_PER_SECOND * self._frame
         for start in range(0, len(block), section):
             self._add_section(block[start : start + section], mono[start : start + section])
-        if not self.refused and (len(mono) >= ANALYSIS_FRAME):
+        if not self.refused and len(mono) >= ANALYSIS_FRAME:
             power = spectrum(mono)
             self._power = power if self._power is None else self._power + power
         self.n_samples += len(block)
@@ -152,11 +155,6 @@ class Meter:
             raise AudioError(f"{self.name} holds no samples{why}. Record or export it again")
         if self.strange:
             raise AudioError(f"{self.name} holds {self.strange} samples that are not finite numbers. Export it again")
-        if self.loudest > FULL_SCALE_ERROR:
-            raise AudioError(
-                f"{self.name} has a peak of {self.loudest:.0f} times full scale. Divide its samples by their full scale "
-                "(32768 for 16 bits), or pass integers as integers (int16)"
-            )
         n = self.n_samples
         rms = sqrt(self._energy / n)
         needed = min(SPEECH_SECONDS * self.rate, self._framed / 2)
@@ -183,7 +181,7 @@ class Meter:
         high = max(float(block.max()), -float(block.min()))
         if not isfinite(high):
             self.strange += int(np.count_nonzero(~np.isfinite(block)))
-        if not isfinite(high) or self.refused:
+        if self.refused:
             return
         self.loudest = max(self.loudest, high)
         peak = high if self.channels == 1 else max(float(mono.max()), -float(mono.min()))

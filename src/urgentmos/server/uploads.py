@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -19,7 +20,8 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
-from urgentmos.audio import AUDIO_ENDINGS, AUDIO_SUFFIXES, AV_SUFFIXES, UNKNOWN_LENGTH
+from urgentmos.decoding import AUDIO_ENDINGS, AUDIO_SUFFIXES, AV_SUFFIXES, PIECE, open_stream
+from urgentmos.errors import AudioError
 from urgentmos.server.limits import MEGABYTE, Limits, Problem, busy, too_large
 
 if TYPE_CHECKING:
@@ -294,8 +296,6 @@ def check_decoded(upload: Upload, limits: Limits) -> None:
 
     What cannot be decoded passes: the model says why.
     """
-    import soundfile
-
     suffix = upload.path.suffix
     if suffix in AV_SUFFIXES:
         # FFmpeg goes by content. Some formats that it knows are lists of other files and addresses to open: never those.
@@ -303,14 +303,13 @@ def check_decoded(upload: Upload, limits: Limits) -> None:
             head = f.read(HEAD)
         if head and not _begins_like(suffix, head):
             raise Problem(415, f"{upload.name} does not begin as a {suffix} file does. Export it again, for example as FLAC.")
-        return _check_counted(upload, limits)
     try:
-        info = soundfile.info(str(upload.path))
-    except (soundfile.LibsndfileError, RuntimeError):
-        return None
-    if info.frames >= UNKNOWN_LENGTH:  # a header that does not know; the decoder will read it through FFmpeg
-        return _check_counted(upload, limits)
-    return _check_length(upload, limits, info.frames / info.samplerate, info.frames * info.channels)
+        with open_stream(upload.path) as stream:
+            counts = [stream.n_samples] if stream.n_samples is not None else accumulate(map(len, stream.pieces(PIECE)))
+            for count in counts:  # stops at the limit
+                _check_length(upload, limits, count / stream.rate, count * stream.channels)
+    except AudioError:
+        return
 
 
 def _begins_like(suffix: str, head: bytes) -> bool:
@@ -321,23 +320,6 @@ def _begins_like(suffix: str, head: bytes) -> bool:
     if suffix == ".aac":
         return head.startswith((b"ADIF", b"ID3")) or (head[0] == 0xFF and len(head) > 1 and head[1] & 0xF6 == 0xF0)
     return head.startswith({".amr": b"#!AMR", ".wma": b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"}[suffix])
-
-
-def _check_counted(upload: Upload, limits: Limits) -> None:
-    """Decodes frame by frame, keeps none, and stops at the limit."""
-    try:
-        import av
-    except ModuleNotFoundError:
-        return
-    seconds, samples = 0.0, 0
-    try:
-        with av.open(str(upload.path)) as container:
-            for frame in container.decode(audio=0):
-                seconds += frame.samples / (frame.sample_rate or 1)
-                samples += frame.samples * len(frame.layout.channels)
-                _check_length(upload, limits, seconds, samples)
-    except (av.FFmpegError, ValueError, IndexError):
-        return
 
 
 def _check_length(upload: Upload, limits: Limits, seconds: float, samples: int) -> None:
