@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose
 from scipy.optimize import minimize
 
-from urgentmos.bradley_terry import equal_fits, fit, moments
+from urgentmos.bradley_terry import Games, fit, moments
 from urgentmos.errors import UsageError
 
 # "Bradley-Terry model", Wikipedia, section "Worked example": row wins against column; its strengths, normalised.
@@ -141,20 +141,20 @@ def test_a_batch_is_the_single_fits_one_by_one():
     assert_allclose(warm.theta, batch.theta, atol=1e-8)
 
 
-def test_equal_fits_hold_the_pair_equal_and_are_the_best_such_fit():
+def test_the_gradient_of_each_content_is_its_part_of_the_likelihood():
     rng = np.random.default_rng(2)
-    wins = rng.integers(1, 8, (4, 4)) * (1.0 - np.eye(4))
-    none = np.zeros((4, 4))
-    first, second = np.array([0, 3, 2]), np.array([1, 1, 3])
-    held = equal_fits(wins, none, first, second, prior=0)
-    for theta, i, j in zip(held.theta, first, second, strict=True):
-        assert theta[i] == theta[j]
-        others = [k for k in range(4) if k not in (i, j)]
-
-        def loss(x, i=i, j=j, others=others):
-            full = np.zeros(4)
-            full[others] = x
-            return -log_likelihood(full, -np.inf, wins, none)
-
-        best = minimize(loss, np.zeros(2), tol=1e-12)
-        assert_allclose(theta[others] - theta[i], best.x, atol=1e-4)
+    outcome = rng.integers(0, 3, (4, 4, 5))
+    played = np.triu(np.ones((4, 4)), 1)[:, :, None] * (rng.random((4, 4, 5)) < 0.7)
+    first, second, tie = ((outcome == k) * played for k in range(3))
+    wins, ties = first + second.swapaxes(0, 1), tie + tie.swapaxes(0, 1)
+    games = Games(wins, ties, (played + played.swapaxes(0, 1)) > 0)
+    theta, log_nu = rng.normal(size=4), -0.3
+    gradient = games.gradient(theta, np.exp(log_nu))
+    for u in range(5):
+        for k in range(5):
+            step = 1e-6 * np.eye(5)[k]
+            ends = [
+                log_likelihood(theta + sign * step[:4], log_nu + sign * step[4], wins[:, :, u], ties[:, :, u])
+                for sign in (1, -1)
+            ]
+            assert gradient[k, u] == pytest.approx((ends[0] - ends[1]) / 2e-6, abs=1e-6)

@@ -1,6 +1,7 @@
 """Ranking: votes, invariances, missing values, and whether intervals and tests keep their word on simulated data."""
 
 import json
+import time
 import warnings
 
 import numpy as np
@@ -261,14 +262,14 @@ def test_intervals_hold_the_truth_about_95_times_in_100(scoring, n_contents):
     assert 0.92 <= np.mean(hits) <= 0.98
 
 
-@pytest.mark.parametrize(("scoring", "missing"), [("binary", 0), ("soft", 0), ("mos", 0), ("bradley-terry", 0.3)])
+@pytest.mark.parametrize(("scoring", "missing"), [(s, m) for s in SCORINGS for m in (0, 0.3)])
 def test_false_claims_are_rarer_than_five_percent_and_rank_intervals_hold(scoring, missing):
     """Two groups of equals, 200 data sets; the tolerance is two standard errors above 5 %."""
     rng, quality = np.random.default_rng(6), np.array([0, 0, 0, 2.5, 2.5])
     false = outside = 0
     for _ in range(200):
         scores = simulated(rng, quality, 12)
-        scores[rng.random(scores.shape) < missing] = np.nan
+        scores[:, 1:][rng.random((5, 11)) < missing] = np.nan
         found = rank(ids("s", 5), ids("u", 12), scores=scores, scoring=scoring, samples=2)
         equal = [("s00", "s01"), ("s00", "s02"), ("s01", "s02"), ("s03", "s04")]
         false += any(found.p_value[a][b] <= 0.05 for a, b in equal)
@@ -297,26 +298,129 @@ def test_bootstrap_shares_favour_the_better_system():
 # ---- missing values
 
 
-def test_votes_use_complete_contents_and_say_what_was_dropped():
+def test_votes_of_a_pair_are_scaled_to_all_contents_and_what_is_missing_is_said():
+    """By hand: s0-s1 on three contents 2:1, s0-s2 on three 1:2, s1-s2 on four 1:3; each pair has 4 votes to give."""
     scores = np.array([[2.0, 3, 1, np.nan], [1, 1, 2, 5], [3, 2, 3, 1]])
     found = rank(ids("s", 3), ids("u", 4), scores=scores, samples=5)
-    complete = rank(ids("s", 3), ids("u", 3), scores=scores[:, :3], samples=5)
-    assert numbers(found) == numbers(complete)
-    assert found.n_contents == 3
-    assert "1 content of 4 left out" in found.warnings[0]
+    assert {name: s.score for name, s in rows(found).items()} == pytest.approx(
+        {"s00": 4 * (2 / 3 + 1 / 3), "s01": 4 * (1 / 3 + 1 / 4), "s02": 4 * (2 / 3 + 3 / 4)}
+    )
+    assert found.n_contents == 4
+    assert found.warnings[0] == (
+        "2 of 12 comparisons are missing: a pair of systems counts by the contents that it has, 3 of 4 at least."
+    )
 
 
-def test_without_a_complete_content_votes_say_what_to_type_and_the_others_go_on():
-    scores = np.array([[2.0, 3, 1, np.nan], [1, 1, np.nan, 5], [np.nan, np.nan, 3, 1]])
+@given(grid(4, 6), arrays(bool, (4, 6)), st.sampled_from(["binary", "soft"]))
+def test_votes_with_holes_sum_to_the_number_of_comparisons(scores, missing, scoring):
+    scores = np.where(missing, np.nan, scores)
+    try:
+        found = rank(ids("s", 4), ids("u", 6), scores=scores, scoring=scoring, samples=5)
+    except UsageError as error:
+        assert "have no content in common" in str(error) or "has no content in common" in str(error)
+        return
+    assert sum(s.score for s in found.systems) == pytest.approx(found.n_contents * 6)
+    together = np.isfinite(scores).sum(0) >= 2
+    assert found.n_contents == together.sum()
+    left = sum(int(w.split()[0]) for w in found.warnings if "left out" in w)
+    assert left == (~together).sum()
+
+
+def test_without_a_common_content_of_a_pair_votes_say_what_to_type_and_the_others_go_on():
+    scores = np.array([[2.0, 3, 1, np.nan], [1, 1, np.nan, 5], [np.nan, np.nan, np.nan, 1]])
     for scoring in ("binary", "soft"):
-        with pytest.raises(UsageError, match="--scoring bradley-terry"):
+        with pytest.raises(UsageError, match="1 pair of systems has no content in common.* s00 and s02.*--scoring bradley-terry"):
             rank(ids("s", 3), ids("u", 4), scores=scores, scoring=scoring)
     means = rank(ids("s", 3), ids("u", 4), scores=scores, scoring="mos", samples=50)
-    assert {s.system_id: s.score for s in means.systems}["s00"] == 2.0
-    assert "No content has a score for every system" in means.warnings[0]
+    assert {s.system_id: s.rank for s in means.systems} == {"s00": 1, "s01": 2, "s02": 3}
+    assert "5 of 12 scores are missing, on 4 of 4 contents" in means.warnings[0]
     strengths = rank(ids("s", 3), ids("u", 4), scores=scores, scoring="bradley-terry", samples=5)
-    assert strengths.n_contents == 4
+    assert strengths.n_contents == 3 and any("1 content of 4 left out" in w for w in strengths.warnings)
     assert sum(s.score for s in strengths.systems) == pytest.approx(0)
+
+
+@pytest.mark.parametrize("scoring", SCORINGS)
+def test_one_hole_in_each_content_hardly_changes_a_ranking(scoring):
+    """Ten systems, 30 contents, each content lacks one system: as many are told apart as without holes, within a tenth."""
+    scores = simulated(np.random.default_rng(3), np.linspace(0, 4, 10), 30)
+    holes = scores.copy()
+    holes[np.arange(30) % 10, np.arange(30)] = np.nan
+    whole, part = (rank(ids("s", 10), ids("u", 30), scores=x, scoring=scoring) for x in (scores, holes))
+    assert part.n_contents == 30
+    clear = [sum(9 - len(s.not_distinguishable_from) for s in found.systems) for found in (whole, part)]
+    assert clear[1] > 0.9 * clear[0]
+    width = [np.mean([s.high - s.low for s in found.systems]) for found in (whole, part)]
+    assert width[1] < 1.15 * width[0]
+
+
+def test_a_system_that_has_the_easy_contents_is_not_favoured():
+    rng = np.random.default_rng(4)
+    ease = np.repeat([0.0, 2.0], 10)
+    scores = np.array([[1.5], [2.0]]) + ease + 0.1 * rng.standard_normal((2, 20))
+    scores[0, :8] = np.nan  # the worse one lacks the hard ones: its plain mean is the better one
+    assert np.nanmean(scores[0]) > np.nanmean(scores[1])
+    for scoring in SCORINGS:
+        found = rank(["worse", "better"], ids("u", 20), scores=scores, scoring=scoring)
+        assert found.systems[0].system_id == "better", scoring
+        assert found.systems[0].not_distinguishable_from == (), scoring
+
+
+@given(grid(4, 6))
+def test_means_of_complete_data_are_plain_means_to_the_last_bit(scores):
+    found = rows(rank(ids("s", 4), ids("u", 6), scores=scores, scoring="mos", samples=5))
+    for name, row in zip(ids("s", 4), scores, strict=True):
+        assert found[name].score == row.mean()
+
+
+opinions = arrays(float, (4, 6), elements=st.sampled_from([1.0, 1.5, 3.0, 4.5, 5.0]))
+
+
+@given(opinions, arrays(bool, (4, 6)), st.sampled_from(["higher", "lower"]), st.booleans())
+@settings(max_examples=200)
+def test_means_and_their_intervals_stay_inside_the_scale(scores, missing, better, open_above):
+    scores = np.where(missing, np.nan, scores)
+    bounds = (1.0, np.inf if open_above else 5.0)
+    try:
+        found = rank(ids("s", 4), ids("u", 6), scores=scores, scoring="mos", better=better, bounds=bounds, samples=20)
+    except UsageError as error:
+        assert "no scores for" in str(error)
+        return
+    for row in found.systems:
+        assert bounds[0] <= row.score <= bounds[1]
+        assert row.low == -np.inf or bounds[0] <= row.low
+        assert row.low <= row.score <= row.high and (row.high <= bounds[1] or row.high == np.inf)
+
+
+def test_scores_beyond_the_scale_still_have_intervals_around_them():
+    scores = 20 * simulated(np.random.default_rng(1), np.array([1.0, 2.0]), 8) + 50
+    found = rank(["a", "b"], ids("u", 8), scores=scores, scoring="mos", bounds=(1, 5))
+    assert all(np.isfinite([s.low, s.high]).all() and s.low < s.score < s.high for s in found.systems)
+
+
+def test_groups_that_share_no_content_are_said_and_not_told_apart():
+    scores = np.full((4, 40), np.nan)
+    scores[:2, :20] = [[4.0], [3.0]]
+    scores[2:, 20:] = [[2.0], [1.0]]
+    found = rank(list("abcd"), ids("u", 40), scores=scores, scoring="mos", samples=20)
+    assert any("2 groups of systems share no content: (a, b); (c, d)" in w for w in found.warnings)
+    assert [s.score for s in found.systems] == [4, 3, 2, 1]
+    assert rows(found)["a"].not_distinguishable_from == ("c", "d")
+
+
+@pytest.mark.parametrize("scoring", SCORINGS)
+@pytest.mark.parametrize("missing", [0.1, 0.5])
+def test_intervals_with_holes_hold_the_truth_about_95_times_in_100(scoring, missing):
+    rng, quality = np.random.default_rng(5), np.linspace(0, 1, 4)
+    truth = limit(quality, scoring) * (30 if scoring in ("binary", "soft") else 1)
+    hits = []
+    for _ in range(200):
+        scores = simulated(rng, quality, 30)
+        scores[rng.random(scores.shape) < missing] = np.nan
+        found = rows(rank(ids("s", 4), ids("u", 30), scores=scores, scoring=scoring, samples=150))
+        scale = 30 / rank(ids("s", 4), ids("u", 30), scores=scores, scoring=scoring, samples=2).n_contents
+        scale = scale if scoring in ("binary", "soft") else 1
+        hits += [scale * found[n].low <= t <= scale * found[n].high for n, t in zip(ids("s", 4), truth, strict=True)]
+    assert 0.91 <= np.mean(hits)
 
 
 def test_systems_that_never_met_cannot_be_told_apart():
@@ -360,6 +464,157 @@ def test_mos_of_listeners_is_reported_beside_the_system():
     found = rank(["b", "a"], ids("u", 3), scores=np.array([[1.0, 1, 1], [2, 2, 2]]), human=[4.0, np.nan], samples=5)
     assert {s.system_id: s.mos for s in found.systems} == {"a": None, "b": 4.0}
     assert found.correlation == {"krcc": None, "srcc": None, "lcc": None}
+    assert "1 of 2 systems has no MOS of listeners. The correlation is that of the others." in found.warnings
+
+
+def test_two_systems_have_no_correlation_since_it_could_only_be_1_or_minus_1():
+    assert set(correlations(np.array([1.0, 2.0]), np.array([1.0, 3.0])).values()) == {None}
+    assert set(correlations(np.array([1.0, 2.0, 4.0]), np.array([1.0, 3.0, np.nan])).values()) == {None}
+    assert correlations(np.array([1.0, 2.0, 4.0]), np.array([1.0, 3.0, 7.0]))["lcc"] is not None
+
+
+def test_differences_of_rounding_are_ties():
+    scores = np.array([[3.0, 2.0, 4.0]]) * np.array([[1.0], [1 + 1e-13]])
+    for scoring in SCORINGS:
+        found = rank(["a", "b"], ids("u", 3), scores=scores, scoring=scoring, samples=5)
+        assert [s.rank for s in found.systems] == [1, 1], scoring
+    assert_array_equal(pairwise_from_scores(scores, link="soft")[0, 1], 0.5)
+
+
+# ---- silence
+
+cells = arrays(float, (4, 5), elements=st.sampled_from([1.0, 2.0, 3.5, 5.0, np.nan]))
+
+
+@pytest.mark.parametrize("by_pairs", [False, True])
+@pytest.mark.parametrize("scoring", SCORINGS)
+@given(
+    scores=cells,
+    better=st.sampled_from(["higher", "lower"]),
+    silent=arrays(bool, (4, 5)),
+    data=st.data(),
+    bounds=st.sampled_from([None, (1.0, 5.0), (0.0, np.inf), (-np.inf, 4.0)]),
+)
+@settings(max_examples=60)
+def test_silence_never_wins(by_pairs, scoring, scores, better, silent, data, bounds):
+    """Systems 0 (all silent) and 1 (all speech), whatever the others are, whatever the judge says and misses."""
+    silent[0], silent[1] = True, False
+    pairs = None
+    if by_pairs:
+        upper = data.draw(arrays(float, (4, 4, 5), elements=st.sampled_from([0.0, 0.3, 0.5, 1.0, np.nan])))
+        pairs = np.where(np.tri(4, k=-1, dtype=bool)[:, :, None], 1 - upper.swapaxes(0, 1), upper)
+    how = {"scores": scores, "pairs": pairs, "better": better, "scoring": scoring, "samples": 10}
+    try:
+        found = rank(["a", "b", "c", "d"], ids("u", 5), silent=silent, bounds=bounds, **how)
+    except UsageError as error:
+        assert "no scores for" in str(error) or "no content in common" in str(error) or "share" in str(error)
+        return
+    at = rows(found)
+    has_speech = [(~silent[k] & ~np.isnan(scores[k])).any() or (by_pairs and (~silent[k]).any()) for k in range(4)]
+    if has_speech[1]:
+        assert at["a"].rank > at["b"].rank and at["a"].rank > 1
+        assert found.systems[0].system_id != "a" and at["a"].rank_high >= at["a"].rank
+        sign = -1 if scoring == "mos" and better == "lower" else 1
+        assert sign * at["a"].score <= sign * at["b"].score
+    for row in found.systems:
+        assert row.rank_low <= row.rank <= row.rank_high and row.low <= row.score <= row.high
+
+
+@pytest.mark.parametrize("scoring", SCORINGS)
+def test_a_muted_system_is_clearly_last(scoring):
+    scores = simulated(np.random.default_rng(0), np.array([0.0, 0.5, 9.0]), 10)
+    silent = np.zeros((3, 10), bool)
+    silent[2] = True
+    found = rank(["a", "b", "muted"], ids("u", 10), scores=scores, scoring=scoring, silent=silent, bounds=(-50, 50))
+    last = found.systems[-1]
+    assert (last.system_id, last.rank, last.rank_low, last.not_distinguishable_from) == ("muted", 3, 3, ())
+    if scoring == "mos":
+        assert last.score == -50
+    assert found.win_rate["muted"] == {"a": 0.0, "b": 0.0}
+
+
+def test_a_silent_clip_counts_as_the_worst_of_the_scale_or_of_the_clips_with_speech():
+    scores, silent = np.array([[4.0, 5.0], [3.0, 2.5]]), np.array([[True, False], [False, False]])
+    for bounds, better, mean in (((1, 5), "higher", 3.0), ((1, 5), "lower", 5.0), (None, "higher", 3.75), ((3.5, 9), "higher", 3.75)):
+        found = rows(rank(["a", "b"], ["u", "v"], scores=scores, scoring="mos", silent=silent, bounds=bounds, better=better))
+        assert found["a"].score == mean, (bounds, better)
+
+
+@pytest.mark.parametrize("scoring", SCORINGS)
+def test_if_all_are_silent_all_tie_and_it_is_said(scoring):
+    scores = np.arange(6.0).reshape(2, 3)
+    found = rank(["a", "b"], ids("u", 3), scores=scores, scoring=scoring, silent=np.ones((2, 3), bool))
+    assert [s.rank for s in found.systems] == [1, 1] and found.systems[0].not_distinguishable_from == ("b",)
+    assert any("No clip holds speech" in w for w in found.warnings)
+
+
+def test_two_silent_clips_tie_and_the_rest_is_untouched():
+    scores = np.array([[3.0, 1.0, 2.0], [1.0, 2.0, 3.0], [2.0, 3.0, 1.0]])
+    silent = np.zeros((3, 3), bool)
+    silent[:2, 0] = True
+    found = rank(list("abc"), ids("u", 3), scores=scores, silent=silent, samples=5)
+    assert found.win_rate["a"] == {"b": pytest.approx(0.5 / 3), "c": pytest.approx(1 / 3)}
+    assert rank(list("abc"), ids("u", 3), scores=scores, silent=np.zeros((3, 3), bool)) == rank(
+        list("abc"), ids("u", 3), scores=scores
+    )
+
+
+# ---- one matrix for all that is said
+
+
+@pytest.mark.parametrize("scoring", SCORINGS)
+@given(scores=grid(6, 9), missing=arrays(bool, (6, 9), elements=st.integers(0, 9).map(lambda k: k == 0)))
+@settings(max_examples=40)
+def test_what_cannot_be_told_apart_is_one_thing_everywhere(scoring, scores, missing):
+    scores = np.where(missing, np.nan, scores + np.arange(6)[:, None])
+    try:
+        found = rank(ids("s", 6), ids("u", 9), scores=scores, scoring=scoring, confidence=0.9, samples=5)
+    except UsageError:
+        return
+    place = {s.system_id: k for k, s in enumerate(found.systems)}
+    data = {s["system_id"]: s for s in found.to_dict()["systems"]}
+    alike, shared = found.alike(), {name: set() for name in place}
+    for group in found.ties:
+        for name in group:
+            shared[name] |= set(group) - {name}
+    for s in found.systems:
+        others = set(s.not_distinguishable_from)
+        assert others == {o.system_id for o in found.systems if s.system_id in o.not_distinguishable_from}
+        assert others == {n for n, p in found.p_value[s.system_id].items() if p > 0.1 + 1e-12}
+        assert list(s.not_distinguishable_from) == sorted(others, key=place.__getitem__)
+        assert data[s.system_id]["not_distinguishable_from"] == list(s.not_distinguishable_from)
+        assert shared[s.system_id] == others
+        clear = [o for o in found.systems if o.system_id not in others | {s.system_id}]
+        better = sum(place[o.system_id] < place[s.system_id] for o in clear)
+        assert (s.rank_low, s.rank_high) == (1 + better, 6 - len(clear) + better)
+        assert all(o.rank != s.rank for o in clear)
+        assert (s.rank_low < s.rank_high) == bool(others) == bool(alike[s.system_id])
+
+
+def test_progress_is_told_to_the_end():
+    scores = simulated(np.random.default_rng(0), np.linspace(0, 1, 6), 20)
+    for missing in (False, True):
+        scores[0, 0] = np.nan if missing else 0.0
+        for scoring in SCORINGS:
+            heard: dict[str, list[tuple[int, int]]] = {}
+            rank(
+                ids("s", 6), ids("u", 20), scores=scores, scoring=scoring,
+                progress=lambda title, done, total, heard=heard: heard.setdefault(title, []).append((done, total)),
+            )  # fmt: skip
+            assert set(heard) == {"testing differences"} | ({"comparing pairs of systems"} if missing else set()), scoring
+            for steps in heard.values():
+                assert steps == sorted(steps) and steps[-1][0] == steps[-1][1]
+
+
+@pytest.mark.parametrize("missing", [0, 0.1])
+def test_two_hundred_systems_take_seconds(missing):
+    """33 s before, on one idle thread; CPU time, since others may use the machine."""
+    rng = np.random.default_rng(0)
+    scores = np.clip(np.linspace(2, 4, 200)[:, None] + rng.normal(0, 0.5, (200, 20)), 1, 5).round(2)
+    scores[rng.random(scores.shape) < missing] = np.nan
+    start = time.process_time()
+    rank(ids("s", 200), ids("u", 20), scores=scores, scoring="bradley-terry")
+    assert time.process_time() - start < 16
 
 
 # ---- what cannot be ranked
@@ -368,7 +623,11 @@ def test_mos_of_listeners_is_reported_beside_the_system():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"systems": ["a", "a"]}, "system 'a' is listed more than once"),
+        ({"systems": ["a", "a"]}, "system 'a' is listed more than once\\."),
+        ({"systems": ["caf\u00e9", "cafe\u0301"]}, "'caf\u00e9' is listed more than once in two Unicode spellings"),
+        ({"bounds": (5, 1)}, "a scale from 5 to 1"),
+        ({"silent": np.zeros((2, 3), bool)}, "silent has shape"),
+        ({"scores": np.array([[1e200, 1], [1, 1]])}, "beyond 1e\\+100"),
         ({"contents": ["u", "u"]}, "content 'u' is listed more than once"),
         ({"systems": ["a"], "scores": np.ones((1, 2))}, "at least 2 systems"),
         ({"contents": [], "scores": np.ones((2, 0))}, "no content in common"),

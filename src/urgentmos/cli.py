@@ -183,7 +183,8 @@ def compare(
     if fail_if_worse:
         from urgentmos.gate import gate
 
-        found = gate(rows, confidence=confidence, margin=margin)
+        lost = len(alone[0]) + sum(row.at_fault("b") and not row.at_fault("a") for row in rows)
+        found = gate(rows, confidence=confidence, margin=margin, lost=lost)
     write_comparisons(rows, summary, judge, output, found, warnings)
     clean_up(run)
     for sentence in warnings:

@@ -6,8 +6,14 @@ from typing import Any, Literal
 
 import numpy as np
 
+from urgentmos.clip_warnings import is_silent
+
 Verdict = Literal["a", "tie", "b"]
 Side = Literal["a", "b"]
+SIDES: tuple[Side, Side] = ("a", "b")
+
+AUDIBLE = 0.5  # CMOS; a smaller difference is a tie in the preference data of the UrgentMOS and URGENT-PK papers
+TEST = "two-sided sign-flip test of the CMOS over contents"
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,16 @@ class Comparison:
 
     def warnings_of(self, side: Side) -> list[str]:
         """The warnings of one of the clips, without the side in front."""
-        return [warning.removeprefix(f"{side}: ") for warning in self.warnings if warning.startswith(f"{side}: ")]
+        return _on_side(self.warnings, side)
+
+    def at_fault(self, side: Side) -> bool:
+        """Whether the error is about the clip on that side."""
+        path = self.a if side == "a" else self.b
+        return self.error is not None and any(part.startswith(path) for part in self.error.split("; "))
+
+
+def _on_side(warnings: Sequence[str], side: Side) -> list[str]:
+    return [warning.removeprefix(f"{side}: ") for warning in warnings if warning.startswith(f"{side}: ")]
 
 
 def by_side(a: Sequence[str], b: Sequence[str]) -> tuple[str, ...]:
@@ -49,13 +64,30 @@ def comparison(
 ) -> Comparison:
     """(4,) p_a, p_tie, p_b, CMOS -> a Comparison. Where neither side is ahead, or a tie is likeliest, it is a tie.
 
+    A clip without speech, as its warnings say, loses to one with speech whatever the judge said (`silent_verdict`).
     warnings: of the clips, as `by_side` returns them. bandwidths: of the recordings in Hz, where known.
     """
-    p_a, p_tie, p_b, cmos = (float(x) for x in judged)
+    a_silent, b_silent = (is_silent(_on_side(warnings, side)) for side in SIDES)
+    p_a, p_tie, p_b, cmos = (float(x) for x in silent_verdict(a_silent, b_silent, judged))
     verdict: Verdict = "tie"
     if p_a != p_b and max(p_a, p_b) > p_tie:
         verdict = "a" if p_a > p_b else "b"
     return Comparison(a, b, p_a, p_tie, p_b, cmos, verdict, None, tuple(warnings), tuple(bandwidths))
+
+
+def silent_verdict(a_silent: bool, b_silent: bool, judged: np.ndarray, least: float = AUDIBLE) -> np.ndarray:
+    """(4,) p_a, p_tie, p_b, CMOS as `judged` says, but that a clip without speech loses to one with speech for certain.
+
+    The CMOS of such a pair is at least `least` in favour of the clip with speech, more where the judge says so; that of two
+    clips without speech is 0, a tie. What the judge could not answer (NaN) does not matter then.
+    """
+    if a_silent and b_silent:
+        return np.array([0.0, 1.0, 0.0, 0.0])
+    if a_silent:
+        return np.array([0.0, 0.0, 1.0, np.fmin(judged[3], -least)])
+    if b_silent:
+        return np.array([1.0, 0.0, 0.0, np.fmax(judged[3], least)])
+    return judged
 
 
 def failed_comparison(a: str, b: str, error: str, warnings: Sequence[str] = ()) -> Comparison:
@@ -77,17 +109,24 @@ class Summary:
     wins: int  # contents on which a is better
     ties: int
     losses: int
-    p_value: float  # sign test of "a and b win equally often", ties left out
+    p_value: float  # of "a and b are equally good", by `test`; NaN if nothing could be judged
+    test: str = TEST
+    n_failed: int = 0  # contents that could not be judged
 
-    def sentence(self) -> str:
-        """For a reader."""
+    def sentence(self, *, gated: bool = False) -> str:
+        """For a reader; without what the sentence of a gate says as well if one follows (`gated`)."""
         if not self.n_contents:
             return "No content could be judged."
-        known = np.isfinite(self.cmos_low)
-        interval = f" [{_signed(self.cmos_low)}, {_signed(self.cmos_high)}]" if known else ""
         contents = "content" if self.n_contents == 1 else "contents"
         counts = f"A wins {self.wins}, ties {self.ties}, B wins {self.losses} of {self.n_contents} {contents}"
-        return f"CMOS A - B {_signed(self.cmos)}{interval} at {self.confidence:.0%}; {counts}; sign test p = {self.p_value:.3g}"
+        if self.n_failed:
+            counts += f" ({self.n_failed} more could not be judged)"
+        if gated:
+            return f"{counts}."
+        interval = ""
+        if np.isfinite(self.cmos_low):
+            interval = f" [{_signed(self.cmos_low)}, {_signed(self.cmos_high)}] at {100 * self.confidence:g} %"
+        return f"CMOS A - B {_signed(self.cmos)}{interval}, p = {self.p_value:.3g} (sign-flip test); {counts}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; what is not known is None."""
@@ -95,24 +134,35 @@ class Summary:
 
 
 def _signed(value: float) -> str:
-    return f"{value:+.3f}"
+    return f"{round(value, 3) + 0.0:+.3f}"  # + 0.0: no "-0.000"
 
 
-def summarise(a: str, b: str, rows: Sequence[Comparison], *, confidence: float = 0.95) -> Summary:
-    """Comparisons of systems `a` and `b`, one per content -> mean CMOS with its interval, counts, and a sign test.
+def summarise(a: str, b: str, rows: Sequence[Comparison], *, confidence: float = 0.95, seed: int = 0) -> Summary:
+    """Comparisons of systems `a` and `b`, one per content -> mean CMOS with its interval, a test, and counts.
 
-    The interval is Student's t over contents; the test is the two-sided binomial one.
+    The test is the two-sided sign-flip test of the CMOS (`resampling.sign_flip_p`), and the interval holds the differences
+    that it does not reject (`resampling.sign_flip_interval`): 0 is outside exactly where p is at most 1 - confidence, and
+    the ends never lie beyond the smallest and the largest CMOS of a content. With fewer contents than a rejection needs, 6 at
+    95 %, there is no interval.
     """
-    from scipy.stats import binomtest  # half a second, which two files need not wait for
-    from scipy.stats import t as student
+    from urgentmos.resampling import sign_flip_interval, sign_flip_p  # scipy: half a second, which two files need not wait for
 
-    rows = [row for row in rows if row.error is None]
-    cmos = np.array([row.cmos for row in rows])
-    counts = {verdict: sum(row.verdict == verdict for row in rows) for verdict in ("a", "tie", "b")}
-    mean, low, high = float(cmos.mean()) if len(rows) else np.nan, -np.inf, np.inf
-    if len(rows) > 1:
-        reach = float(student.ppf((1 + confidence) / 2, len(rows) - 1) * cmos.std(ddof=1) / np.sqrt(len(rows)))
-        low, high = mean - reach, mean + reach
-    decided = counts["a"] + counts["b"]
-    p_value = float(binomtest(counts["a"], decided).pvalue) if decided else 1.0
-    return Summary(a, b, len(rows), mean, low, high, confidence, counts["a"], counts["tie"], counts["b"], p_value)
+    judged = [row for row in rows if row.error is None and np.isfinite(row.cmos)]
+    cmos = np.array([row.cmos for row in judged])
+    counts = {verdict: sum(row.verdict == verdict for row in judged) for verdict in ("a", "tie", "b")}
+    mean, p_value = (float(cmos.mean()), float(sign_flip_p(cmos[None], seed)[0])) if judged else (np.nan, np.nan)
+    low, high = sign_flip_interval(cmos, confidence, seed)
+    return Summary(
+        a=a,
+        b=b,
+        n_contents=len(judged),
+        cmos=mean,
+        cmos_low=low,
+        cmos_high=high,
+        confidence=confidence,
+        wins=counts["a"],
+        ties=counts["tie"],
+        losses=counts["b"],
+        p_value=p_value,
+        n_failed=len(rows) - len(judged),
+    )

@@ -30,8 +30,7 @@ class _Field(NamedTuple):
     theta: Array
     nu: Array
     counts: Array  # (S, S), with the prior's
-    whole: Array  # (S + 1, S + 1) information
-    inverse: Array
+    inverse: Array  # (S + 1, S + 1) of the information
 
 
 class _Change(NamedTuple):
@@ -51,8 +50,7 @@ def differences(games: Games, fitted: Strengths, prior: float, first: Array, sec
     """
     theta, nu = fitted.theta, fitted.nu
     counts = games.total + 2 * prior_wins(len(theta), prior)
-    whole = information(counts, theta, nu)
-    field = _Field(theta, nu, counts, whole, np.linalg.inv(whole))
+    field = _Field(theta, nu, counts, np.linalg.inv(information(counts, theta, nu)))
     balance = (games.wins.sum((1, 2)) - games.wins.sum((0, 2))) / 2
     gradient = games.gradient(theta, nu)
     played = np.asarray(games.played, float)
@@ -65,9 +63,7 @@ def differences(games: Games, fitted: Strengths, prior: float, first: Array, sec
         for own, change in zip(pair, changes, strict=True):
             along = direction[np.arange(len(own)), own][:, None] - direction[:, :-1]
             part = along * change.mean + direction[:, -1:] * change.p_tie
-            for system in np.unique(own):
-                mine = own == system
-                added[mine] -= part[mine] @ played[system]
+            added -= np.einsum("pk,pku->pu", part, played[own])
         yield added
 
 
@@ -135,8 +131,8 @@ def _direction(field: _Field, pair: tuple[Array, Array], changes: list[_Change])
     rows = np.arange(len(pair[0]))
     tied = bool(field.nu > 0)
 
-    def times(x: Array) -> Array:
-        product = x @ field.whole
+    def times(x: Array, plain: Array) -> Array:
+        product = plain.copy()
         for own, change in zip(pair, changes, strict=True):
             gap = x[rows, own][:, None] - x[:, :-1]
             flow = change.weight * gap
@@ -147,15 +143,15 @@ def _direction(field: _Field, pair: tuple[Array, Array], changes: list[_Change])
             product[rows, own] += flow.sum(1)
         return product
 
-    residual = np.zeros((len(rows), len(field.whole)))
+    residual = np.zeros((len(rows), len(field.inverse)))
     residual[rows, pair[0]], residual[rows, pair[1]] = 1.0, -1.0
     x = np.zeros_like(residual)
     ahead = residual @ field.inverse
     size = (residual * ahead).sum(1)
     goal = _TOLERANCE**2 * size
-    search = ahead
+    search, plain = ahead, residual.copy()  # plain: search @ (information of the fit), which needs no product
     for _ in range(_MAX_STEPS):
-        product = times(search)
+        product = times(search, plain)
         along = (search * product).sum(1)
         length = np.divide(size, along, out=np.zeros_like(size), where=along > 0)[:, None]
         x += length * search
@@ -164,6 +160,7 @@ def _direction(field: _Field, pair: tuple[Array, Array], changes: list[_Change])
         grown = (residual * ahead).sum(1)
         if (grown <= goal).all():
             break
-        search = ahead + np.divide(grown, size, out=np.zeros_like(size), where=size > 0)[:, None] * search
+        again = np.divide(grown, size, out=np.zeros_like(size), where=size > 0)[:, None]
+        search, plain = ahead + again * search, residual + again * plain
         size = grown
     return x

@@ -362,8 +362,8 @@ def _check_names(what: str, names: Sequence[str]) -> None:
     if not twice:
         return
     spellings = {name for name, form in zip(names, spelt, strict=True) if form == twice[0]}
-    how = " in two Unicode spellings" if len(spellings) > 1 else ""
-    raise UsageError(f"{what} {twice[0]!r} is listed more than once{how}. Give every {what} its own name.")
+    why = " in two Unicode spellings" if len(spellings) > 1 else ""
+    raise UsageError(f"{what} {twice[0]!r} is listed more than once{why}. Give every {what} its own name.")
 
 
 def _check_values(what: str, values: Array, shape: tuple[int, ...]) -> None:

@@ -85,7 +85,7 @@ def scale_interval(
     if not np.isfinite(low):
         lowest, highest = scale_interval(-score, error, n_contents, confidence, -high, -low)
         return -highest, -lowest
-    known = np.isfinite(error) & (error > 0)
+    known = np.isfinite(error) & (error > 1e-12 * np.maximum(1.0, np.abs(score)))  # less is rounding
     width = high - low if np.isfinite(high) else 1.0
     part, spread = (score - low) / width, np.where(known, error, 0.0) / width
     if np.isfinite(high):

@@ -94,8 +94,9 @@ def _shares(pairs: Array, scoring: Literal["binary", "soft"], plan: Plan) -> tup
     unmet = np.argwhere(~(played.any(2) | np.eye(len(pairs), dtype=bool)))
     if len(unmet):
         first, second = (plan.names[k] for k in unmet[0])
+        verb = "has" if len(unmet) == 2 else "have"
         raise UsageError(
-            f"{_count(len(unmet) // 2, 'pair')} of systems have no content in common, which {scoring} votes need: the first are "
+            f"{_count(len(unmet) // 2, 'pair')} of systems {verb} no content in common, which {scoring} votes need. The first: "
             f"{first} and {second}. Use --scoring bradley-terry, or --scoring mos where clips have scores."
         )
     gaps = int((~played[:, :, used]).sum() - len(pairs) * used.sum()) // 2

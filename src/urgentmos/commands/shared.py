@@ -383,7 +383,7 @@ def write_comparisons(
     else:
         write_jsonl_lines(records, sys.stdout)
     if summary is not None:
-        say(summary.sentence())
+        say(summary.sentence(gated=gate is not None))
 
 
 def _show_comparisons(rows: Sequence[Comparison], folder: str | None) -> None:

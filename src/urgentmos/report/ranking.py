@@ -12,7 +12,7 @@ import numpy as np
 from urgentmos.clips import Clip
 from urgentmos.label_range import is_outside
 from urgentmos.metrics import HUMAN, METRICS
-from urgentmos.ranking_result import tie_letters
+from urgentmos.ranking_result import ranks_text
 from urgentmos.report import charts
 from urgentmos.report.audio import sound_of
 from urgentmos.report.page import (
@@ -39,6 +39,7 @@ SCORES = {
     "mos": "mean score",
 }
 NOTABLE = 0.5  # standard deviations of the systems from their mean: less is no strength and no weakness
+NAMED_SYSTEMS = 6  # in the first line
 NAMED = 3  # strengths, and weaknesses, of a system that are spelt out
 TEXT_IN_CELLS = 30  # systems; the cells of more are too small for numbers
 
@@ -76,7 +77,7 @@ def ranking_page(ranking: Ranking, evidence: Evidence, clips: Sequence[Clip], ju
         "scoring": SCORES[ranking.scoring],
         "percent": percent(ranking.confidence),
         "headline": headline(ranking),
-        "table": _table(ranking, field, judge),
+        "table": _table(ranking, field),
         "win_rates": [[ranking.win_rate[a][b] if a != b else None for b in field.systems] for a in field.systems],
         "systems": field.systems,
         "profile": profile,
@@ -125,17 +126,20 @@ def headline(ranking: Ranking) -> str:
     best, *rest = ranking.systems
     if not rest:
         return f"{best.system_id} is the only system."
-    tied = {name for group in ranking.ties if best.system_id in group for name in group}
-    # Groups are runs of neighbours: a system that varies much may be first as well and be in none with the first.
-    others = [s.system_id for s in rest if s.system_id in tied or s.rank_low == 1]
-    sure = "is clearly ahead of all others" if best.rank_high == 1 else "is not clearly ahead of all others"
-    if others:
-        sure = f"cannot be told apart from {', '.join(others)}"
+    alike = best.not_distinguishable_from
+    if not alike:
+        sure = "is clearly ahead of all others"
+    elif len(alike) == len(rest) > NAMED_SYSTEMS:
+        sure = f"cannot be told apart from any of the {len(rest)} others"
+    else:
+        more = len(alike) - NAMED_SYSTEMS
+        named = alike if more <= 1 else (*alike[:NAMED_SYSTEMS], f"{more} others")
+        sure = f"cannot be told apart from {', '.join(named)}"
     return f"{best.system_id} comes first of {len(ranking.systems)} systems and {sure}."
 
 
-def _table(ranking: Ranking, field: Field, judge: str) -> list[dict[str, Any]]:
-    letters = tie_letters(field.systems, ranking.ties)
+def _table(ranking: Ranking, field: Field) -> list[dict[str, Any]]:
+    alike = ranking.alike()
     rows = []
     for k, s in enumerate(ranking.systems):
         mean, low, high, n = mean_interval(field.value[k], ranking.confidence)
@@ -147,9 +151,11 @@ def _table(ranking: Ranking, field: Field, judge: str) -> list[dict[str, Any]]:
                 "score": s.score,
                 "interval": interval_text(s.low, s.high),
                 "low": s.low,
-                "ranks": f"{s.rank_low}-{s.rank_high}" if s.rank_low < s.rank_high else str(s.rank),
+                "ranks": ranks_text(s),
                 "rank_high": s.rank_high,
-                "ties": letters[s.system_id],
+                "alike": alike[s.system_id],
+                "n_alike": len(s.not_distinguishable_from),
+                "alike_names": ", ".join(s.not_distinguishable_from),
                 "mean": mean if n else None,
                 "mean_interval": interval_text(low, high),
                 "n": n or int(np.isfinite(field.wins[k]).sum()),

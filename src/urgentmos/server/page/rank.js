@@ -1,4 +1,4 @@
-// The tab Rank: folders -> systems -> a table with intervals and ties.
+// The tab Rank: folders -> systems -> a table with intervals and what cannot be told apart.
 
 import { $, ask, chosen, csv, download, dropZone, element, isAudio, say, shown, whisker } from "./ui.js";
 
@@ -85,11 +85,11 @@ function show() {
     const interval = row.low == null ? "–" : `${shown(row.low)} … ${shown(row.high)}`;
     const label = `score ${shown(row.score)}, interval ${interval}`;
     const ranks = row.rank_low < row.rank_high ? `${row.rank_low}–${row.rank_high}` : `${row.rank}`;
-    const letters = ranking.ties.flatMap((group, i) => (group.includes(row.system_id) ? ["abcdefghijklmnopqrstuvwxyz"[i % 26]] : [])).join(" ");
+    const alike = row.not_distinguishable_from.join(", ");
     const td = (className, ...content) => element("td", { className }, ...content);
     const picture = td("", whisker(row.score, row.low, row.high, least, most, label), element("span", { className: "said", textContent: interval }));
     return element("tr", {}, td("number", String(row.rank)), td("clip", element("strong", { textContent: row.system_id })),
-      td("number score", shown(row.score)), picture, td("", ranks), td("", letters));
+      td("number score", shown(row.score)), picture, td("", ranks), td("", alike));
   }));
   const contents = `${ranking.n_contents} ${ranking.n_contents === 1 ? "content" : "contents"}`;
   $("rank-about").textContent = `${ranking.model} on ${contents}, intervals at ${(100 * ranking.confidence).toFixed(0)} %`;
