@@ -98,7 +98,7 @@ def test_an_error_code_is_no_rating(disk, code: str) -> None:
     prepared, _ = disk.prepare("custom", options=LISTENERS)
     clips = [clip for split in prepared.splits for clip in split.clips]
     assert [clip.metrics for clip in clips] == [{"mos_overall": 3.75}]
-    assert any(f"1 ratings lie outside 1 .. 5 and are left out, the first: custom:a ({code})" in w for w in prepared.warnings)
+    assert any(f"1 rating lies outside 1 .. 5, not counted, the first: custom:a ({code})" in w for w in prepared.warnings)
 
 
 def test_ratings_on_another_scale_are_refused(disk) -> None:
