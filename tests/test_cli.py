@@ -587,7 +587,7 @@ def test_values_in_the_rows_are_not_measured_again(place: Path, lsd_stops) -> No
 
 
 def test_human_labels_judge_and_are_not_correlated_with_themselves(place: Path) -> None:
-    rows = judged({system: [5 - v for v in values] for system, values in VALUES.items()}, "mos_overall")
+    rows = judged({system: [5 - v / 2 for v in values] for system, values in VALUES.items()}, "mos_overall")
     result = urgentmos("rank", rows, "-m", "mos_overall")
     ranked = json.loads(result.stdout)
     assert result.exit_code == 0 and [row["system_id"] for row in ranked["systems"]] == ["x", "y", "z"]

@@ -81,6 +81,10 @@ def test_another_scale_is_refused(values):
         derive(clips(values), "reference")
 
 
+def test_an_infinity_is_no_value_of_any_metric():
+    assert is_outside("mine", inf) and is_outside("mine", -inf) and not is_outside("mine", None)
+
+
 def test_a_column_of_codes_is_no_other_scale():
     kept, sentences = left_out(clips([-1.0] * 6))
     assert len(sentences) == 1 and all(clip.metrics == {"mos_overall": None} for clip in kept)

@@ -163,8 +163,7 @@ def is_metric_name(name: str) -> bool:
 def with_decimal_points(cells: list[str]) -> list[str]:
     """The cells of a number column with "3,5" as "3.5", if the column writes decimal commas throughout; else as they are."""
     filled = [cell.strip() for cell in cells if cell.strip().lower() not in MISSING]
-    commas = [cell for cell in filled if _DECIMAL_COMMA.fullmatch(cell)]
-    if not commas or any("," not in cell and not re.fullmatch(r"[+-]?\d+", cell) for cell in filled):
+    if any("." in cell for cell in filled):
         return cells
     return [cell.replace(",", ".") if _DECIMAL_COMMA.fullmatch(cell.strip()) else cell for cell in cells]
 

@@ -264,7 +264,8 @@ def _odd_ratings(split: Split) -> list[str]:
     strange = [(clip.uid, value) for clip in split.clips for value in clip.meta.get("ratings_outside", ())]
     if strange:
         uid, value = strange[0]
-        said.append(f"{split.name}: {len(strange)} ratings lie outside 1 .. 5 and are left out, the first: {uid} ({value})")
+        what = "1 rating lies" if len(strange) == 1 else f"{len(strange)} ratings lie"
+        said.append(f"{split.name}: {what} outside 1 .. 5, not counted, the first: {uid} ({value})")
     return said
 
 

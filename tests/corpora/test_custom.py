@@ -1,5 +1,6 @@
 """Your own table: columns by name, ids as text, paths with blanks and accents, splits, ratings."""
 
+import re
 import unicodedata
 
 import pytest
@@ -68,3 +69,45 @@ def test_the_same_row_twice_is_left_out_once(disk, rows) -> None:
     assert [row["metrics"]["mos_overall"] for row in rows(output / "train.jsonl")] == [3.0, 2.0]
     errors = [row["error"] for row in rows(output / "left_out.jsonl")]
     assert errors == ["the same row stands there twice", "its uid was taken by an earlier row with another label"]
+
+
+# ---- cells and ratings that cannot be used
+
+LISTENERS = {"audio_path": "wav", "mos_overall": "score", "listener": "who"}
+
+
+@pytest.mark.parametrize("text", ["good", "3.5*", "--", "1 000"])
+@pytest.mark.parametrize("options", [{"audio_path": "wav", "mos_overall": "score"}, LISTENERS])
+def test_a_cell_that_is_no_number_is_named(disk, text: str, options: dict[str, str]) -> None:
+    disk.text("my.csv", "wav,score,who", "a.wav,3,L1", ",,", f"b.wav,{text},L2")
+    with pytest.raises(UsageError, match=rf"my.csv, line 4: score: '{re.escape(text)}' is not a number.*leave it empty"):
+        disk.clips("custom", "train", **options)
+
+
+@pytest.mark.parametrize("text", ["", "NA", "n/a", "-", "#N/A", "null", "None", "NaN"])
+def test_a_missing_rating_is_missing(disk, text: str) -> None:
+    disk.text("my.csv", "wav,score,who", "a.wav,3,L1", f"a.wav,{text},L2")
+    (clip,) = disk.clips("custom", "train", **LISTENERS).values()
+    assert clip.metrics == {"mos_overall": 3.0} and clip.meta["empty_ratings"] == 1
+
+
+@pytest.mark.parametrize("code", ["-1", "0", "-999", "99", "inf"])
+def test_an_error_code_is_no_rating(disk, code: str) -> None:
+    disk.wav("a.wav")
+    disk.text("my.csv", "wav;score;who", "a.wav;3,5;L1", f"a.wav;{code};L2", "a.wav;4;L3")
+    prepared, _ = disk.prepare("custom", options=LISTENERS)
+    clips = [clip for split in prepared.splits for clip in split.clips]
+    assert [clip.metrics for clip in clips] == [{"mos_overall": 3.75}]
+    assert any(f"1 rating lies outside 1 .. 5, not counted, the first: custom:a ({code})" in w for w in prepared.warnings)
+
+
+def test_ratings_on_another_scale_are_refused(disk) -> None:
+    disk.text("my.csv", "wav,score,who", "a.wav,30,L1", "a.wav,55,L2", "b.wav,4,L1")
+    with pytest.raises(UsageError, match=r"2 of 3 values of mos_overall .*the scale looks wrong"):
+        disk.clips("custom", "train", **LISTENERS)
+
+
+def test_a_table_without_a_header_is_recognised(disk) -> None:
+    disk.text("my.csv", "a.wav,3", "b.wav,4")
+    with pytest.raises(UsageError, match="Line 1 looks like data"):
+        disk.clips("custom", "train", audio_path="wav", mos_overall="score")
