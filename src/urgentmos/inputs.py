@@ -14,7 +14,7 @@ from urgentmos.audio import AUDIO_ENDINGS
 from urgentmos.cells import brief
 from urgentmos.clips import Clip, clip_of, is_audio, no_path, without_suffix
 from urgentmos.errors import UsageError
-from urgentmos.kinds import LeftOut, Note, is_foreign, left_out, refusal, some
+from urgentmos.kinds import LeftOut, audio_note, is_foreign, left_out, refusal, some
 from urgentmos.layouts import (
     Group,
     Item,
@@ -270,7 +270,7 @@ def urgentpk_group(folder: Path, subset: str | None) -> Group:
             f"{folder}: no wav.scp lists any content of the subset {subset!r}. Choose another --subset: {', '.join(SUBSETS)}."
         )
     if absent := [content for content in contents or () if content not in held]:
-        group.notes.append(Note(f"{folder}: no wav.scp lists these contents of the subset {subset!r}: {some(absent)}", True))
+        group.notes.append(audio_note(f"{folder}: no wav.scp lists these contents of the subset {subset!r}: {some(absent)}"))
     group.left_out += [
         LeftOut(entry.name) for entry in entries(str(folder)) if not is_folder(entry) and entry.name != "split.json"
     ]
