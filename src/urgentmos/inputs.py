@@ -35,10 +35,7 @@ from urgentmos.sources import PARQUET_ENDINGS, expand, file_name, is_archive, pl
 from urgentmos.tables import Rows, complain, is_table, read_records, read_rows
 
 SUBSETS = ("tr", "cv", "tt")  # training, validation, testing contents in the split.json of URGENT-PK
-KINDS = (
-    "audio files, folders, archives (.zip .tar .tar.gz), a wav.scp, or a manifest (.jsonl .csv .parquet .json), "
-    "or shards (.tar .parquet)"
-)
+KINDS = "audio files, folders, a wav.scp, or a manifest (.jsonl .csv .parquet .json), or archives (.zip .tar .tar.gz .parquet)"
 
 _NAMED = 12  # columns that a message spells out
 _MANIFEST_BYTES = 4 << 30  # of a manifest behind a URL

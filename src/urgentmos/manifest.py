@@ -312,7 +312,7 @@ def read_pairs(a: str | Path, b: str | Path) -> Pairs:
     paths = [Path(a), Path(b)]
     for path in paths:
         if not os.path.lexists(path):
-            raise UsageError(f"{missing_input(path)} Give two audio files, or two folders or archives of them.")
+            raise UsageError(f"{missing_input(path)} Give two audio files, or two folders of them.")
         if not path.is_dir() and (why := refusal(os.fspath(path))):
             raise UsageError(f"{why}.")
     if is_collection(paths[0]) != is_collection(paths[1]):
