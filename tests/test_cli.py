@@ -105,7 +105,7 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
 
 MISTAKES = {
     ("score", "nothing.wav"): "nothing.wav: no such file or folder. Give audio files, folders, a wav.scp, or a manifest "
-    "(.jsonl .csv .parquet .json), or shards (.tar .parquet).",
+    "(.jsonl .csv .parquet .json), or archives (.zip .tar .tar.gz .parquet).",
     (
         "score",
         "systems",
@@ -243,7 +243,7 @@ def test_a_bug_is_not_hidden(place: Path, monkeypatch: pytest.MonkeyPatch) -> No
     def broken(*_: object) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr("urgentmos.manifest.read_clips", broken)
+    monkeypatch.setattr("urgentmos.manifest.read_inputs", broken)
     with pytest.raises(ZeroDivisionError, match="a bug"):
         urgentmos("score", "clean")
 
@@ -425,6 +425,7 @@ def test_only_the_first_reasons_are_spelled_out(place: Path) -> None:
     for i in range(13):
         (place / "systems" / "bad" / f"x{i:02}.wav").write_bytes(b"")
     lines = urgentmos("score", "systems/bad", *LSD).stderr.splitlines()
+    assert lines.pop(0).startswith("Note: 13 of 15 clips have no reference signal; the first, systems/bad/x00.wav: ")
     assert lines[0] == "13 of 15 clips lack a metric (their rows say why):" and len(lines) == 12
     assert lines[1] == "  systems/bad/x00.wav is empty (0 bytes). Record or copy it again" and lines[-1] == "  and 3 more"
 
@@ -619,7 +620,11 @@ def test_a_content_twice_is_refused_before_the_work(place: Path, lsd_stops) -> N
     heard = lsd_stops(None)
     result = urgentmos("rank", "systems", *LSD)
     assert result.exit_code == 2 and heard == []
-    assert result.stderr.splitlines()[-1] == "Error: system bad has two clips of a. Keep one of them."
+    files = "systems/bad/a.flac or systems/bad/a.wav"
+    assert result.stderr.splitlines()[-1] == f"Error: system bad has two clips of a. Keep one of them: {files}."
+    result = urgentmos("compare", "systems/good", "systems/bad", *LSD)
+    assert result.exit_code == 2 and heard == []
+    assert result.stderr == f"Error: systems/bad has two clips of a. Keep one of them: {files}.\n"
 
 
 def test_the_hash_seed_changes_nothing(place: Path) -> None:
@@ -699,7 +704,7 @@ def test_folders_are_matched_by_name_and_summed_up(place: Path, tiny_model: Path
         ("systems/good/b.wav", "systems/bad/b.wav"),
     ]
     left_out, summary = result.stderr.splitlines()
-    assert left_out == "2 files have no counterpart of the same name. Left out, the first: systems/good/more/c.wav"
+    assert left_out == "Note: 2 files have no counterpart of the same name. Left out, the first: systems/good/more/c.wav."
     mean = np.mean([row["cmos"] for row in rows])
     assert summary.startswith(f"CMOS A - B {mean:+.3f} [") and "of 2 contents; sign test p = " in summary
 

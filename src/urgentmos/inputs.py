@@ -15,7 +15,7 @@ from urgentmos.cells import brief
 from urgentmos.clips import Clip, clip_of, is_audio, no_path, without_suffix
 from urgentmos.delimited import looks_like_data
 from urgentmos.errors import UsageError
-from urgentmos.kinds import LeftOut, Note, is_foreign, left_out, refusal, some
+from urgentmos.kinds import LeftOut, audio_note, is_foreign, left_out, refusal, some
 from urgentmos.layouts import (
     Group,
     Item,
@@ -36,10 +36,7 @@ from urgentmos.sources import PARQUET_ENDINGS, expand, file_name, is_archive, pl
 from urgentmos.tables import Rows, complain, is_table, read_records, read_rows
 
 SUBSETS = ("tr", "cv", "tt")  # training, validation, testing contents in the split.json of URGENT-PK
-KINDS = (
-    "audio files, folders, archives (.zip .tar .tar.gz), a wav.scp, or a manifest (.jsonl .csv .parquet .json), "
-    "or shards (.tar .parquet)"
-)
+KINDS = "audio files, folders, a wav.scp, or a manifest (.jsonl .csv .parquet .json), or archives (.zip .tar .tar.gz .parquet)"
 
 _NAMED = 12  # columns that a message spells out
 _MANIFEST_BYTES = 4 << 30  # of a manifest behind a URL
@@ -272,7 +269,7 @@ def urgentpk_group(folder: Path, subset: str | None) -> Group:
             f"{folder}: no wav.scp lists any content of the subset {subset!r}. Choose another --subset: {', '.join(SUBSETS)}."
         )
     if absent := [content for content in contents or () if content not in held]:
-        group.notes.append(Note(f"{folder}: no wav.scp lists these contents of the subset {subset!r}: {some(absent)}", True))
+        group.notes.append(audio_note(f"{folder}: no wav.scp lists these contents of the subset {subset!r}: {some(absent)}"))
     group.left_out += [
         LeftOut(entry.name) for entry in entries(str(folder)) if not is_folder(entry) and entry.name != "split.json"
     ]

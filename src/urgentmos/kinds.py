@@ -62,10 +62,15 @@ class LeftOut(NamedTuple):
 
 
 class Note(NamedTuple):
-    """A sentence about what was given. `sound`: audio is concerned, so that a ranking should say it, too."""
+    """A sentence about what was given. `warning` is what a ranking should repeat of it, "" where no audio is concerned."""
 
     sentence: str
-    sound: bool = False
+    warning: str = ""
+
+
+def audio_note(sentence: str) -> Note:
+    """A note that a ranking should repeat as it is."""
+    return Note(sentence, sentence)
 
 
 def suffix_of(name: str) -> str:
@@ -114,12 +119,13 @@ def refusal(name: str) -> str | None:
 
 
 def left_out_notes(where: str, files: Sequence[LeftOut]) -> list[Note]:
-    """At most two sentences about the files that are not used: those with sound, and the others."""
-    return [
-        Note(f"{where}: not used: {_listed(part)}", sound)
-        for sound in (True, False)
-        if (part := [file for file in files if file.sound == sound])
-    ]
+    """One sentence about the files that are not used, those with sound first; none if all are used."""
+    sounds = [file for file in files if file.sound]
+    if not files:
+        return []
+    others = [file for file in files if not file.sound]
+    warning = f"{where}: not used: {_listed(sounds)}" if sounds else ""
+    return [Note(f"{where}: not used: {_listed([*sounds, *others])}", warning)]
 
 
 def _listed(files: Iterable[LeftOut]) -> str:

@@ -164,6 +164,7 @@ def _fill(group: Group, paths: Sequence[str], archives: set[str], place: Callabl
     """Adds the recordings, and those in the archives, in the order of the paths."""
     from urgentmos.sources.archives import stem
 
+    opened = []
     for path in paths:
         if path not in archives:
             group.items.append(Item(Clip(without_suffix(path), place(path)), True, path))
@@ -176,13 +177,14 @@ def _fill(group: Group, paths: Sequence[str], archives: set[str], place: Callabl
             for clip, made, rel in inside.items
         ]
         group.left_out += [item._replace(name=f"{above}/{item.name}" if above else item.name) for item in inside.left_out]
-        if not inside.items:
+        if inside.items:
+            opened.append(path)
+        else:
             group.left_out.append(LeftOut(path, "an archive without audio", True))
-    if archives and len(archives) < len(paths):
-        how = (
-            "like a folder of its name" if own_folder and any("/" not in path for path in archives) else "as if unpacked there"
-        )
-        group.notes.append(Note(f"{group.where}: read in place, {how}: {some(sorted(archives))}"))
+    if opened and len(archives) < len(paths):
+        as_folder = own_folder and any("/" not in path for path in opened)
+        how = "like a folder of its name" if as_folder else "as if unpacked there"
+        group.notes.append(Note(f"{group.where}: read in place, {how}: {some(opened)}"))
 
 
 def archive_group(file: str) -> Group:

@@ -17,9 +17,10 @@ from urgentmos.checking import Problem, check, report
 from urgentmos.clips import Clip, from_record, to_record, without_suffix
 from urgentmos.errors import UsageError
 from urgentmos.inputs import KINDS, SUBSETS, group_of, is_urgentpk, missing_input, scp_system, urgentpk_group
-from urgentmos.kinds import LeftOut, Note, refusal, some
+from urgentmos.kinds import LeftOut, Note, audio_note, refusal, some
 from urgentmos.layouts import (
     Group,
+    Item,
     archive_group,
     audio_below,
     check_one_each,
@@ -74,7 +75,7 @@ class Inputs(NamedTuple):
     @property
     def warnings(self) -> list[str]:
         """The notes that concern audio: a result that rests on the clips should repeat them."""
-        return [note.sentence for note in self.notes if note.sound]
+        return [note.warning for note in self.notes if note.warning]
 
 
 class Pairs(NamedTuple):
@@ -120,7 +121,7 @@ def _same_contents(group: Group) -> list[Note]:
         f"two clips of {first.reference_id}" if count == 1 else f"two clips of {count} contents, the first {first.reference_id}"
     )
     files = f"{first.audio_path} and {second.audio_path}"
-    return [Note(f"{group.where}: {first.system_id} has {which} ({files}). Keep one of them before you rank or compare", True)]
+    return [audio_note(f"{group.where}: {first.system_id} has {which} ({files}). Keep one of them before you rank or compare")]
 
 
 def _unique(groups: list[Group]) -> list[Clip]:
@@ -175,15 +176,18 @@ def _systems(name: str, subset: str) -> Group:
     scanned = scan(path)
     if shards := shards_in(path, scanned):
         group = group_of(name)
-        if len(shards) == 1 or any(clip.system_id for clip in group.clips) or not all(map(is_archive, shards)):
-            return _systems_of_file(shards[0] if len(shards) == 1 else name)
-    inside = folders(path)
-    if not inside and not scanned.archives:
+        if len(shards) == 1:
+            inside = _systems_of_file(shards[0])
+            return replace(inside, where=name, left_out=list(dict.fromkeys([*inside.left_out, *group.left_out])))
+        if any(clip.system_id for clip in group.clips) or not all(map(is_archive, shards)):
+            return _systems_of_file(name)
+    systems = folders(path)
+    if not systems and not scanned.archives:
         raise UsageError(f"{path}: has no folders. Ranking needs one folder per system, each with the same file names in it.")
     _check_names(path)
     group = folder_group(path, scanned=scanned)
     held = {item.path.partition("/")[0] for item in group.items}
-    for folder in (folder for folder in inside if folder.name not in held):
+    for folder in (folder for folder in systems if folder.name not in held):
         group.items += _without_audio(folder).items
         group.left_out = [item for item in group.left_out if item.name != f"{folder.name}/wav.scp"]
     for archive in (parts[0] for parts in scanned.archives if len(parts) == 1 and stem(parts[0]) not in held):
@@ -224,7 +228,7 @@ def _systems_of_file(name: str) -> Group:
             count = f"{len(without)} of {len(group.items)} rows have no {key}"
             raise UsageError(f"{name}: {count} (the first: {without[0]}). {_LAYOUT} in every row.")
     items = [item._replace(clip=clip) for item, clip in zip(group.items, _unique([group]), strict=True)]
-    return replace(group, items=items)
+    return replace(group, items=_in_order(items) if all(paths) else items)
 
 
 def _by_top(group: Group) -> Group:
@@ -240,9 +244,14 @@ def _by_top(group: Group) -> Group:
         uid = f"{system}:{content}" if item.made else clip.uid
         clip = replace(clip, uid=uid, system_id=clip.system_id or system, reference_id=clip.reference_id or content)
         items.append(item._replace(clip=clip))
-    items.sort(key=lambda item: str(item.clip.system_id))
+    items = _in_order(items)
     _check_shared(group.where, [item.clip for item in items])
     return replace(group, items=items, left_out=left)
+
+
+def _in_order(items: Sequence[Item]) -> list[Item]:
+    """System after system, by path: a ranking does not depend on the order of an archive."""
+    return sorted(items, key=lambda item: (str(item.clip.system_id), item.path.split("/")))
 
 
 def _check_shared(where: str, clips: Sequence[Clip]) -> None:
@@ -277,7 +286,7 @@ def _cased(where: str, clips: Sequence[Clip]) -> list[Note]:
         return []
     names = some([f"{a.reference_id} ({a.system_id}) and {b.reference_id} ({b.system_id})" for a, b in alike])
     return [
-        Note(f"{where}: names that differ in case are different contents: {names}. Rename one of them if they are not", True)
+        audio_note(f"{where}: names that differ in case are different contents: {names}. Rename one of them if they are not")
     ]
 
 
@@ -303,7 +312,7 @@ def read_pairs(a: str | Path, b: str | Path) -> Pairs:
     paths = [Path(a), Path(b)]
     for path in paths:
         if not os.path.lexists(path):
-            raise UsageError(f"{missing_input(path)} Give two audio files, or two folders or archives of them.")
+            raise UsageError(f"{missing_input(path)} Give two audio files, or two folders of them.")
         if not path.is_dir() and (why := refusal(os.fspath(path))):
             raise UsageError(f"{why}.")
     if is_collection(paths[0]) != is_collection(paths[1]):
@@ -332,7 +341,7 @@ def _side(path: Path) -> Group:
     if not group.items:
         group = _without_audio(path)
     items = []
-    for item in group.items:
+    for item in _in_order(group.items):
         content = item.clip.reference_id or without_suffix(item.path)
         uid = f"{group.name}:{content}" if item.made else item.clip.uid
         items.append(
@@ -351,4 +360,4 @@ def _alone_note(paths: Sequence[Path], by_key: Sequence[dict[str, Clip]], alone:
     close = nearest(str(first.reference_id), [str(clip.reference_id) for clip in by_key[1 - side].values()], 1)
     hint = f" (the nearest name in {paths[1 - side]}: {close[0]})" if close else ""
     verb = "file has" if count == 1 else "files have"
-    return [Note(f"{count} {verb} no counterpart of the same name. Left out, the first: {first.audio_path}{hint}", True)]
+    return [audio_note(f"{count} {verb} no counterpart of the same name. Left out, the first: {first.audio_path}{hint}")]

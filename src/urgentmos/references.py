@@ -14,6 +14,7 @@ from urgentmos.manifest import Inputs
 from urgentmos.names import name_key, nearest
 from urgentmos.sources import inside, is_archive
 
+_NONE = "no reference signal: "
 _CURE = "Rename the clean signal, or give a reference_path in a manifest"
 _COMPARISONS = 200_000  # of names, in the search for the nearest
 
@@ -40,8 +41,9 @@ def find_references(clips: Sequence[Clip], folder: str | Path) -> Inputs:
         several = f"several signals for {len(shelf.chosen)} of its names, such as {some(first)}"
         notes.append(Note(f"{folder}: {several}; the one of the clip's format is taken"))
     if lacking:
-        first_fault = f"the first, {lacking[0].audio_path}: {lacking[0].reference_fault}"
-        notes.append(Note(f"{len(lacking)} of {len(attached)} clips have no reference signal; {first_fault}"))
+        fault = str(lacking[0].reference_fault).removeprefix(_NONE)
+        count = f"{len(lacking)} of {len(attached)} clips have no reference signal"
+        notes.append(Note(f"{count}; the first, {lacking[0].audio_path}: {fault}"))
     return Inputs(attached, notes)
 
 
@@ -95,10 +97,10 @@ class _Shelf:
     def _fault(self, keys: list[str], unclear: list[str]) -> str:
         where, names = self.group.where, " or ".join(dict.fromkeys(keys))
         if unclear:
-            return f"no reference signal: {where} has several for {names} ({some(unclear)}). Keep one, or give a reference_path"
+            return f"{_NONE}{where} has several for {names} ({some(unclear)}). Keep one, or give a reference_path"
         close = self._nearest(keys[0])
         hint = f"; the nearest names there are {some(close)}" if close else ""
-        return f"no reference signal: {where} has none called {names}{hint}. {_CURE}"
+        return f"{_NONE}{where} has none called {names}{hint}. {_CURE}"
 
     def _nearest(self, key: str) -> list[str]:
         """For as many keys as can be compared in a moment."""

@@ -245,7 +245,7 @@ def test_what_is_wrong_with_a_tar_is_said(tmp_path):
     for name, why in (
         ("cut.tar", "cut off"),
         ("none.tar", "not a whole tar"),
-        ("zipped.tar.gz", "Uncompress"),
+        ("zipped.tar.gz", "not a whole compressed tar"),
         ("json.tar", r"(?s)2 rows.*a\.json.*b\.json"),
         ("twice.tar", "two members"),
     ):

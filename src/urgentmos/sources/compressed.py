@@ -6,6 +6,7 @@ has no name in the file system and disappears with the process; room and size ar
 
 from __future__ import annotations
 
+import atexit
 import bz2
 import gzip
 import io
@@ -23,6 +24,7 @@ MAX_BYTES = 64 << 30  # of one tar
 SUSPICIOUS_BYTES, SUSPICIOUS_RATIO = 1 << 30, 200  # recordings do not shrink like that, and bombs do
 FREE_BYTES = 1 << 30  # that stay free for others
 CHUNK = 1 << 20
+CHECKED = 64 * CHUNK  # bytes between two looks at the room there is
 
 
 class _Held(NamedTuple):
@@ -35,6 +37,13 @@ class _Held(NamedTuple):
 
 _held: dict[str, _Held] = {}
 _lock = threading.Lock()
+
+
+@atexit.register
+def _close() -> None:
+    for held in _held.values():
+        held.file.close()
+    _held.clear()
 
 
 def open_tar(file: str) -> BinaryIO:
@@ -69,7 +78,7 @@ def _copy(file: str, stream: IO[bytes], out: IO[bytes], size: int) -> None:
             written += len(chunk)
             if written > MAX_BYTES or (written > SUSPICIOUS_BYTES and written > SUSPICIOUS_RATIO * size):
                 raise UsageError(f"{file}: holds over {written >> 30} GB in {size >> 20} MB. If you trust it, {_unpack(file)}.")
-            if written % (64 * CHUNK) < len(chunk) and shutil.disk_usage(tempfile.gettempdir()).free < FREE_BYTES:
+            if written % CHECKED < CHUNK and shutil.disk_usage(tempfile.gettempdir()).free < FREE_BYTES:
                 raise UsageError(f"{file}: {tempfile.gettempdir()} has no room to decompress it. {_unpack(file).capitalize()}.")
             out.write(chunk)
     except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as e:
