@@ -116,7 +116,7 @@ def test_samples_without_a_rate_are_refused() -> None:
     ids=["missing", "nan", "empty", "short"],
 )
 def test_what_cannot_be_heard_is_an_error_not_an_exception(source: str | np.ndarray, reason: str) -> None:
-    found = load("lsd").score(source, sample_rate=RATE, reference=np.sin(np.arange(160)))
+    found = load("lsd").score(source, sample_rate=RATE, reference=np.ones(160))
     assert found.metrics == {"lsd": None} and reason in (found.error or "")
 
 

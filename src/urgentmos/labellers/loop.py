@@ -209,6 +209,7 @@ def measure_audio(heard: Audio, reference: Audio | str | None, measures: Sequenc
         intrusive = METRICS[row.metrics[0]].needs_reference
         try:
             if intrusive and problem:
+                _check_length(row, alone)
                 raise MeasureError(problem)
             values |= _checked(row, function, paired if intrusive else alone)
         except Exception as e:
@@ -256,12 +257,16 @@ def _no_reference(reference: Audio) -> str | None:
     return None
 
 
-def _checked(row: Labeller, function: Measure, signals: Signals) -> dict[str, float]:
-    """What the labeller measures, if the clip is long enough and the values are numbers."""
+def _check_length(row: Labeller, signals: Signals) -> None:
     seconds = len(signals.wave) / signals.rate
     for metric in (METRICS[name] for name in row.metrics):
         if seconds < metric.min_seconds:
             raise MeasureError(f"{seconds:.3g} s is shorter than the {metric.min_seconds:g} s that {metric.title} needs")
+
+
+def _checked(row: Labeller, function: Measure, signals: Signals) -> dict[str, float]:
+    """What the labeller measures, if the clip is long enough and the values are numbers."""
+    _check_length(row, signals)
     values = {}
     for name, value in function(signals).items():
         if not math.isfinite(value):
