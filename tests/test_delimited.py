@@ -101,6 +101,18 @@ def test_a_column_is_text_or_numbers_as_a_whole(tmp_path):
 
 
 @pytest.mark.parametrize("ending", ["csv", "tsv", "parquet", "jsonl"])
+@given(words=st.lists(st.sampled_from(["null", "true", "false", "x", "1"]), min_size=1, max_size=4))
+def test_words_are_text(ending, words):
+    if words == ["1"] * len(words):
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "m.csv"
+        path.write_bytes(written([["audio_path", "flag"], *([f"{i}.wav", word] for i, word in enumerate(words))]))
+        scored(path, path.with_name(f"o.{ending}"))
+        assert [row["meta"]["flag"] for row in read_records(path.with_name(f"o.{ending}"))] == words
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "parquet", "jsonl"])
 @given(value=st.text(min_size=1, max_size=6).filter(lambda s: "\0" not in s) | st.sampled_from(["1.1", "null", "[1]", '"1"']))
 @settings(max_examples=40)
 def test_text_of_users_in_json_is_text_in_a_table(ending, value):

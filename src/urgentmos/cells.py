@@ -45,6 +45,8 @@ SYSTEM_KEYS = ("system_a", "system_b", "system", "speaker", "speaker_id", "liste
 ID_COLUMNS = frozenset({*ID_KEYS, *(name for pair in SIDES for name in pair), *SYSTEM_KEYS}) - TEXT_COLUMNS
 ID_LISTS = frozenset({"uids", "audio_paths"})  # lists of such names
 
+VALUES = frozenset({"sources", "durations", "p_a", "p_tie", "p_b", "cmos"})  # other keys of ours, whose cells are JSON
+
 # What others call the column with the files.
 FILE_KEYS = (
     *("audio_path", "path", "file", "filename", "file_name", "file_path", "filepath", "wav", "wav_path", "wav_file", "wavfile"),

@@ -3,8 +3,8 @@
 `read_table` splits a file into cells and knows nothing of what they mean: any of `,` tab `;` between cells, UTF-8 or UTF-16
 with its mark, lines that end as on any system, rows without content (a spreadsheet's last ones) skipped. What a cell means
 is a matter of its column: `cells.py` knows its own columns by their names. A column of a manifest that it does not know
-holds JSON values if every one of its cells is JSON as we would write it (`1.1`, `true`), else text: `1.10`, `12e4` and `007`
-come back as they were. Any other cell is JSON or text on its own.
+holds numbers (or lists, or objects) if every one of its cells is one as we would write it, else text: `1.10`, `12e4`, `null`
+and `007` come back as they were. Any other cell is JSON or text on its own.
 
 A column of text that would read back as JSON has its name in quotes where it needs none: `uid,"meta.speaker"`.
 """
@@ -24,6 +24,7 @@ from urgentmos.cells import (
     NESTED,
     SCORE_KEYS,
     TEXT_COLUMNS,
+    VALUES,
     brief,
     columns_of,
     decode_cell,
@@ -241,8 +242,10 @@ def _has_meaning(column: str) -> bool:
 def _decoded(column: str, cells: Sequence[str], manifest: bool) -> list[Any]:
     """The values of a column that has no meaning of its own; ABSENT for an empty cell."""
     values = [decode_cell(cell) if cell else ABSENT for cell in cells]
-    of_users = manifest and column.partition(".")[0] not in NESTED
-    return _as_strings(cells) if of_users and any(isinstance(value, str) for value in values) else values
+    of_users = manifest and column not in VALUES and column.partition(".")[0] not in NESTED
+    return (
+        _as_strings(cells) if of_users and any(value is None or isinstance(value, str | bool) for value in values) else values
+    )
 
 
 def _as_strings(cells: Sequence[str]) -> list[Any]:
