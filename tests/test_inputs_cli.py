@@ -251,3 +251,12 @@ def test_a_gate_counts_what_an_archive_lacks(place):
     shutil.make_archive("new", "gztar", "systems/bad")
     result = urgentmos("compare", "old.zip", "new.tar.gz", *LSD, "--fail-if-worse", "--confidence", "0.5")
     assert "old.zip#b.wav: new.tar.gz lacks its counterpart" in result.stderr and result.exit_code in (1, 3)
+
+
+def test_clips_that_are_handed_over_match_in_both_unicode_forms(place):
+    clips = [
+        package.Clip(f"{system}{name}", f"systems/{system}/{path}.wav", system, name, reference_path=f"clean/{path}.wav")
+        for system, form in (("good", "NFC"), ("bad", "NFD"))
+        for path, name in (("a", "a"), ("b", unicodedata.normalize(form, "é")))
+    ]
+    assert package.rank(clips, "lsd").n_contents == 2
