@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import re
-import unicodedata
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -23,6 +22,7 @@ import numpy as np
 from urgentmos.audio import load
 from urgentmos.corpora import hub
 from urgentmos.errors import AudioError
+from urgentmos.names import Disk
 
 Show = Callable[[str, int, int], None]
 _CHUNK = 256  # recordings between two lines of progress
@@ -56,7 +56,8 @@ def hear(path: str) -> Heard:
 def hear_all(sounds: Mapping[str, str], output: Path, *, jobs: int, show: Show) -> dict[str, Heard]:
     """{audio_path or locator: uid} -> {the same: Heard}."""
     written = extract({name: uid for name, uid in sounds.items() if hub.LOCATOR.fullmatch(name)}, output / "audio", show)
-    places = {name: written.get(name) or Heard(_as_on_disk(name)) for name in sounds}
+    disk = Disk()  # a table may write an accent in one Unicode form, an archive in the other
+    places = {name: written.get(name) or Heard(disk.find(name)) for name in sounds}
     known = _read(output / ".heard.jsonl")
     result: dict[str, Heard] = {}
     new = []
@@ -104,15 +105,6 @@ def _read(journal: Path) -> dict[str, Heard]:
             except (ValueError, KeyError, TypeError, AttributeError):
                 continue
     return known
-
-
-def _as_on_disk(path: str) -> str:
-    """The path in the Unicode form that the disk has: a table may write an accent in one form, an archive in the other."""
-    for form in ("NFC", "NFD"):
-        other = unicodedata.normalize(form, path)
-        if not os.path.exists(path) and os.path.exists(other):
-            return other
-    return path
 
 
 # ---- sound inside Parquet files

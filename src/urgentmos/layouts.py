@@ -5,7 +5,7 @@ the files in it, as if it had been unpacked there.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -273,10 +273,22 @@ def with_systems(items: list[Item]) -> list[Item]:
     ]
 
 
-def one_spelling(names: Iterator[str]) -> list[str]:
+def one_spelling(names: Iterable[str]) -> list[str]:
     """The names, each as the first one with its key is spelled."""
     first: dict[str, str] = {}
     return [first.setdefault(name_key(name), name) for name in names]
+
+
+def same_names(clips: Sequence[Clip]) -> list[Clip]:
+    """The clips, with one spelling of each system and of each content: NFC and NFD are one name."""
+    if all((clip.system_id or "").isascii() and (clip.reference_id or "").isascii() for clip in clips):
+        return list(clips)
+    systems = one_spelling(clip.system_id or "" for clip in clips)
+    contents = one_spelling(clip.reference_id or "" for clip in clips)
+    return [
+        replace(clip, system_id=system or None, reference_id=content or None)
+        for clip, system, content in zip(clips, systems, contents, strict=True)
+    ]
 
 
 def twice(clips: Sequence[Clip]) -> Mapping[tuple[str, str], list[Clip]]:

@@ -27,8 +27,8 @@ from urgentmos.layouts import (
     entries,
     folder_group,
     folders,
-    one_spelling,
     prefixed,
+    same_names,
     scan,
     shards_in,
     twice,
@@ -160,9 +160,7 @@ def read_system_inputs(path: str | Path, subset: str = "tt") -> Inputs:
     """The clips as `read_systems` gives them, with notes about what is not used."""
     name = input_name(path)
     group = _systems(name, subset)
-    clips = group.clips
-    systems, contents = (one_spelling(str(getattr(clip, key)) for clip in clips) for key in ("system_id", "reference_id"))
-    clips = [replace(clip, system_id=s, reference_id=u) for clip, s, u in zip(clips, systems, contents, strict=True)]
+    clips = same_names(group.clips)
     check_one_each(clips, lambda clip: f"system {clip.system_id}")
     return Inputs(clips, [*group.all_notes(), *_cased(name, clips)])
 

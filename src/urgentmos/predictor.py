@@ -21,6 +21,7 @@ from urgentmos.errors import AudioError, MeasureError, UsageError, naming
 from urgentmos.hub import is_hub_id
 from urgentmos.label_range import left_out
 from urgentmos.labellers import MEASURABLE
+from urgentmos.layouts import same_names
 from urgentmos.manifest import Inputs, read_clips, read_system_inputs
 from urgentmos.metrics import HUMAN, METRICS, canonical
 from urgentmos.packaged import PACKAGED
@@ -195,6 +196,7 @@ def judged_systems(
     """
     from urgentmos.ranking import rank as rank_scores  # takes half a second, which a score need not wait for
 
+    clips = same_names(clips)
     check_cells(clips)
     found = judge.noisy_evidence(clips, noisy_system, run) if noisy_system else judge.evidence(clips, scoring, run)
     failed = [naming(score.clip.audio_path, score.error) for score in found.rows if score.error]
