@@ -37,7 +37,7 @@ def ranking(**change):
 def test_json_is_the_contract_and_holds_no_infinity():
     got = json.loads(json.dumps(ranking().to_dict(), allow_nan=False))
     assert set(got) == {
-        *("model", "version", "scoring", "confidence", "n_contents", "n_systems", "systems", "win_rate", "ties"),
+        *("model", "version", "scoring", "confidence", "n_contents", "n_systems", "sources", "systems", "win_rate", "ties"),
         *("samples", "seed", "warnings", "correlation"),
     }
     assert (got["model"], got["version"], got["n_systems"]) == ("pocket", "1.0", 3)

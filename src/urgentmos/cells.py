@@ -1,8 +1,8 @@
 """A record and its text: what a value looks like in JSON and in the cell of a table, and how it is read back.
 
-JSON keeps a record as it is. A table flattens it once: `metrics.NAME` and `meta.KEY` are columns, so are
+JSON keeps a record as it is. A table flattens it once: `metrics.NAME`, `sources.NAME` and `meta.KEY` are columns, so are
 `intervals.NAME.low` and `.high` of the intervals that `score` writes, and every other key is a column under its own name.
-Text columns (ids, paths, error) hold bare text and an empty cell is None, so that the id "015" stays "015". Number columns
+Text columns (ids, paths, sources, error) hold bare text and an empty cell is None, so that the id "015" stays "015". Number columns
 (metrics, duration, ends of intervals) hold numbers and an empty cell is None. Any other cell is text that reads back as
 itself, or else JSON: `12` is a number, `"12"` a string, `null` None, and an empty cell means that the row has no such key.
 
@@ -23,9 +23,9 @@ from urgentmos.errors import UsageError
 Record = dict[str, Any]
 
 # What a row of a manifest holds, in its order.
-CLIP_KEYS = ("uid", "audio_path", "system_id", "reference_id", "corpus", "duration", "reference_path", "metrics", "meta")
-TEXT_COLUMNS = frozenset({*CLIP_KEYS} - {"duration", "metrics", "meta"} | {"model", "error"})
-NESTED = ("metrics", "meta")
+CLIP_KEYS = ("uid", "audio_path", "system_id", "reference_id", "corpus", "duration", "reference_path", "metrics", "sources", "meta")
+TEXT_COLUMNS = frozenset({*CLIP_KEYS} - {"duration", "metrics", "sources", "meta"} | {"model", "error"})
+NESTED = ("metrics", "sources", "meta")
 _END = re.compile(r"intervals\.(.+)\.(low|high)", re.DOTALL)  # a column with one end of the interval of a metric
 ABSENT = object()  # the row has no such key; None is a value
 
@@ -82,6 +82,11 @@ def plain(value: Any) -> Any:
 def id_text(value: object) -> str:
     """A number that names something, as text: 15 and 15.0 (an integer column with gaps) are both "15"."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def is_text_column(name: str) -> bool:
+    """True for the columns that hold bare text, and whose empty cell is None."""
+    return name in TEXT_COLUMNS or name.startswith("sources.")
 
 
 def is_number_column(name: str) -> bool:
@@ -174,7 +179,7 @@ def encode_cell(value: Any) -> str:
 
 
 def read_cell(column: str, text: str) -> Any:
-    if column in TEXT_COLUMNS:
+    if is_text_column(column):
         return text or None
     if is_number_column(column):
         return number(text)
@@ -186,7 +191,7 @@ def read_cell(column: str, text: str) -> Any:
 def write_cell(column: str, value: Any) -> str:
     if value is ABSENT:
         return ""
-    if column in TEXT_COLUMNS:
+    if is_text_column(column):
         return "" if value is None else safe_text(value)
     if is_number_column(column):
         x = number(value)
@@ -228,13 +233,15 @@ def _ends(metric: object) -> tuple[str, str]:
 def unflatten(columns: list[str], values: Iterable[Any]) -> Record:
     record: Record = {}
     if "audio_path" in columns:  # a clip: its metrics and meta are there even when they are empty
-        record = {key: {} if key in NESTED else None for key in CLIP_KEYS if key in columns or key in NESTED}
+        record = {key: {} if key in NESTED else None for key in CLIP_KEYS if key in columns or key in ("metrics", "meta")}
     for column, value in zip(columns, values, strict=True):
         if value is ABSENT:
             continue
         head, dot, name = column.partition(".")
         if dot and head in NESTED:
-            record.setdefault(head, {})[name] = value
+            nested = record.setdefault(head, {})
+            if head != "sources" or value is not None:  # a value that is missing has no source
+                nested[name] = value
         elif end := _END.fullmatch(column):
             ends = record.setdefault("intervals", {})
             if value is not None:  # a clip that could not be scored has no interval

@@ -25,6 +25,7 @@ from urgentmos.contents import Content, by_content, remember, remembered, span
 from urgentmos.errors import AudioError, MeasureError, UsageError
 from urgentmos.journal import Journal, Outcome, Task
 from urgentmos.predictor import Predictor, check_cells, score_table
+from urgentmos.provenance import with_values
 from urgentmos.results import Evidence, Run, Score, Source
 from urgentmos.timeline import Timeline, TimelineJudge, traced
 from urgentmos.windows import Heard, Reader, matched, merge, names_of, stretched
@@ -137,7 +138,7 @@ class Network(Predictor):
         duration = clip.duration if outcome.duration is None else round(outcome.duration, 6)
         meta = {**clip.meta, "version": self.version}
         ends = None if self.calibration is None else intervals(self.calibration, metrics)
-        told = replace(clip, metrics=metrics, duration=duration, meta=meta)
+        told = with_values(replace(clip, duration=duration, meta=meta), metrics, dict.fromkeys(metrics, self.source))
         return Score(told, self.name, outcome.error, outcome.warnings, ends)
 
     def _outcomes(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Outcome]]:

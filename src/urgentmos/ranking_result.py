@@ -42,6 +42,7 @@ class Ranking:
     p_better: dict[str, dict[str, float]] = field(default_factory=dict)
     p_value: dict[str, dict[str, float]] = field(default_factory=dict)
     version: str = ""  # of the model
+    sources: dict[str, str] = field(default_factory=dict)  # of "score", and of "mos" where there is one
 
     def to_dict(self) -> dict[str, Any]:
         """The rank output of the file formats: plain data for JSON, None for what is not a finite number."""
@@ -52,6 +53,7 @@ class Ranking:
             "confidence": self.confidence,
             "n_contents": self.n_contents,
             "n_systems": len(self.systems),
+            "sources": dict(self.sources),
             "systems": [_row(s) for s in self.systems],
             "win_rate": {a: {b: _number(share) for b, share in row.items()} for a, row in self.win_rate.items()},
             "ties": [list(group) for group in self.ties],

@@ -17,7 +17,6 @@ from typing import Any, BinaryIO, Literal, NamedTuple, TextIO
 from urgentmos.cells import (
     ABSENT,
     CLIP_KEYS,
-    TEXT_COLUMNS,
     Record,
     brief,
     columns_of,
@@ -26,6 +25,7 @@ from urgentmos.cells import (
     flatten,
     id_text,
     is_number_column,
+    is_text_column,
     json_line,
     normal,
     number,
@@ -166,7 +166,7 @@ def _append_cells(rows: Rows, line: int, columns: list[str], cells: list[str]) -
 def _column(name: str) -> str:
     """A header cell; blanks around a name that we know are typing, around any other they may be the name."""
     bare = name.strip()
-    known = bare in CLIP_KEYS or bare in TEXT_COLUMNS or bare in METRICS or bare in ALIASES or bare.startswith("metrics.")
+    known = bare in CLIP_KEYS or is_text_column(bare) or bare in METRICS or bare in ALIASES or bare.startswith("metrics.")
     return bare if known else name
 
 
@@ -205,7 +205,7 @@ def _read_parquet(path: Path, data: bytes) -> Rows:
 
 def _from_arrow(column: str, marks: Mapping[bytes, bytes], chunk: Any) -> list[Any]:
     values = chunk.to_pylist()
-    if column in TEXT_COLUMNS:
+    if is_text_column(column):
         return [None if v is None else v if isinstance(v, str) else id_text(v) for v in values]
     if is_number_column(column):
         return _numbers(column, values)
@@ -387,7 +387,7 @@ def _to_arrow(pa: Any, name: str, values: list[Any]) -> tuple[Any, Any]:
     """(field, array) of one column; the field remembers what a null means where that is not plain from the column."""
     column = safe_text(name)
     cells: list[Any]
-    if name in TEXT_COLUMNS:
+    if is_text_column(name):
         kind, cells = pa.string(), [None if v is None or v is ABSENT else safe_text(v) for v in values]
     elif is_number_column(name):
         kind, cells = pa.float64(), [None if v is ABSENT else number(v) for v in values]
@@ -458,7 +458,7 @@ def check_output(path: str | Path) -> None:
 def write_records(records: Iterable[Mapping[str, Any]], path: str | Path) -> None:
     """All records into `path` in the format of its ending; the file appears whole or not at all.
 
-    Metrics are `metrics.NAME` and meta is `meta.KEY` in .csv and .parquet. A .scp file holds `uid path`, or `uid value`
+    Metrics are `metrics.NAME`, their sources `sources.NAME` and meta is `meta.KEY` in .csv and .parquet. A .scp file holds `uid path`, or `uid value`
     if the records name exactly one metric. UsageError if the ending or the place cannot be written.
     """
     path = Path(path)
