@@ -155,6 +155,6 @@ class Measured(Predictor):
         if label is not None:
             return Score(with_values(clip, {self.name: label.value}, {self.name: label.source}), self.name)
         others = values_of(clip, self.name)
-        source = f" (only one {readable(others[0].source, self.name)})" if others else ""
-        error = f"the manifest holds no {self.name} of listeners for {clip.uid}{source}. Add it, or rank by a model"
+        only = f" by listeners, but one {readable(others[0].source, self.name)}" if others else ""
+        error = f"the manifest holds no {self.name} for {clip.uid}{only}. Add it, or rank by a model"
         return Score(replace(clip, metrics={**clip.metrics, self.name: None}), self.name, error)

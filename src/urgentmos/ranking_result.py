@@ -70,7 +70,7 @@ class Ranking:
         letters = tie_letters([s.system_id for s in self.systems], self.ties)
         with_mos = any(s.mos is not None for s in self.systems)
         head = ["rank", "system", "score", f"{100 * self.confidence:g} % interval", "ranks", "ties"]
-        rows = [head + ["MOS"] * with_mos]
+        rows = [head + ["listeners' MOS"] * with_mos]
         for s in self.systems:
             ranks = f"{s.rank_low}-{s.rank_high}" if s.rank_low < s.rank_high else str(s.rank)
             cells = [str(s.rank), s.system_id, _shown(s.score), _interval(s), ranks, letters[s.system_id]]
