@@ -2,8 +2,8 @@
 
 JSON keeps a record as it is. A table flattens it once: `metrics.NAME`, `sources.NAME` and `meta.KEY` are columns, so are
 `intervals.NAME.low` and `.high` of the intervals that `score` writes, and every other key is a column under its own name.
-Text columns (ids, paths, sources, error) hold bare text and an empty cell is None, so that the id "015" stays "015". Number columns
-(metrics, duration, ends of intervals) hold numbers and an empty cell is None. Any other cell is text that reads back as
+Text columns (ids, paths, sources, error) hold bare text and an empty cell is None, so that the id "015" stays "015". Number
+columns (metrics, duration, ends of intervals) hold numbers and an empty cell is None. Any other cell is text that reads back as
 itself, or else JSON: `12` is a number, `"12"` a string, `null` None, and an empty cell means that the row has no such key.
 
 What a table cannot say, as it is rectangular: that a text or number column is absent in some rows only; those read back
@@ -23,7 +23,18 @@ from urgentmos.errors import UsageError
 Record = dict[str, Any]
 
 # What a row of a manifest holds, in its order.
-CLIP_KEYS = ("uid", "audio_path", "system_id", "reference_id", "corpus", "duration", "reference_path", "metrics", "sources", "meta")
+CLIP_KEYS = (
+    "uid",
+    "audio_path",
+    "system_id",
+    "reference_id",
+    "corpus",
+    "duration",
+    "reference_path",
+    "metrics",
+    "sources",
+    "meta",
+)
 TEXT_COLUMNS = frozenset({*CLIP_KEYS} - {"duration", "metrics", "sources", "meta"} | {"model", "error"})
 NESTED = ("metrics", "sources", "meta")
 _END = re.compile(r"intervals\.(.+)\.(low|high)", re.DOTALL)  # a column with one end of the interval of a metric

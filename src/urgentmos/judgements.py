@@ -5,8 +5,8 @@ peer's CSV of ids and scores will do.
 """
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,10 @@ import numpy as np
 from urgentmos.cells import Record, number
 from urgentmos.clips import clip_of
 from urgentmos.errors import UsageError
+from urgentmos.metrics import HUMAN
 from urgentmos.pairs import sides_of, verdict_of
 from urgentmos.preferences import NAMES, A, B, Judged
+from urgentmos.provenance import LISTENERS, OTHERS, UNKNOWN, Value, kind_of, label_of, stated_sources
 from urgentmos.tables import complain, read_rows
 
 Array = np.ndarray
@@ -37,6 +39,8 @@ class ClipRow:
     corpus: str | None
     values: dict[str, float | None]
     path: str = ""
+    sources: dict[str, str] = field(default_factory=dict)  # of values, where the row states them
+    labels: dict[str, Value] = field(default_factory=dict)  # what is not predicted, also where a prediction took its place
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ class PairRow:
     corpus: str | None = None
     uid: str | None = None  # of the pair itself
     paths: tuple[str, str] = ("", "")
+    sources: dict[str, str] = field(default_factory=dict)  # of metrics and of the "verdict", where the row states them
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,11 @@ def _clip_row(record: Record, path: Path) -> ClipRow:
     clip = clip_of(whole, "")[0]
     values = dict(clip.metrics) or next(({UNNAMED: number(record[key])} for key in _SCORE_KEYS if key in record), {})
     full = _absolute(record.get("audio_path"), path.parent)
-    return ClipRow(clip.uid, clip.system_id, clip.reference_id, clip.corpus, values, full)
+    sources = stated_sources(whole, values, clip.meta)
+    kept = clip.meta.get(OTHERS)
+    names = {**values, **(kept if isinstance(kept, Mapping) else {})}
+    labels = {name: label for name in names if (label := label_of(clip, name)) is not None}
+    return ClipRow(clip.uid, clip.system_id, clip.reference_id, clip.corpus, values, full, sources, labels)
 
 
 def _pair_row(record: Record, sides: tuple[str, str], path: Path) -> PairRow:
@@ -124,6 +133,7 @@ def _pair_row(record: Record, sides: tuple[str, str], path: Path) -> PairRow:
     if np.isnan(verdict) and not np.isnan(p_a) and not np.isnan(p_b):
         verdict = float(likeliest(np.array([p_a]), np.array([p_tie]), np.array([p_b]))[0])
     known = any(np.isfinite(x) for x in metrics.values())
+    stated = stated_sources(record, {name: x if np.isfinite(x) else None for name, x in metrics.items()}, record)
     paths = record.get("audio_paths") or sides
     here = path.parent if "audio_paths" in record else Path()  # `compare` names files as they open from where it ran
     return PairRow(
@@ -138,6 +148,7 @@ def _pair_row(record: Record, sides: tuple[str, str], path: Path) -> PairRow:
         corpus=None if record.get("corpus") is None else str(record["corpus"]),
         uid=next((str(record[key]) for key in ("uid", "sample_id", "key") if record.get(key) not in (None, "")), None),
         paths=(_absolute(paths[0], here), _absolute(paths[1], here)),
+        sources=stated,
     )
 
 
@@ -178,13 +189,19 @@ class Matched:
     labels: dict[str, Array]
     without_label: list[str]  # predicted, but the references do not know them
     without_prediction: list[str]  # known to the references only
+    predicted_sources: dict[str, list[str]] = field(default_factory=dict)  # metric -> the source of each value
+    label_sources: dict[str, list[str]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.uids)
 
 
 def match_clips(predictions: Source, references: Source) -> Matched:
-    """Rows of clips, joined on uid in the order of the predictions. System, content and corpus come from either file."""
+    """Rows of clips, joined on uid in the order of the predictions. System, content and corpus come from either file.
+
+    The references are read by `labels_first`.
+    """
+    references = labels_first(references)
     known: dict[str, list[ClipRow]] = {}
     for row in references.clips:
         known.setdefault(row.uid, []).append(row)
@@ -199,12 +216,52 @@ def match_clips(predictions: Source, references: Source) -> Matched:
         _columns([r for _, r in both]),
         [p.uid for p in predictions.clips if p.uid not in known],
         [uid for uid in known if uid not in said],
+        {name: [source for p, _ in both if (source := predicted_source(p, name))] for name in _names(p for p, _ in both)},
+        {name: [source for _, r in both if (source := label_source(r, name))] for name in _names(r for _, r in both)},
     )
 
 
+def labels_first(references: Source) -> Source:
+    """The references with the labels that rows keep beside predictions in their place.
+
+    Where any clip has a label of a metric, predictions of that metric by others are no references and left out.
+    """
+    clips = [_with_labels(row) for row in references.clips]
+    labelled = {name for row in clips for name, x in row.values.items() if x is not None and not _is_predicted(row, name)}
+    return replace(references, clips=[_without_predictions(row, labelled) for row in clips])
+
+
+def _with_labels(row: ClipRow) -> ClipRow:
+    better = {n: label for n, label in row.labels.items() if row.values.get(n) is None or _is_predicted(row, n)}
+    values = row.values | {name: label.value for name, label in better.items()}
+    return replace(row, values=values, sources=row.sources | {name: label.source for name, label in better.items()})
+
+
+def _without_predictions(row: ClipRow, metrics: set[str]) -> ClipRow:
+    drop = [name for name in metrics if row.values.get(name) is not None and _is_predicted(row, name)]
+    return replace(row, values={**row.values, **dict.fromkeys(drop)}) if drop else row
+
+
+def _is_predicted(row: ClipRow, metric: str) -> bool:
+    return kind_of(row.sources.get(metric), metric) == "predicted"
+
+
+def predicted_source(row: ClipRow, metric: str) -> str | None:
+    """The source of a value in a file of predictions, None without a value; what states none is unknown."""
+    return None if row.values.get(metric) is None else row.sources.get(metric, UNKNOWN)
+
+
+def label_source(row: ClipRow, metric: str) -> str | None:
+    """The source of a label, None without a value; human MOS that states none is the listeners'."""
+    return None if row.values.get(metric) is None else row.sources.get(metric, LISTENERS if metric in HUMAN else UNKNOWN)
+
+
+def _names(rows: Iterable[ClipRow]) -> dict[str, None]:
+    return dict.fromkeys(name for row in rows for name in row.values)
+
+
 def _columns(rows: Sequence[ClipRow]) -> dict[str, Array]:
-    names = dict.fromkeys(name for row in rows for name in row.values)
-    return {name: values_of(rows, name) for name in names}
+    return {name: values_of(rows, name) for name in _names(rows)}
 
 
 def values_of(rows: Sequence[ClipRow], name: str) -> Array:

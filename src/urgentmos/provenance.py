@@ -218,9 +218,7 @@ def _grouped(found: Mapping[tuple[str, str], Sequence[str]]) -> list[str]:
     groups: dict[tuple[str, int], list[str]] = {}
     for (name, source), uids in found.items():
         groups.setdefault((source, len(uids)), []).append(name)
-    return [
-        f"{', '.join(names)} of {n} {'clip' if n == 1 else 'clips'} ({source})" for (source, n), names in groups.items()
-    ]
+    return [f"{', '.join(names)} of {n} {'clip' if n == 1 else 'clips'} ({source})" for (source, n), names in groups.items()]
 
 
 # ---- rows of files
@@ -229,7 +227,8 @@ def _grouped(found: Mapping[tuple[str, str], Sequence[str]]) -> list[str]:
 def stated_sources(record: Mapping[str, Any], metrics: Mapping[str, float | None], meta: Mapping[str, Any]) -> dict[str, str]:
     """The sources of a row's metrics: those it states, else those that an older version's keys tell.
 
-    `unknown` is left out where it says no more than no source does. Older versions of `score` name the model under `model`, older versions of `label` the labellers under meta.labellers.
+    Older versions of `score` name the model under `model`, older versions of `label` the labellers under meta.labellers.
+    `unknown` is left out where it says no more than no source does.
     ValueError if one metric has two sources, or a source is no text.
     """
     nested = record.get("sources")
@@ -265,7 +264,8 @@ def _of_older_row(
     tool = _labeller_in(labellers, metric)
     scored, earlier = _name(record.get("model")), _name(meta.get("model"))
     measured_only = scored == metric and _count(metrics) == 1 and "version" not in meta  # score -m pesq
-    model, version = scored or earlier, _name(meta.get("version")) or ""
+    version = _name(meta.get("version")) or _name(record.get("version")) or ""  # compare names it in the row itself
+    model = scored or earlier
     predicted = model is not None and _offers(model, version, metric)
     if tool is not None and (scored is None or measured_only or not predicted):
         return measured_by(*tool)
@@ -290,7 +290,7 @@ def _labeller_in(labellers: Any, metric: str) -> tuple[str, str] | None:
 
 
 def _offers(model: str, version: str, metric: str) -> bool:
-    """Whether a model predicts a metric: known of the one in the package, assumed of any other, as `score` kept nothing else."""
+    """Whether a model predicts a metric: known of the one in the package, assumed of any other."""
     own = _packaged().get((model, version))
     return own is None or metric in own
 

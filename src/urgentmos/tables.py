@@ -458,8 +458,8 @@ def check_output(path: str | Path) -> None:
 def write_records(records: Iterable[Mapping[str, Any]], path: str | Path) -> None:
     """All records into `path` in the format of its ending; the file appears whole or not at all.
 
-    Metrics are `metrics.NAME`, their sources `sources.NAME` and meta is `meta.KEY` in .csv and .parquet. A .scp file holds `uid path`, or `uid value`
-    if the records name exactly one metric. UsageError if the ending or the place cannot be written.
+    Metrics are `metrics.NAME`, their sources `sources.NAME` and meta is `meta.KEY` in .csv and .parquet. A .scp file holds
+    `uid path`, or `uid value` if the records name exactly one metric. UsageError if the ending or the place cannot be written.
     """
     path = Path(path)
     check_output(path)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from urgentmos.metrics import METRICS
+from urgentmos.provenance import LISTENERS
 from urgentmos.report import charts
 from urgentmos.report.audio import Sound, sound_of
 from urgentmos.report.page import Options, interval_text, mean_interval, metric_title, number, percent, render
@@ -54,7 +55,10 @@ def evaluation_page(
             }
         )
     context = {
-        "title": "Agreement with listeners",
+        "title": "Agreement with listeners"
+        if all(o["label"] == LISTENERS for o in report["sources"].values())
+        else "Agreement with labels",
+        "sources": [(metric_title(judge), origin) for judge, origin in report["sources"].items()],
         "report": report,
         "percent": percent(report["confidence"]),
         "levels": _levels(report),
