@@ -49,15 +49,14 @@ def evaluation_page(
             {
                 "metric": metric,
                 "title": _against(metric, label),
+                "whose": _whose(report, [metric]),
                 "scatters": [s for s in scatters if s],
                 "residuals": _residuals(matched, metric, label, report, found),
                 "farthest": _farthest(matched, metric, label, predictions, options),
             }
         )
     context = {
-        "title": "Agreement with listeners"
-        if all(o["label"] == LISTENERS for o in report["sources"].values())
-        else "Agreement with labels",
+        "title": f"Agreement with {_whose(report, report['sources'])}",
         "sources": [(metric_title(judge), origin) for judge, origin in report["sources"].items()],
         "report": report,
         "percent": percent(report["confidence"]),
@@ -78,6 +77,11 @@ def evaluation_page(
         "options": options,
     }
     return render("evaluation.html", context, {"kind": "evaluation", "charts": found})
+
+
+def _whose(report: Report, judges: Iterable[str]) -> str:
+    """ "listeners" if all labels that the judges are held against are theirs, else "labels"."""
+    return "listeners" if all(report["sources"][judge]["label"] == LISTENERS for judge in judges) else "labels"
 
 
 def _against(metric: str, label: str) -> str:
