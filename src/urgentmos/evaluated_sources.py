@@ -7,7 +7,7 @@ import numpy as np
 
 from urgentmos.judgements import Matched, Source, predicted_source
 from urgentmos.metrics import HUMAN
-from urgentmos.provenance import UNKNOWN, counted, kind_of
+from urgentmos.provenance import UNKNOWN, phrase_of, kind_of
 
 
 class Origin(NamedTuple):
@@ -19,7 +19,7 @@ class Origin(NamedTuple):
 
     def to_dict(self) -> dict[str, str]:
         """For JSON: the sources as phrases."""
-        return {"prediction": counted(self.predictions, self.label), "label": counted(self.labels, self.label)}
+        return {"prediction": phrase_of(self.predictions, self.label), "label": phrase_of(self.labels, self.label)}
 
 
 def origins_of(
@@ -77,7 +77,7 @@ def _kinds(sources: Iterable[str], metric: str) -> set[str]:
 def label_warnings(given: Source, references: Source, matched: Matched, alike: Sequence[str]) -> Iterator[str]:
     """What was left out: metrics that are the same labels in both files, and predictions among the labels of a metric."""
     for name in alike:
-        yield f"{name}: both files hold the same labels ({counted(matched.label_sources[name], name)}); left out"
+        yield f"{name}: both files hold the same labels ({phrase_of(matched.label_sources[name], name)}); left out"
     counts: dict[str, int] = {}
     for before, after in zip(given.clips, references.clips, strict=True):
         for name, value in before.values.items():

@@ -133,7 +133,7 @@ def _pair_row(record: Record, sides: tuple[str, str], path: Path) -> PairRow:
     if np.isnan(verdict) and not np.isnan(p_a) and not np.isnan(p_b):
         verdict = float(likeliest(np.array([p_a]), np.array([p_tie]), np.array([p_b]))[0])
     known = any(np.isfinite(x) for x in metrics.values())
-    stated = stated_sources(record, {name: x if np.isfinite(x) else None for name, x in metrics.items()}, record)
+    stated = stated_sources(record, {**{name: x if np.isfinite(x) else None for name, x in metrics.items()}, UNNAMED: 0.0}, {})
     paths = record.get("audio_paths") or sides
     here = path.parent if "audio_paths" in record else Path()  # `compare` names files as they open from where it ran
     return PairRow(

@@ -18,7 +18,7 @@ from urgentmos.predictor import Predictor, score_table
 from urgentmos.provenance import (
     LISTENERS,
     Value,
-    counted,
+    phrase_of,
     label_of,
     measured_by,
     prediction_of,
@@ -104,7 +104,7 @@ class Measured(Predictor):
         self._check_references(clips)
         scores = list(self.score_clips(clips, run, reuse=True))
         sources = [source for score in scores if (source := score.sources.get(self.name))]
-        version = "" if not sources or self.source in sources else counted(sources, self.name)
+        version = "" if not sources or self.source in sources else phrase_of(sources, self.name)
         return Evidence(*score_table(scores, self.judge), None, scores, tuple(self._remarks(clips, scores)), version)
 
     def _remarks(self, clips: Sequence[Clip], scores: Sequence[Score]) -> Iterator[str]:
@@ -113,10 +113,10 @@ class Measured(Predictor):
         unlabelled = [clip for clip in clips if label_of(clip, self.name) is None]
         passed = [own.source for clip in unlabelled if (own := prediction_of(clip, self.name)) is not None]
         if passed:
-            by = counted(passed, self.name)
+            by = phrase_of(passed, self.name)
             yield f"the {self.name} of {len(passed)} of {len(clips)} clips in the manifest is {by}, and was not used"
         if len({readable(source, self.name) for source in used}) > 1:
-            yield f"the {self.name} comes from several sources: {counted(used, self.name)}"
+            yield f"the {self.name} comes from several sources: {phrase_of(used, self.name)}"
 
     def _judged(self, a: float, b: float) -> np.ndarray:
         """(4,) p_a, p_tie, p_b and the difference in the metric's unit, positive where a is better."""
@@ -138,7 +138,7 @@ class Measured(Predictor):
             raise UsageError(f"{self.name} needs reference signals and no clip has one. {cure}")
 
     def _only_predicted(self, sources: Sequence[str]) -> str:
-        by = counted(sources, self.name)
+        by = phrase_of(sources, self.name)
         if self.name in HUMAN:
             cure = f"Rank by a model with -m MODEL, or give the listeners' values and say so (sources.{self.name}: listeners)"
             return f"the {self.name} of these clips is {by}, not given by listeners. {cure}."

@@ -22,7 +22,7 @@ from urgentmos.labellers import MEASURABLE
 from urgentmos.manifest import read_clips, read_systems
 from urgentmos.metrics import HUMAN, METRICS, canonical
 from urgentmos.packaged import PACKAGED
-from urgentmos.provenance import LISTENERS, counted, label_of, predicted_by
+from urgentmos.provenance import LISTENERS, phrase_of, label_of, predicted_by
 from urgentmos.references import attach_references
 from urgentmos.releases import RELEASES
 from urgentmos.results import Evidence, Run, Score, Source
@@ -222,7 +222,7 @@ def _sources(found: Evidence, judge: Predictor, with_mos: bool) -> dict[str, str
     """What the ranking's scores rest on, and its MOS: {"score": source, "mos": "listeners"}."""
     metric = judge.judge
     values = [row.clip.sources.get(metric, judge.source) for row in found.rows if row.clip.metrics.get(metric) is not None]
-    return {"score": counted(values, metric) or judge.source} | ({"mos": LISTENERS} if with_mos else {})
+    return {"score": phrase_of(values, metric) or judge.source} | ({"mos": LISTENERS} if with_mos else {})
 
 
 def check_cells(clips: Iterable[Clip]) -> None:

@@ -33,7 +33,7 @@ LISTENERS = "listeners"
 UNKNOWN = "unknown"
 OTHERS = "other_values"  # in meta: {metric: {source: value}}, the labels whose place in `metrics` another value took
 
-_HUMAN = re.compile(r"(listeners?|humans?)( \(.*\)|: .*)?", re.IGNORECASE | re.DOTALL)
+_HUMAN = re.compile(r"(listeners?|humans?)( \([^()]*\)|: .*)?", re.IGNORECASE | re.DOTALL)
 _MEASURED = re.compile(r"measured( by .+| \(.*\)|: ?.*)?", re.IGNORECASE | re.DOTALL)
 _UNKNOWN = re.compile(r"|unknown|given", re.IGNORECASE)
 _TOOL = re.compile(r"(?P<name>\S+)( v?\d+(\.\d+)+\S*)?( \(.*\))?", re.DOTALL)  # pesq 0.0.4 (urgentmos 0.1.0)
@@ -99,7 +99,7 @@ def readable(source: str, metric: str = "") -> str:
     return text
 
 
-def counted(sources: Iterable[str], metric: str = "") -> str:
+def phrase_of(sources: Iterable[str], metric: str = "") -> str:
     """The sources of many values: "listeners", or "listeners (8 clips) and predicted by pocket c19abcda1728 (4 clips)"."""
     counts = Counter(readable(source, metric) for source in sources)
     if len(counts) < 2:
@@ -144,6 +144,43 @@ def label_of(clip: Clip, metric: str) -> Value | None:
 def prediction_of(clip: Clip, metric: str) -> Value | None:
     """The clip's value in `metrics` if it is predicted."""
     return next((value for value in values_of(clip, metric)[:1] if value.kind == "predicted"), None)
+
+
+def with_labels(clip: Clip) -> Clip:
+    """The clip with its labels in `metrics` where predictions had taken their places."""
+    displaced = [n for n in {**clip.metrics, **_others(clip.meta)} if clip.metrics.get(n) is None or prediction_of(clip, n)]
+    labels = {name: label for name in displaced if (label := label_of(clip, name)) is not None}
+    values = {name: label.value for name, label in labels.items()}
+    return with_values(clip, values, {name: label.source for name, label in labels.items()}) if labels else clip
+
+
+def predicted_labels(clips: Sequence[Clip]) -> dict[str, list[str]]:
+    """Metric -> the sources of its predictions, for metrics that any clip has as a prediction."""
+    found: dict[str, list[str]] = {}
+    for clip in clips:
+        for name, source in sources_of(clip).items():
+            if kind_of(source, name) == "predicted":
+                found.setdefault(name, []).append(source)
+    return found
+
+
+def labels_or_predictions(clips: Iterable[Clip], metric: str) -> tuple[list[Clip], int]:
+    """The clips with their labels of `metric` in `metrics`, and how many have a prediction only.
+
+    Where any clip has a label, predictions are no values (None): the two are never mixed. Without any label the
+    predictions stay.
+    """
+    clips = list(clips)
+    labels = [label_of(clip, metric) for clip in clips]
+    unlabelled = [label is None and prediction_of(clip, metric) is not None for clip, label in zip(clips, labels, strict=True)]
+    if not any(label is not None for label in labels):
+        return clips, sum(unlabelled)
+    kept = [
+        clip if label is None else with_values(clip, {metric: label.value}, {metric: label.source})
+        for clip, label in zip(clips, labels, strict=True)
+    ]
+    dropped = zip(kept, unlabelled, strict=True)
+    return [replace(c, metrics={**c.metrics, metric: None}) if drop else c for c, drop in dropped], sum(unlabelled)
 
 
 def with_values(clip: Clip, values: Mapping[str, float | None], sources: Mapping[str, str]) -> Clip:

@@ -105,6 +105,8 @@ def pairs(
     _write_pairs(found, judged, output)
     for reason, count in found.left_out.items():
         say(f"{count} of {len(clips)} clips {reason} and are left out")
+    for warning in found.warnings:
+        say(f"Warning: {warning}")
     more = f", and {len(judged):,} native ones" if judged else ""
     say(f"{len(found):,} of {found.n_possible:,} possible pairs{more}")
 
