@@ -7,7 +7,7 @@ import numpy as np
 
 from urgentmos.judgements import Matched, Source, predicted_source
 from urgentmos.metrics import HUMAN
-from urgentmos.provenance import UNKNOWN, phrase_of, kind_of
+from urgentmos.provenance import UNKNOWN, kind_of, phrase_of
 
 
 class Origin(NamedTuple):

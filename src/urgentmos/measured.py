@@ -18,9 +18,9 @@ from urgentmos.predictor import Predictor, score_table
 from urgentmos.provenance import (
     LISTENERS,
     Value,
-    phrase_of,
     label_of,
     measured_by,
+    phrase_of,
     prediction_of,
     readable,
     values_of,

@@ -18,7 +18,7 @@ from urgentmos.clips import Clip, to_record
 from urgentmos.errors import UsageError
 from urgentmos.metrics import HUMAN, METRICS
 from urgentmos.preferences import DELTA, NAMES, difference, verdict_code, verdicts
-from urgentmos.provenance import LISTENERS, UNKNOWN, phrase_of, kind_of, labels_or_predictions, source_of
+from urgentmos.provenance import LISTENERS, UNKNOWN, kind_of, labels_or_predictions, phrase_of, source_of
 
 Scope = Literal["any", "corpus", "reference"]
 Take = Literal["sample", "first"]

@@ -22,7 +22,7 @@ from urgentmos.labellers import MEASURABLE
 from urgentmos.manifest import read_clips, read_systems
 from urgentmos.metrics import HUMAN, METRICS, canonical
 from urgentmos.packaged import PACKAGED
-from urgentmos.provenance import LISTENERS, phrase_of, label_of, predicted_by
+from urgentmos.provenance import LISTENERS, label_of, phrase_of, predicted_by
 from urgentmos.references import attach_references
 from urgentmos.releases import RELEASES
 from urgentmos.results import Evidence, Run, Score, Source

@@ -224,10 +224,13 @@ def _others(meta: Mapping[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def _with_others(meta: Mapping[str, Any], others: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
-    kept = {name: dict(row) for name, row in others.items() if row}
-    if kept == _others(meta):
+    before = _others(meta)
+    kept, known = ({name: dict(row) for name, row in one.items() if row} for one in (others, before))
+    if kept == known:
         return dict(meta)
     rest = {key: value for key, value in meta.items() if key != OTHERS}
+    if OTHERS in meta and meta[OTHERS] != before:  # a user's own key of that name
+        rest[f"row.{OTHERS}"] = meta[OTHERS]
     return rest | ({OTHERS: kept} if kept else {})
 
 

@@ -22,8 +22,8 @@ from urgentmos.errors import AudioError, UsageError
 from urgentmos.metrics import METRICS
 from urgentmos.provenance import (
     LISTENERS,
-    phrase_of,
     kind_of,
+    phrase_of,
     predicted_labels,
     readable,
     sources_of,
