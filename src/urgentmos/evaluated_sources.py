@@ -47,27 +47,30 @@ def _judge_sources(predictions: Source, judge: str, metric: str) -> list[str]:
 
 def origin_warnings(origins: Mapping[str, Origin]) -> Iterator[str]:
     """Labels that are predictions or of several sources, and predictions that are held against themselves."""
-    judged: dict[str, list[str]] = {}
+    groups: dict[tuple[str, str], list[str]] = {}
     for judge, origin in origins.items():
-        judged.setdefault(origin.label, []).append(judge)
-        both = origin.to_dict()
-        if both["prediction"] == both["label"] and _kinds(origin.labels, origin.label) - {"unknown"}:
-            yield f"{judge}: predictions and references have one source ({both['label']}); their agreement shows nothing"
-        elif len(set(origin.predictions)) > 1:
-            yield f"the predictions of {judge} come from several sources: {both['prediction']}"
-    for judges in judged.values():
-        yield from _label_warning(origins[judges[0]], judges)
+        for sentence in _odd_sources(judge, origin):
+            groups.setdefault(sentence, []).append(judge)
+    for (before, after), judges in groups.items():
+        yield f"{before}{', '.join(judges)}{after}"
 
 
-def _label_warning(origin: Origin, judges: Sequence[str]) -> Iterator[str]:
-    name, source, kinds = origin.label, origin.to_dict()["label"], _kinds(origin.labels, origin.label)
-    others = "listeners" if name in HUMAN else "measurements"
+def _odd_sources(judge: str, origin: Origin) -> Iterator[tuple[str, str]]:
+    """What is odd about one judge, as the words before and after its name."""
+    prediction, label = origin.to_dict().values()
+    kinds = _kinds(origin.labels, origin.label)
+    if prediction == label and kinds - {"unknown"}:
+        yield f"predictions and references have one source ({label}), so their agreement shows nothing: ", ""
+    elif len(set(origin.predictions)) > 1:
+        yield "the predictions of ", f" come from several sources: {prediction}"
+    others = "listeners" if origin.label in HUMAN else "measurements"
+    what = "" if origin.label == judge else f" ({origin.label})"
     if "predicted" in kinds:
-        yield f"the references' {name} is {source}: {', '.join(judges)} is held against predictions, not against {others}"
-    elif name in HUMAN and kinds - {"human"}:
-        yield f"the references' {name} is {source}, not by listeners alone"
+        yield "", f" is held against labels{what} {label}, not against {others}"
+    elif origin.label in HUMAN and kinds - {"human"}:
+        yield "", f" is held against labels{what} {label}, not against listeners alone"
     elif len(set(origin.labels)) > 1:
-        yield f"the references' {name} comes from several sources: {source}"
+        yield "", f" is held against labels{what} of several sources: {label}"
 
 
 def _kinds(sources: Iterable[str], metric: str) -> set[str]:
