@@ -68,7 +68,7 @@ def test_predictions_are_neither_measured_nor_human(suffix: str, place: Path) ->
 def test_a_score_keeps_the_listeners_and_says_so(place: Path) -> None:
     scored = urgentmos("score", place / "labelled.csv", "-o", place / "s.csv")
     assert scored.exit_code == 0
-    assert "mos_overall of 6 clips (listeners) is kept in meta.other_values" in scored.stderr
+    assert "mos_overall of 6 clips (listeners): kept in meta.other_values" in scored.stderr
     for file in ("labelled.csv", "s.csv"):
         urgentmos("rank", place / file, "-o", place / f"{file}.json", "--samples", 100)
     one, other = (json.loads((place / f"{file}.json").read_text()) for file in ("labelled.csv", "s.csv"))
@@ -94,7 +94,7 @@ def test_a_label_makes_way_for_nothing_without_a_word(place: Path) -> None:
     (row,) = rows(place / "l.jsonl")
     assert labelled.exit_code == 1 and row["metrics"]["lsd"] is None  # there is no reference signal
     assert row["meta"]["other_values"] == {"dnsmos_ovrl": {"unknown": 4.5}, "lsd": {"unknown": 9.5}}
-    assert "dnsmos_ovrl, lsd of 1 clip (from an unknown source) is kept" in labelled.stderr
+    assert "lsd, dnsmos_ovrl of 1 clip (from an unknown source): kept" in labelled.stderr
     assert row["sources"] == {"dnsmos_ovrl": row["sources"]["dnsmos_ovrl"]} and row["sources"]["dnsmos_ovrl"].startswith(
         "measured by"
     )

@@ -348,15 +348,15 @@ def test_what_displaces_and_what_comes_back() -> None:
     assert scored.metrics == {"mos_overall": 3.5, "pesq": None, "estoi": 0.5} and scored.sources == {"mos_overall": POCKET}
     assert scored.meta == {OTHERS: {"mos_overall": {"listeners": 3.0}, "pesq": {"unknown": 2.0}}}
     assert taken_places([clip], [scored]) == [
-        "mos_overall of 1 clip (listeners) is kept in meta.other_values, as a new value takes its place",
-        "pesq of 1 clip (from an unknown source) is kept in meta.other_values, as a new value takes its place",
+        "mos_overall of 1 clip (listeners): kept in meta.other_values, as new values take their place",
+        "pesq of 1 clip (from an unknown source): kept in meta.other_values, as new values take their place",
     ]
     assert [value.source for value in values_of(scored, "mos_overall")] == [POCKET, LISTENERS]
     back = without(scored, ["mos_overall", "pesq"])
     assert (back.metrics, back.meta) == ({"mos_overall": 3.0, "pesq": 2.0, "estoi": 0.5}, {})
     later = with_values(scored, {"mos_overall": 3.6}, {"mos_overall": predicted_by("other", "2")})
     assert later.meta[OTHERS]["mos_overall"] == {"listeners": 3.0}
-    assert taken_places([scored], [later]) == [f"mos_overall of 1 clip ({POCKET}) makes way for a new value"]
+    assert taken_places([scored], [later]) == [f"mos_overall of 1 clip ({POCKET}): new values take their place"]
 
 
 def test_a_score_of_some_metrics_leaves_the_labels_of_the_others() -> None:

@@ -248,8 +248,8 @@ def taken_places(before: Sequence[Clip], after: Sequence[Clip]) -> list[str]:
             elif not label:
                 replaced.setdefault((name, readable(source, name)), []).append(old.uid)
     return [
-        *(f"{what} is kept in meta.{OTHERS}, as a new value takes its place" for what in _grouped(kept)),
-        *(f"{what} makes way for a new value" for what in _grouped(replaced)),
+        *(f"{what}: kept in meta.{OTHERS}, as new values take their place" for what in _grouped(kept)),
+        *(f"{what}: new values take their place" for what in _grouped(replaced)),
     ]
 
 
