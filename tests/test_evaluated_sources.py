@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from urgentmos.evaluating import evaluate
-from urgentmos.judgements import read_source
+from urgentmos.judgements import match_clips, read_source
 
 POCKET, MEASURED = "predicted by pocket c19abcda1728", "measured by pesq (pesq 0.0.4)"
 VALUES = [1.0, 2.5, 2.0, 3.5, 4.0, 4.5]
@@ -68,6 +68,7 @@ def test_labels_that_a_score_kept_are_the_references(tmp_path: Path) -> None:
     scored = write(tmp_path / "s.jsonl", {"mos_overall": VALUES}, {"mos_overall": POCKET}, meta=kept)
     report = run(scored, scored)
     assert report["sources"]["mos_overall"] == {"prediction": POCKET, "label": "listeners"}
+    assert list(match_clips(read_source(scored), read_source(scored)).labels["mos_overall"]) == [2.0] * 6  # as the page draws
     assert report["utterance"]["mos_overall"]["mse"] == pytest.approx(sum((x - 2) ** 2 for x in VALUES) / 6)
 
 

@@ -386,3 +386,8 @@ def test_labels_and_predictions_are_never_mixed() -> None:
     assert [clip.metrics["mos_overall"] for clip in mixed] == [3.0, None, 2.0] and n == 1
     alone, n = labels_or_predictions([predicted], "mos_overall")
     assert alone == [predicted] and n == 1
+
+
+def test_a_source_in_a_table_is_text_whatever_it_looks_like(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("audio_path,pesq,sources.pesq\na.wav,2.0,1.10\nb.wav,2.0,null\nc.wav,2.0,\n")
+    assert [clip.sources for clip in read_clips([tmp_path / "m.csv"])] == [{"pesq": "1.10"}, {"pesq": "null"}, {}]
