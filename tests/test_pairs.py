@@ -209,6 +209,7 @@ def test_a_row_is_that_of_the_file_format() -> None:
         "audio_paths": ["x/u.wav", "y/u.wav"],
         "durations": [2.0, 2.0],
         "metrics": {"mos_overall": 1.0},
+        "sources": {"mos_overall": "listeners"},
         "verdict": "a",
         "scope": "reference",
         "reference_id": "u",

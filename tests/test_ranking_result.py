@@ -37,7 +37,7 @@ def ranking(**change):
 def test_json_is_the_contract_and_holds_no_infinity():
     got = json.loads(json.dumps(ranking().to_dict(), allow_nan=False))
     assert set(got) == {
-        *("model", "version", "scoring", "confidence", "n_contents", "n_systems", "systems", "win_rate", "ties"),
+        *("model", "version", "scoring", "confidence", "n_contents", "n_systems", "sources", "systems", "win_rate", "ties"),
         *("samples", "seed", "warnings", "correlation"),
     }
     assert (got["model"], got["version"], got["n_systems"]) == ("pocket", "1.0", 3)
@@ -54,10 +54,10 @@ def test_json_is_the_contract_and_holds_no_infinity():
 def test_table():
     assert ranking().table() == "\n".join(
         [
-            "rank  system           score   95 % interval  ranks  ties   MOS",
-            "   1  best             12.00  11.00 .. 12.00      1        4.50",
-            "   2  middle of three   5.25    0.00 .. 7.00    2-3  a        -",
-            "   3  last              0.00               -    2-3  a     2.00",
+            "rank  system           score   95 % interval  ranks  ties  listeners' MOS",
+            "   1  best             12.00  11.00 .. 12.00      1                  4.50",
+            "   2  middle of three   5.25    0.00 .. 7.00    2-3  a                  -",
+            "   3  last              0.00               -    2-3  a               2.00",
         ]
     )
     bare = tuple(SystemRank(s.system_id, s.rank, s.rank_low, s.rank_high, s.score, s.low, s.high) for s in ROWS)

@@ -60,6 +60,7 @@ def main() -> None:
     mean = averaged([said[name] for name in args.models])
     for place, clip in enumerate(clips):
         clip["metrics"] = {metric: round(float(x[place]), 5) if np.isfinite(x[place]) else None for metric, x in mean.items()}
+        clip["sources"] = dict.fromkeys(mean, f"predicted by the mean of {', '.join(args.models)}")
     orders = teach(clips, mean[JUDGE])
     write_rows(Path(f"{args.out}.jsonl"), clips)
     write_rows(Path(f"{args.out}.pairs.jsonl"), orders)

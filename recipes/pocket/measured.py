@@ -16,6 +16,8 @@ from pathlib import Path
 import soundfile
 from jsonl import read_rows, write_rows
 
+from urgentmos.provenance import kind_of
+
 MEASURED = Path(__file__).with_name("measured.csv.gz")
 KEY = "fingerprint"
 NEEDED = ("distill_mos", "dnsmos_ovrl")  # any audible clip has these; where one lacks, measuring was broken off
@@ -46,7 +48,12 @@ def save(labelled: Iterable[Path], path: Path) -> int:
     known = read_measured(path)
     for manifest in labelled:
         for row in read_rows(manifest):
-            found = {name: value for name, value in row["metrics"].items() if value is not None}
+            sources = row.get("sources") or {}
+            found = {
+                name: value
+                for name, value in row["metrics"].items()
+                if value is not None and kind_of(sources.get(name), name) != "predicted"
+            }
             if found:
                 known.setdefault(fingerprint(row, manifest.parent), {}).update(found)
     names = sorted({name for labels in known.values() for name in labels})
@@ -65,7 +72,8 @@ def divide(manifest: Path, known: Mapping[str, Labels], needed: Sequence[str] = 
     for row in read_rows(manifest):
         labels = known.get(fingerprint(row, manifest.parent), {})
         if labels and all(name in labels for name in needed):
-            with_labels.append({**row, "metrics": {**row["metrics"], **labels}})
+            sources = {**(row.get("sources") or {}), **dict.fromkeys(labels, f"measured: {MEASURED.name}")}
+            with_labels.append({**row, "metrics": {**row["metrics"], **labels}, "sources": sources})
         else:
             rest.append(row)
     write_rows(manifest.with_suffix(".known.labels.jsonl"), with_labels)

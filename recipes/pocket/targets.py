@@ -50,6 +50,7 @@ OUT_OF_TIME = ("jitter", "jitter_holes", "world_warped")
 REGENERATED = "latent_"
 INTRUSIVE = ("pesq", "pesqc2", "estoi", "sdr", "lsd", "mcd")
 ROUNDS = 200
+PSEUDO = "predicted by the recipe's pseudo-label, in agreement with known orders"
 
 
 def read(paths: Iterable[Path]) -> list[dict]:
@@ -65,7 +66,10 @@ def read(paths: Iterable[Path]) -> list[dict]:
             for key in ("audio_path", "reference_path"):
                 row[key] = str((path.parent / row[key]).resolve()) if row.get(key) else None
             first = clips.setdefault(row["audio_path"], row)
-            first["metrics"] = {**row["metrics"], **{n: v for n, v in first["metrics"].items() if v is not None}}
+            known = {n: v for n, v in first["metrics"].items() if v is not None}
+            sources = {n: s for n, s in first.get("sources", {}).items() if n in known}
+            others = {n: s for n, s in row.get("sources", {}).items() if n not in known}
+            first["metrics"], first["sources"] = {**row["metrics"], **known}, {**others, **sources}
     for row in clips.values():
         if any(step["name"] in OUT_OF_TIME for step in row["meta"].get("simulation", ())):
             row["metrics"] = {name: None if name in INTRUSIVE else value for name, value in row["metrics"].items()}
@@ -166,11 +170,13 @@ def teach(rows: Sequence[dict], told: np.ndarray) -> list[dict]:
                     "audio_paths": [a["audio_path"], b["audio_path"]],
                     "durations": [a["duration"], b["duration"]],
                     "metrics": {"mos_overall": round(max(float(moved[i] - moved[j]), LEAST), 4)},
+                    "sources": {"mos_overall": PSEUDO},
                     "scope": "reference",
                 }
             )
     for row, value in zip(rows, told, strict=True):
         row["metrics"]["mos_overall"] = round(float(value), 4) if np.isfinite(value) else None
+        row["sources"] = {**row.get("sources", {}), "mos_overall": PSEUDO}
     return pairs
 
 

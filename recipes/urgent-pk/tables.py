@@ -29,6 +29,7 @@ from urgentmos.metrics import HUMAN
 from urgentmos.pairs import Pair, derive, native
 from urgentmos.predictor import Predictor, load, rank_clips
 from urgentmos.preferences import PK_BINS, ab_accuracy_by_gap, difference, verdict_code
+from urgentmos.provenance import label_of
 from urgentmos.published import TABLES, column_of
 from urgentmos.ranking import Ranking, Scoring, correlations
 from urgentmos.results import Run
@@ -69,7 +70,9 @@ def read_data(path: str | Path, *, name: str = "", subset: str = "tt", noisy_sys
 
 
 def _mos(clip: Clip) -> float | None:
-    return clip.metrics.get(HUMAN[0])
+    """Of listeners; predictions are no opinions."""
+    label = label_of(clip, HUMAN[0])
+    return None if label is None else label.value
 
 
 # ---- Tables II, III and V: correlation over systems

@@ -1,10 +1,10 @@
 """A record and its text: what a value looks like in JSON and in the cell of a table, and how it is read back.
 
-JSON keeps a record as it is. A table flattens it once: `metrics.NAME` and `meta.KEY` are columns, so are
+JSON keeps a record as it is. A table flattens it once: `metrics.NAME`, `sources.NAME` and `meta.KEY` are columns, so are
 `intervals.NAME.low` and `.high` of the intervals that `score` writes, and every other key is a column under its own name.
-Text columns (ids, paths, error) hold bare text and an empty cell is None, so that the id "015" stays "015". Number columns
-(metrics, duration, ends of intervals) hold numbers and an empty cell is None. In any other column an empty cell means that
-the row has no such key, and a cell is JSON only where writing its value gives the very same text again: `12` is a number,
+Text columns (ids, paths, sources, error) hold bare text and an empty cell is None, so that the id "015" stays "015". Number
+columns (metrics, duration, ends of intervals) hold numbers and an empty cell is None. In any other column an empty cell means
+that the row has no such key, and a cell is JSON only where writing its value gives the very same text again: `12` is a number,
 `"12"` a string, `null` None, but `1.10`, `12e4` and `007` are text. `delimited.py` says which columns are text as a whole.
 
 What a table cannot say, as it is rectangular: that a text or number column is absent in some rows only; those read back
@@ -26,9 +26,12 @@ from urgentmos.metrics import ALIASES, METRICS
 Record = dict[str, Any]
 
 # What a row of a manifest holds, in its order.
-CLIP_KEYS = ("uid", "audio_path", "system_id", "reference_id", "corpus", "duration", "reference_path", "metrics", "meta")
-TEXT_COLUMNS = frozenset({*CLIP_KEYS} - {"duration", "metrics", "meta"} | {"model", "error"})
-NESTED = ("metrics", "meta")
+CLIP_KEYS = (
+    *("uid", "audio_path", "system_id", "reference_id", "corpus", "duration", "reference_path"),
+    *("metrics", "sources", "meta"),
+)
+NESTED = ("metrics", "sources", "meta")
+TEXT_COLUMNS = frozenset({*CLIP_KEYS} - {"duration", *NESTED} | {"model", "error"})
 
 # Keys that name a clip, the first that a row has; and keys that name the two clips of a pair. All of them hold text.
 ID_KEYS = ("uid", "sample_id", "id", "utterance_id", "utt_id", "key")
@@ -152,6 +155,11 @@ def names_a_file(key: str) -> bool:
     return re.sub(r"[\s-]+", "_", key.strip().lower()) in FILE_KEYS
 
 
+def is_text_column(name: str) -> bool:
+    """True for the columns that hold bare text, and whose empty cell is None."""
+    return name in TEXT_COLUMNS or name.startswith("sources.")
+
+
 def is_number_column(name: str) -> bool:
     """True for the columns whose empty cell is a missing number."""
     return name == "duration" or name.startswith("metrics.") or _END.fullmatch(name) is not None
@@ -260,7 +268,7 @@ def encode_cell(value: Any) -> str:
 
 
 def read_cell(column: str, text: str) -> Any:
-    if column in TEXT_COLUMNS:
+    if is_text_column(column):
         return text or None
     if is_number_column(column):
         return label(text)
@@ -286,7 +294,7 @@ def _names(text: str) -> Any:
 def write_cell(column: str, value: Any) -> str:
     if value is ABSENT:
         return ""
-    if column in TEXT_COLUMNS:
+    if is_text_column(column):
         return "" if value is None else safe_text(value)
     if is_number_column(column):
         x = number(value)
@@ -330,13 +338,15 @@ def _ends(metric: object) -> tuple[str, str]:
 def unflatten(columns: list[str], values: Iterable[Any]) -> Record:
     record: Record = {}
     if "audio_path" in columns:  # a clip: its metrics and meta are there even when they are empty
-        record = {key: {} if key in NESTED else None for key in CLIP_KEYS if key in columns or key in NESTED}
+        record = {key: {} if key in NESTED else None for key in CLIP_KEYS if key in columns or key in ("metrics", "meta")}
     for column, value in zip(columns, values, strict=True):
         if value is ABSENT:
             continue
         head, dot, name = column.partition(".")
         if dot and head in NESTED:
-            record.setdefault(head, {})[name] = value
+            nested = record.setdefault(head, {})
+            if head != "sources" or value is not None:  # a value that is missing has no source
+                nested[name] = value
         elif end := _END.fullmatch(column):
             ends = record.setdefault("intervals", {})
             if value is not None:  # a clip that could not be scored has no interval

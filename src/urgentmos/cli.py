@@ -32,6 +32,7 @@ from urgentmos.commands.shared import (
     possible_metrics,
     run_of,
     say_notes,
+    say_taken_places,
     settings_of,
     spread,
     write_comparisons,
@@ -95,6 +96,7 @@ def score(
     with progress() as show:
         run = spread(cluster, clips, lambda: works_of(judge, given, device, settings), run_of(jobs, output, show), output)
         scores = [s.only(names) for s in judge.score_clips(clips, run)]
+    say_taken_places(clips, [s.clip for s in scores])
     rows = [(s.clip, {"model": s.model, "error": s.error, "warnings": s.warnings, **s.interval_cell()}) for s in scores]
     warnings = warnings_about(scores, judge)
 
@@ -265,7 +267,8 @@ def rank(
     """Rank systems by clips of the same contents.
 
     INPUT is a folder with one folder per system (same file names in each), an URGENT-PK data set, or a manifest, also one
-    that score or label wrote: values of the model that it holds are not measured again. Intervals come from resampling
+    that score or label wrote: labels of the metric named with -m that it holds are not measured again, and its predictions
+    are never used as labels. Intervals come from resampling
     contents; systems that share a letter in the column "ties" cannot be told apart.
     """
     from dataclasses import replace
@@ -304,6 +307,7 @@ def rank(
     ranking = replace(ranking, warnings=(*inputs.warnings, *ranking.warnings))
     if output is None and (as_table or sys.stdout.isatty()):
         click.echo(safe_text(ranking.table()))
+        say(f"Scores: {ranking.sources['score']}.")
     else:
         write_ranking(ranking.to_dict(), output)
     clean_up(run)
@@ -362,6 +366,7 @@ def label(
         run = spread(cluster, clips, lambda: label_works(names, settings), run_of(jobs, output, show), output)
         found = measure(clips, names, settings, jobs=run.jobs, journal=run.journal, progress=run.progress)
         rows = [(item.clip, {"error": item.error, "warnings": item.warnings}) for item in found]
+    say_taken_places(clips, [clip for clip, _ in rows])
     warnings = grouped(Flagged(clip.system_id, extra["warnings"]) for clip, extra in rows)  # type: ignore[arg-type]
     finish(rows, output, run, names, warnings=warnings)
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from urgentmos.audio import AUDIO_SUFFIXES
 from urgentmos.cells import CLIP_KEYS, Record, brief, is_metric_name, label, named, names_a_file, number
-from urgentmos.metrics import canonical
+from urgentmos.metrics import METRICS, canonical
+from urgentmos.provenance import foreign_sources, sources_of, stated_sources
 from urgentmos.sources import Place, joined, place_of
 
 _OF_A_RUN = ("model", "error", "warnings", "intervals")  # keys that score and label add; about the run that wrote the row
@@ -20,6 +21,7 @@ class Clip:
 
     Clips with one `reference_id` are homologous: the same content from different systems. `reference_path` is the clean
     signal that an intrusive metric needs. `duration` is in seconds. A metric without a value is None or absent, never 0.
+    `sources` says of a metric where its value comes from (`provenance`); without one, human MOS is the listeners'.
     """
 
     uid: str
@@ -31,6 +33,7 @@ class Clip:
     reference_path: str | None = None
     metrics: dict[str, float | None] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
     reference_fault: str | None = field(default=None, compare=False)  # why it has no reference signal; not written
 
 
@@ -56,8 +59,10 @@ def clip_of(record: Mapping[str, Any], folder: str) -> tuple[Clip, bool]:
         uid = f"{system}:{content}" if system and content else without_suffix(path)
     duration = number(_number("duration", record.get("duration")))
     reference = None if reference is None else joined(folder, reference)
-    metrics, meta = _metrics(record), _meta(record)
-    return Clip(uid, joined(folder, path), system, content, corpus, duration, reference, metrics, meta), made
+    metrics = _metrics(record)
+    meta = _meta(record, metrics)
+    sources = stated_sources(record, metrics, meta)
+    return Clip(uid, joined(folder, path), system, content, corpus, duration, reference, metrics, meta, sources), made
 
 
 def no_path(record: Mapping[str, Any]) -> str:
@@ -93,13 +98,18 @@ def _is_metric(key: str) -> bool:
     return is_metric_name(key) or key.startswith("metrics.")
 
 
-def _meta(record: Mapping[str, Any]) -> dict[str, Any]:
+def _is_source(key: str, metrics: Mapping[str, float | None]) -> bool:
+    return key.startswith("sources.") and canonical(key.removeprefix("sources.")) in {**metrics, **METRICS}
+
+
+def _meta(record: Mapping[str, Any], metrics: Mapping[str, float | None]) -> dict[str, Any]:
     nested = record.get("meta")
     if nested is not None and not isinstance(nested, Mapping):
         raise ValueError(f"meta is {brief(nested)}, not an object")
     meta = dict(nested or {})
-    for key, value in record.items():
-        if key in CLIP_KEYS or _is_metric(key) or (key in _OF_A_RUN and not value):
+    own = foreign_sources(record, metrics)
+    for key, value in [*record.items(), *([] if own is None else [("meta.sources", own)])]:
+        if key in CLIP_KEYS or _is_metric(key) or _is_source(key, metrics) or (key in _OF_A_RUN and not value):
             continue
         name = key.removeprefix("meta.")
         if name in meta and meta[name] != value:
@@ -128,6 +138,7 @@ def to_record(clip: Clip, base: str | Path | None, extra: Mapping[str, Any] | No
         "duration": clip.duration,
         "reference_path": reference,
         "metrics": {name: number(value) for name, value in clip.metrics.items()},
+        "sources": sources_of(clip),
         "meta": meta,
         **extra,
     }

@@ -24,6 +24,7 @@ from urgentmos.cells import (
     NESTED,
     SCORE_KEYS,
     TEXT_COLUMNS,
+    is_text_column,
     VALUES,
     brief,
     columns_of,
@@ -230,7 +231,7 @@ def _values(table: Table, place: int, problems: dict[int, str]) -> list[Any]:
 def _has_meaning(column: str) -> bool:
     """Whether `read_cell` knows the column by its name."""
     return (
-        column in TEXT_COLUMNS
+        is_text_column(column)
         or column in ID_COLUMNS
         or column in ID_LISTS
         or column == "warnings"

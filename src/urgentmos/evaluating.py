@@ -8,6 +8,7 @@ import numpy as np
 
 from urgentmos import evaluation, published
 from urgentmos.errors import UsageError
+from urgentmos.evaluated_sources import label_warnings, origin_warnings, origins_of, same_labels
 from urgentmos.evaluation import Resampling
 from urgentmos.judgements import (
     UNNAMED,
@@ -17,14 +18,17 @@ from urgentmos.judgements import (
     PairRow,
     Source,
     judged_pairs,
+    label_source,
+    labels_first,
     match_clips,
     named_as,
     values_of,
     without_codes,
 )
-from urgentmos.metrics import METRICS, is_opinion
+from urgentmos.metrics import HUMAN, METRICS, is_opinion
 from urgentmos.pairs import CAP, Possible, Take, chosen
 from urgentmos.preferences import DELTA, Judged, PairLabels, ab_accuracy_by_gap, difference, random_judge
+from urgentmos.provenance import LISTENERS, UNKNOWN
 
 Array = np.ndarray
 _LISTED = 10  # ids that a report spells out
@@ -54,6 +58,7 @@ class PairSet:
     clusters: list[Hashable]
     origin: str
     n_possible: int
+    sources: list[str] = field(default_factory=list)  # of the labels
 
 
 def evaluate(
@@ -66,20 +71,26 @@ def evaluate(
     "corpora"; "versus": tests of the difference from a second file of predictions; ids that did not match under "ids".
     UsageError if nothing can be compared.
     """
+    given, references = references, labels_first(references)
     predicted, labelled = usable(predictions, references)
     versus = None if versus is None else usable(versus, references)[0].source
     predictions, references = predicted.source, labelled.source
     matched = match_clips(predictions, references)
     targets = targets_of(matched, options.label)
+    alike = same_labels(matched, targets)
+    targets = {metric: target for metric, target in targets.items() if metric not in alike}
     pairs = pair_set(predictions, references, options)
     judges = {} if pairs is None else judges_of(predictions, pairs, targets)
+    judges = {name: judged for name, judged in judges.items() if name not in alike}
     if not targets and not judges:
         raise UsageError(_nothing(predictions, references, matched, options.label))
+    origins = origins_of(predictions, matched, targets, judges, None if pairs is None else (pairs.metric, pairs.sources))
     report: dict[str, Any] = {
         "predictions": predictions.path,
         "references": references.path,
         "delta": options.delta,
         "resample": options.resample,
+        "sources": {judge: origin.to_dict() for judge, origin in origins.items()},
         "confidence": options.how.confidence,
         "samples": options.how.samples,
         "seed": options.how.seed,
@@ -99,7 +110,13 @@ def evaluate(
     if versus is not None:
         report["versus"] = _versus(matched, targets, pairs, judges, versus, references, options)
     report["ids"] = _ids(predictions, references, matched, targets)
-    report["warnings"] = [*predicted.sentences, *labelled.sentences, *_warnings(report, pairs, judges)]
+    report["warnings"] = [
+        *predicted.sentences,
+        *labelled.sentences,
+        *origin_warnings(origins),
+        *label_warnings(given, references, matched, alike),
+        *_warnings(report, pairs, judges),
+    ]
     return report
 
 
@@ -192,13 +209,15 @@ def pair_set(predictions: Source, references: Source, options: Options) -> PairS
         rows = [_placed(row, *(_side(row, k, known) or _NO_CLIP for k in (0, 1))) for row in references.pairs]
         cmos = np.array([row.metrics.get(metric, np.nan) for row in rows])
         verdicts = np.array([row.verdict if row.native else np.nan for row in rows])
-        return _pairs(rows, PairLabels(cmos, verdicts), metric, "the references", len(rows))
+        stated = [row.sources.get(metric, LISTENERS if row.native or metric in HUMAN else UNKNOWN) for row in rows]
+        return _pairs(rows, PairLabels(cmos, verdicts), metric, "the references", len(rows), stated)
     if predictions.pairs:
         rows = [row for row in predictions.pairs if _side(row, 0, by_name) and _side(row, 1, by_name)]
         sides = [[_side(row, k, by_name) or _NO_CLIP for row in rows] for k in (0, 1)]
         labels = PairLabels(_advantage(sides[0], sides[1], metric), np.full(len(rows), np.nan))
         rows = [_placed(row, a, b) for row, a, b in zip(rows, *sides, strict=True)]
-        return _pairs(rows, labels, metric, "the predicted pairs", len(predictions.pairs)) if rows else None
+        stated = [source for row in (*sides[0], *sides[1]) if (source := label_source(row, metric))]
+        return _pairs(rows, labels, metric, "the predicted pairs", len(predictions.pairs), stated) if rows else None
     return _derived(predictions, references, metric, options)
 
 
@@ -235,14 +254,15 @@ def _derived(predictions: Source, references: Source, metric: str, options: Opti
         for x, y in zip(a, b, strict=True)
     ]
     labels = PairLabels(_advantage(a, b, metric), np.full(len(rows), np.nan))
-    return _pairs(rows, labels, metric, "clips of one content", len(possible))
+    stated = [source for row in clips if (source := label_source(row, metric))]
+    return _pairs(rows, labels, metric, "clips of one content", len(possible), stated)
 
 
-def _pairs(rows: list[PairRow], labels: PairLabels, metric: str, origin: str, n_possible: int) -> PairSet:
+def _pairs(rows: list[PairRow], labels: PairLabels, metric: str, origin: str, n_possible: int, sources: list[str]) -> PairSet:
     clusters: list[Hashable] = [
         (row.corpus, row.content) if row.content is not None else frozenset((row.a, row.b)) for row in rows
     ]
-    return PairSet(rows, labels, metric, clusters, origin, n_possible)
+    return PairSet(rows, labels, metric, clusters, origin, n_possible, sources)
 
 
 def judges_of(predictions: Source, pairs: PairSet, targets: Mapping[str, str]) -> dict[str, Judged]:

@@ -5,7 +5,7 @@ peer's CSV of ids and scores will do.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -19,9 +19,11 @@ from urgentmos.delimited import looks_like_data
 from urgentmos.errors import UsageError
 from urgentmos.foreign import ANSWER, file_of, metrics_of, parts_of, same_file
 from urgentmos.label_range import Outside, codes, gap_limits, outside
+from urgentmos.metrics import HUMAN
 from urgentmos.names import name_key
 from urgentmos.pairs import sides_of, verdict_of
 from urgentmos.preferences import NAMES, A, B, Judged
+from urgentmos.provenance import LISTENERS, OTHERS, UNKNOWN, Value, kind_of, label_of, stated_sources
 from urgentmos.tables import Rows, complain, is_table, line_of, read_rows
 
 Array = np.ndarray
@@ -41,6 +43,8 @@ class ClipRow:
     values: dict[str, float | None]
     path: str = ""
     file: str = ""  # the name of its file as written, where a file names the clip
+    sources: dict[str, str] = field(default_factory=dict)  # of values, where the row states them
+    labels: dict[str, Value] = field(default_factory=dict)  # what is not predicted, also where a prediction took its place
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,7 @@ class PairRow:
     corpus: str | None = None
     uid: str | None = None  # of the pair itself
     paths: tuple[str, str] = ("", "")
+    sources: dict[str, str] = field(default_factory=dict)  # of metrics and of the "verdict", where the row states them
 
 
 @dataclass(frozen=True)
@@ -152,7 +157,12 @@ def _clip_row(record: Record, path: Path, numbers: Sequence[str]) -> ClipRow:
     full = _absolute(record.get("audio_path"), path.parent)
     names_file = (uid is None and file is not None) or is_audio(clip.uid)
     file = name_key(file if uid is None and file else clip.uid) if names_file else ""
-    return ClipRow(name_key(clip.uid), clip.system_id, clip.reference_id, clip.corpus, values, full, file)
+    sources = stated_sources(whole, values, clip.meta)
+    kept = clip.meta.get(OTHERS)
+    names = {**values, **(kept if isinstance(kept, Mapping) else {})}
+    labels = {name: label for name in names if (label := label_of(clip, name)) is not None}
+    uid, system = name_key(clip.uid), clip.system_id
+    return ClipRow(uid, system, clip.reference_id, clip.corpus, values, full, file, sources, labels)
 
 
 def _label(record: Mapping[str, Any], key: str) -> float | None:
@@ -180,6 +190,7 @@ def _pair_row(record: Record, sides: tuple[str, str], path: Path, numbers: Seque
     if np.isnan(verdict) and not np.isnan(p_a) and not np.isnan(p_b):
         verdict = float(likeliest(np.array([p_a]), np.array([p_tie]), np.array([p_b]))[0])
     known = any(np.isfinite(x) for x in metrics.values())
+    stated = stated_sources(record, {**{name: x if np.isfinite(x) else None for name, x in metrics.items()}, UNNAMED: 0.0}, {})
     paths = record.get("audio_paths") or sides
     here = path.parent if "audio_paths" in record else Path()  # `compare` names files as they open from where it ran
     return PairRow(
@@ -195,6 +206,7 @@ def _pair_row(record: Record, sides: tuple[str, str], path: Path, numbers: Seque
         corpus=named(record, "corpus"),
         uid=None if (own := first_id(record)) is None else name_key(own),
         paths=(_absolute(paths[0], here), _absolute(paths[1], here)),
+        sources=stated,
     )
 
 
@@ -235,13 +247,19 @@ class Matched:
     labels: dict[str, Array]
     without_label: list[str]  # predicted, but the references do not know them
     without_prediction: list[str]  # known to the references only
+    predicted_sources: dict[str, list[str]] = field(default_factory=dict)  # metric -> the source of each value
+    label_sources: dict[str, list[str]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.uids)
 
 
 def match_clips(predictions: Source, references: Source) -> Matched:
-    """Rows of clips, joined on uid in the order of the predictions. System, content and corpus come from either file."""
+    """Rows of clips, joined on uid in the order of the predictions. System, content and corpus come from either file.
+
+    The references are read by `labels_first`.
+    """
+    references = labels_first(references)
     known: dict[str, list[ClipRow]] = {}
     for row in references.clips:
         known.setdefault(row.uid, []).append(row)
@@ -256,6 +274,8 @@ def match_clips(predictions: Source, references: Source) -> Matched:
         _columns([r for _, r in both]),
         [p.uid for p in predictions.clips if p.uid not in known],
         [uid for uid in known if uid not in said],
+        {name: [source for p, _ in both if (source := predicted_source(p, name))] for name in _names(p for p, _ in both)},
+        {name: [source for _, r in both if (source := label_source(r, name))] for name in _names(r for _, r in both)},
     )
 
 
@@ -324,11 +344,47 @@ def _ambiguous(path: str, other: str, name: str, fits: Sequence[str]) -> str:
         f"{path}: {name} may be {' or '.join(fits[:3])} of {other}, and by its file name it cannot be told which. "
         f"Give both files the same uid per clip."
     )
+def labels_first(references: Source) -> Source:
+    """The references with the labels that rows keep beside predictions in their place.
+
+    Where any clip has a label of a metric, predictions of that metric by others are no references and left out.
+    """
+    clips = [_with_labels(row) for row in references.clips]
+    labelled = {name for row in clips for name, x in row.values.items() if x is not None and not _is_predicted(row, name)}
+    return replace(references, clips=[_without_predictions(row, labelled) for row in clips])
+
+
+def _with_labels(row: ClipRow) -> ClipRow:
+    better = {n: label for n, label in row.labels.items() if row.values.get(n) is None or _is_predicted(row, n)}
+    values = row.values | {name: label.value for name, label in better.items()}
+    return replace(row, values=values, sources=row.sources | {name: label.source for name, label in better.items()})
+
+
+def _without_predictions(row: ClipRow, metrics: set[str]) -> ClipRow:
+    drop = [name for name in metrics if row.values.get(name) is not None and _is_predicted(row, name)]
+    return replace(row, values={**row.values, **dict.fromkeys(drop)}) if drop else row
+
+
+def _is_predicted(row: ClipRow, metric: str) -> bool:
+    return kind_of(row.sources.get(metric), metric) == "predicted"
+
+
+def predicted_source(row: ClipRow, metric: str) -> str | None:
+    """The source of a value in a file of predictions, None without a value; what states none is unknown."""
+    return None if row.values.get(metric) is None else row.sources.get(metric, UNKNOWN)
+
+
+def label_source(row: ClipRow, metric: str) -> str | None:
+    """The source of a label, None without a value; human MOS that states none is the listeners'."""
+    return None if row.values.get(metric) is None else row.sources.get(metric, LISTENERS if metric in HUMAN else UNKNOWN)
+
+
+def _names(rows: Iterable[ClipRow]) -> dict[str, None]:
+    return dict.fromkeys(name for row in rows for name in row.values)
 
 
 def _columns(rows: Sequence[ClipRow]) -> dict[str, Array]:
-    names = dict.fromkeys(name for row in rows for name in row.values)
-    return {name: values_of(rows, name) for name in names}
+    return {name: values_of(rows, name) for name in _names(rows)}
 
 
 def values_of(rows: Sequence[ClipRow], name: str) -> Array:

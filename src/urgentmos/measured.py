@@ -17,6 +17,18 @@ from urgentmos.labellers import MEASURABLE, Labeller, Measure, Settings, labelle
 from urgentmos.labellers import loop as labelling
 from urgentmos.metrics import HUMAN, METRICS, worst_scores
 from urgentmos.predictor import Predictor, on_its_own, score_table
+from urgentmos.provenance import (
+    LISTENERS,
+    NO_SPEECH,
+    Value,
+    label_of,
+    measured_by,
+    phrase_of,
+    prediction_of,
+    readable,
+    values_of,
+    with_values,
+)
 from urgentmos.ranking import Scoring
 from urgentmos.results import Evidence, Run, Score, Source
 
@@ -38,22 +50,24 @@ class Measured(Predictor):
             labeller_of(metric).load(self._settings)
             self.version = labelling.versions(labelling.stages(self.metrics), self._settings)[labeller_of(metric).name]
 
+    @property
+    def source(self) -> str:
+        return LISTENERS if self.name in HUMAN else measured_by(labeller_of(self.name).name, self.version)
+
     def score_clips(self, clips: Sequence[Clip], run: Run = Run(), *, reuse: bool = False) -> Iterator[Score]:
-        """With `reuse`, a value that the manifest holds is taken instead of measured."""
-        known = [self.name in HUMAN or (reuse and clip.metrics.get(self.name) is not None) for clip in clips]
-        todo = [clip for clip, has in zip(clips, known, strict=True) if not has]
+        """With `reuse`, a label that the manifest holds is taken instead of measured. A prediction is never taken."""
+        labels = [label_of(clip, self.name) if reuse or self.name in HUMAN else None for clip in clips]
+        todo = [clip for clip, label in zip(clips, labels, strict=True) if label is None and self.name not in HUMAN]
         labelled: Iterator[labelling.Labelled] = iter(())
         if todo:
             labelled = labelling.label(
                 todo, self.metrics, self._settings, jobs=run.jobs, journal=run.journal, progress=run.progress
             )
-        for clip, has in zip(clips, known, strict=True):
-            if has:
-                yield self._from_manifest(clip)
+        for clip, label in zip(clips, labels, strict=True):
+            if label is not None or self.name in HUMAN:
+                yield self._from_manifest(clip, label)
             else:
-                found = next(labelled)
-                own = replace(found.clip, metrics={self.name: found.clip.metrics[self.name]})
-                yield self._score_of(replace(found, clip=own))
+                yield self._score_of(next(labelled))
 
     def score(self, source: Source, *, sample_rate: int | None = None, reference: Source | None = None) -> Score:
         uid = str(source) if isinstance(source, str | Path) else "array"
@@ -71,7 +85,7 @@ class Measured(Predictor):
         """The labels of a clip as a judge's score: a clip without speech has the worst of the scale."""
         clip = labelled.clip
         if is_silent(labelled.warnings) and clip.metrics[self.name] is not None:
-            clip = replace(clip, metrics={**clip.metrics, **worst_scores(self.metrics)})
+            clip = with_values(clip, worst_scores(self.metrics), dict.fromkeys(self.metrics, NO_SPEECH))
         return Score(clip, self.name, labelled.error, labelled.warnings, bandwidth=labelled.bandwidth)
 
     def compare(self, a: Source, b: Source, *, sample_rate: int | None = None) -> Comparison:
@@ -99,11 +113,25 @@ class Measured(Predictor):
         return comparison(a, b, self._judged(values[0], values[1]), warnings, bands)
 
     def evidence(self, clips: Sequence[Clip], scoring: Scoring, run: Run = Run()) -> Evidence:
-        """Values that the manifest holds already are taken, not measured again."""
+        """Labels that the manifest holds are taken, not measured again; predictions are never taken for measurements."""
         self._check_references(clips)
         _, warnings = left_out(clips, [self.name])
         scores = list(self.score_clips(clips, run, reuse=True))
-        return Evidence(*score_table(scores, self.judge), None, scores, tuple(warnings))
+        sources = [source for score in scores if (source := score.sources.get(self.name))]
+        version = "" if not sources or self.source in sources else phrase_of(sources, self.name)
+        remarks = (*warnings, *self._remarks(clips, scores))
+        return Evidence(*score_table(scores, self.judge), None, scores, remarks, version)
+
+    def _remarks(self, clips: Sequence[Clip], scores: Sequence[Score]) -> Iterator[str]:
+        """What is not as a single source of labels would have it."""
+        used = [source for score in scores if (source := score.sources.get(self.name))]
+        unlabelled = [clip for clip in clips if label_of(clip, self.name) is None]
+        passed = [own.source for clip in unlabelled if (own := prediction_of(clip, self.name)) is not None]
+        if passed:
+            by = phrase_of(passed, self.name)
+            yield f"the {self.name} of {len(passed)} of {len(clips)} clips in the manifest is {by}, and was not used"
+        if len({readable(source, self.name) for source in used}) > 1:
+            yield f"the {self.name} comes from several sources: {phrase_of(used, self.name)}"
 
     def _judged(self, a: float, b: float) -> np.ndarray:
         """(4,) p_a, p_tie, p_b and the difference in the metric's unit, positive where a is better."""
@@ -111,13 +139,27 @@ class Measured(Predictor):
         return np.array([better > 0, better == 0, better < 0, better], dtype=float)
 
     def _check_references(self, clips: Sequence[Clip]) -> None:
-        """UsageError if the metric needs reference signals, and no clip has one, nor a value already."""
-        if METRICS[self.name].needs_reference and not any(
-            clip.reference_path or clip.metrics.get(self.name) is not None for clip in clips
-        ):
+        """UsageError if no clip has what the metric needs: a label, or for an intrusive metric a reference signal."""
+        if any(label_of(clip, self.name) is not None for clip in clips):
+            return
+        measurable = self.name not in HUMAN and (
+            not METRICS[self.name].needs_reference or any(clip.reference_path for clip in clips)
+        )
+        predicted = [own.source for clip in clips if (own := prediction_of(clip, self.name)) is not None]
+        if predicted and not measurable:
+            raise UsageError(self._only_predicted(predicted))
+        if not measurable and self.name not in HUMAN:
             fault = next((clip.reference_fault for clip in clips if clip.reference_fault), None)
             cure = fault or "Give --reference-dir, or a reference_path in the manifest"
             raise UsageError(f"{self.name} needs reference signals and no clip has one. {cure}.")
+
+    def _only_predicted(self, sources: Sequence[str]) -> str:
+        by = phrase_of(sources, self.name)
+        if self.name in HUMAN:
+            cure = f"Rank by a model with -m MODEL, or give the listeners' values and say so (sources.{self.name}: listeners)"
+            return f"the {self.name} of these clips is {by}, not given by listeners. {cure}."
+        cure = "Rank by that model with -m MODEL, or measure: give --reference-dir, or a reference_path in the manifest"
+        return f"the {self.name} of these clips is {by}, not measured. {cure}."
 
     @cached_property
     def _measures(self) -> list[tuple[Labeller, Measure]]:
@@ -125,11 +167,16 @@ class Measured(Predictor):
         row = labeller_of(self.name)
         return [(row, row.load(self._settings))]
 
-    def _from_manifest(self, clip: Clip) -> Score:
-        value, error = clip.metrics.get(self.name), None
-        if value is None:
-            error = f"the manifest holds no {self.name} for {clip.uid}. Add it, or rank by a model"
-        elif is_outside(self.name, value):
-            error = f"{self.name} of {clip.uid} is {value:g} in the manifest. Correct it or leave it empty"
-            value = None
-        return Score(replace(clip, metrics={self.name: value}), self.name, error, warnings_in(clip))
+    def _from_manifest(self, clip: Clip, label: Value | None) -> Score:
+        """The label that the manifest holds as a score, or why there is none."""
+        warnings = warnings_in(clip)
+        if label is not None and not is_outside(self.name, label.value):
+            labelled = with_values(clip, {self.name: label.value}, {self.name: label.source})
+            return Score(labelled, self.name, warnings=warnings)
+        if label is not None:
+            error = f"{self.name} of {clip.uid} is {label.value:g} in the manifest. Correct it or leave it empty"
+        else:
+            others = values_of(clip, self.name)
+            only = f" by listeners, but one {readable(others[0].source, self.name)}" if others else ""
+            error = f"the manifest holds no {self.name} for {clip.uid}{only}. Add it, or rank by a model"
+        return Score(replace(clip, metrics={**clip.metrics, self.name: None}), self.name, error, warnings)

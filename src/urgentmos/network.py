@@ -26,6 +26,7 @@ from urgentmos.errors import AudioError, MeasureError, UsageError, naming
 from urgentmos.journal import Journal, Outcome, Task
 from urgentmos.outcomes import checked, failed_outcome, info_of, mean_values, outcome_of
 from urgentmos.predictor import Predictor, check_cells, on_its_own, score_table
+from urgentmos.provenance import with_values
 from urgentmos.results import Evidence, Run, Score, Source
 from urgentmos.timeline import Timeline, TimelineJudge, traced
 from urgentmos.windows import Heard, Reader, matched, names_of, stretched
@@ -141,8 +142,8 @@ class Network(Predictor):
         duration = clip.duration if outcome.duration is None else round(outcome.duration, 6)
         meta = {**clip.meta, "version": self.version}
         ends = None if self.calibration is None else intervals(self.calibration, metrics)
-        told = replace(clip, metrics=metrics, duration=duration, meta=meta)
-        return Score(told, self.name, outcome.error, outcome.warnings, ends, outcome.bandwidth)
+        scored = with_values(replace(clip, duration=duration, meta=meta), metrics, dict.fromkeys(metrics, self.source))
+        return Score(scored, self.name, outcome.error, outcome.warnings, ends, outcome.bandwidth)
 
     def _outcomes(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Outcome]]:
         """Outcomes chunk by chunk, in the order of the tasks; similar lengths share a batch."""

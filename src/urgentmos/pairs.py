@@ -1,4 +1,4 @@
-"""Pairs of clips with a comparative label, of which there are always more than one can keep: counted, drawn, streamed.
+"""Pairs of clips with a comparative label, of which there are always more than one can keep: phrase_of, drawn, streamed.
 
 Section 3.2.2 of the UrgentMOS paper: any two clips, two of one corpus, or two systems on one content. Nothing here makes a
 list of the possible pairs. They are numbered, and a number is turned into its pair, so that memory depends on the clips
@@ -17,9 +17,10 @@ from urgentmos import label_range
 from urgentmos.cells import SIDES, Record, brief, named
 from urgentmos.clips import Clip, to_record
 from urgentmos.errors import UsageError
-from urgentmos.metrics import METRICS
+from urgentmos.metrics import HUMAN, METRICS
 from urgentmos.names import name_key
 from urgentmos.preferences import DELTA, NAMES, difference, verdict_code, verdicts
+from urgentmos.provenance import LISTENERS, UNKNOWN, kind_of, labels_or_predictions, phrase_of, source_of
 
 Scope = Literal["any", "corpus", "reference"]
 Take = Literal["sample", "first"]
@@ -152,7 +153,18 @@ class Pairs:
     seed: int
     symmetric: bool
     left_out: dict[str, int] = field(default_factory=dict)  # reason -> clips
-    warnings: tuple[str, ...] = ()  # about labels that are no values of the metric
+    outside: tuple[str, ...] = ()  # sentences about labels that are no values of the metric
+
+    @property
+    def warnings(self) -> list[str]:
+        """Labels that are no values of the metric, and what is odd about where the others come from."""
+        sources = [source_of(clip, self.metric) for clip in self.clips]
+        kinds = {kind_of(source, self.metric) for source in sources}
+        label = f"the {self.metric} of these pairs is {phrase_of(sources, self.metric)}"
+        if "predicted" in kinds:
+            by = "by listeners" if self.metric in HUMAN else "measured"
+            return [*self.outside, f"{label}, not {by}: they hold a model's opinion"]
+        return [*self.outside, *([label] if len(set(sources)) > 1 else [])]
 
     @property
     def n_possible(self) -> int:
@@ -194,7 +206,7 @@ def derive(
 
     All ordered pairs in scope: "any" two clips, two of one "corpus", or two systems on one content of one corpus
     ("reference"). A clip is never paired with itself; clips without a value, or without the ids that the scope asks for,
-    are counted in `left_out`. `limit` draws that many uniformly (`take="sample"`, reproducible by `seed`), or takes the
+    are phrase_of in `left_out`. `limit` draws that many uniformly (`take="sample"`, reproducible by `seed`), or takes the
     first in file order, as the published evaluation sets do. `symmetric` gives each pair and its mirror image one after
     the other; the limit counts both. The verdict says which clip is better, also where a lower metric is better. Labels outside
     the range of their metric are no labels; UsageError if most are.
@@ -203,8 +215,10 @@ def derive(
     left_out: Counter[str] = Counter()
     kept: list[Clip] = []
     seen: set[str] = set()
-    for clip in clips:
+    for given, clip in zip(clips, labels_or_predictions(clips, metric)[0], strict=True):
         reason = _hindrance(clip, scope, metric, seen)
+        if reason == f"have no {metric}" and given.metrics.get(metric) is not None:
+            reason = f"have a predicted {metric}, which others have as a label,"
         if reason:
             left_out[reason] += 1
         else:
@@ -323,6 +337,7 @@ class RowMaker:
             "audio_paths": [self._path(pair.a), self._path(pair.b)],
             "durations": [pair.a.duration, pair.b.duration],
             "metrics": {} if pair.cmos is None else {pair.metric: pair.cmos},
+            "sources": _pair_sources(pair),
             "verdict": pair.verdict,
             "scope": pair.scope,
             "reference_id": pair.a.reference_id if pair.a.reference_id == pair.b.reference_id else None,
@@ -333,6 +348,17 @@ class RowMaker:
         if clip.audio_path not in self._paths:
             self._paths[clip.audio_path] = str(to_record(clip, self._base)["audio_path"])
         return self._paths[clip.audio_path]
+
+
+def _pair_sources(pair: Pair) -> dict[str, str]:
+    """The source of a pair's CMOS; of both clips where they differ. Native verdicts are the listeners'."""
+    if pair.cmos is None:
+        return {pair.metric: LISTENERS}
+    a, b = (source_of(clip, pair.metric) for clip in (pair.a, pair.b))
+    kinds = [kind_of(source, pair.metric) for source in (a, b)]
+    if a != b and "predicted" in kinds:  # one prediction makes the difference one
+        return {pair.metric: next(source for source, kind in zip((a, b), kinds, strict=True) if kind == "predicted")}
+    return {pair.metric: a if a == b else UNKNOWN}
 
 
 def split_of(content: str, shares: Sequence[tuple[str, float]] = SHARES) -> str:

@@ -25,6 +25,7 @@ from urgentmos.layouts import same_names
 from urgentmos.manifest import Inputs, read_clips, read_system_inputs
 from urgentmos.metrics import HUMAN, METRICS, canonical
 from urgentmos.packaged import PACKAGED
+from urgentmos.provenance import LISTENERS, label_of, phrase_of, predicted_by
 from urgentmos.references import attach_references
 from urgentmos.releases import RELEASES
 from urgentmos.results import Evidence, Run, Score, Source
@@ -45,6 +46,11 @@ class Predictor(ABC):
     judge: str
     hears_up_to: float | None = None  # Hz; what a recording holds above it is not judged
     tells_opinions: bool = False  # of both clips of a pair, as URGENT-PK does: then there are MOS strategies to choose from
+
+    @property
+    def source(self) -> str:
+        """The source of its values, as rows state it."""
+        return predicted_by(self.name, self.version)
 
     @abstractmethod
     def score_clips(self, clips: Sequence[Clip], run: Run = Run()) -> Iterator[Score]:
@@ -215,8 +221,16 @@ def judged_systems(
             raise
         why = f"{len(failed)} of {len(found.rows)} clips could not be judged. The first: {failed[0]}."
         raise UsageError(f"{e} {why}") from e
+    version, sources = found.version or judge.version, _sources(found, judge, human is not None)
     warnings = (*warnings_about(found.rows, judge), *ranking.warnings, *found.warnings, *outside)
-    return replace(ranking, version=judge.version, warnings=warnings), found
+    return replace(ranking, version=version, sources=sources, warnings=warnings), found
+
+
+def _sources(found: Evidence, judge: Predictor, with_mos: bool) -> dict[str, str]:
+    """What the ranking's scores rest on, and its MOS: {"score": source, "mos": "listeners"}."""
+    metric = judge.judge
+    values = [row.clip.sources.get(metric, judge.source) for row in found.rows if row.clip.metrics.get(metric) is not None]
+    return {"score": phrase_of(values, metric) or judge.source} | ({"mos": LISTENERS} if with_mos else {})
 
 
 def warnings_about(scores: Sequence[Score], judge: Predictor) -> list[str]:
@@ -273,12 +287,12 @@ def silent_table(evidence: Evidence) -> np.ndarray:
 
 
 def human_mos(clips: Iterable[Clip], systems: Sequence[str]) -> np.ndarray | None:
-    """(S,) mean human MOS of each system, or None unless every system has some."""
+    """(S,) mean MOS of listeners of each system, or None unless every system has some. Predictions do not count."""
     labels: dict[str, list[float]] = {}
     for clip in clips:
-        value = clip.metrics.get(HUMAN[0])
-        if clip.system_id is not None and value is not None:
-            labels.setdefault(clip.system_id, []).append(value)
+        label = label_of(clip, HUMAN[0])
+        if clip.system_id is not None and label is not None:
+            labels.setdefault(clip.system_id, []).append(label.value)
     if any(system not in labels for system in systems):
         return None
     return np.array([np.mean(labels[system]) for system in systems])

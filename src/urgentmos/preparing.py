@@ -18,6 +18,7 @@ from urgentmos.corpora import Corpus, Count, NotOnDisk
 from urgentmos.errors import UsageError
 from urgentmos.hearing import Heard, hear_all
 from urgentmos.label_range import left_out
+from urgentmos.provenance import phrase_of, predicted_labels
 from urgentmos.tables import read_records, write_records
 
 Show = Callable[[str, int, int], None]
@@ -101,7 +102,7 @@ def prepare(
     heard = _hear(found, output, jobs, show)
     usable = [_usable(split, corpus, heard) for split in found]
     warnings += [sentence for split in usable for sentence in _differences(split, corpus.counts.get(split.name))]
-    warnings += [sentence for split in usable for sentence in _odd_ratings(split)]
+    warnings += [sentence for split in usable for sentence in (*_odd_ratings(split), *_predictions(split))]
     usable = _with_dev(usable, corpus, splits, dev_share)
     if _wants_dev(usable, corpus, splits, dev_share) and any(split.name == "train" for split in usable):
         warnings.append(f"no content fell into dev, as there are few. Raise --dev-share above {dev_share:g}, or go without.")
@@ -267,6 +268,14 @@ def _odd_ratings(split: Split) -> list[str]:
         what = "1 rating lies" if len(strange) == 1 else f"{len(strange)} ratings lie"
         said.append(f"{split.name}: {what} outside 1 .. 5, not counted, the first: {uid} ({value})")
     return said
+
+
+def _predictions(split: Split) -> list[str]:
+    """Labels of a split that are predictions."""
+    return [
+        f"{split.name}: the {name} of {len(sources)} of {len(split.clips)} clips is {phrase_of(sources, name)}, not a label"
+        for name, sources in predicted_labels(split.clips).items()
+    ]
 
 
 # ---- splits and overlap

@@ -42,6 +42,7 @@ class Ranking:
     p_better: dict[str, dict[str, float]] = field(default_factory=dict)
     p_value: dict[str, dict[str, float]] = field(default_factory=dict)
     version: str = ""  # of the model
+    sources: dict[str, str] = field(default_factory=dict)  # of "score", and of "mos" where there is one
 
     @cached_property
     def ties(self) -> tuple[tuple[str, ...], ...]:
@@ -57,6 +58,7 @@ class Ranking:
             "confidence": self.confidence,
             "n_contents": self.n_contents,
             "n_systems": len(self.systems),
+            "sources": dict(self.sources),
             "systems": [_row(s) for s in self.systems],
             "win_rate": {a: {b: _number(share) for b, share in row.items()} for a, row in self.win_rate.items()},
             "ties": [list(group) for group in self.ties],
@@ -73,7 +75,7 @@ class Ranking:
         alike = self.alike()
         with_mos = any(s.mos is not None for s in self.systems)
         head = ["rank", "system", "score", f"{100 * self.confidence:g} % interval", "ranks", ALIKE]
-        rows = [head + ["MOS"] * with_mos]
+        rows = [head + ["listeners' MOS"] * with_mos]
         for s in self.systems:
             cells = [str(s.rank), s.system_id, _shown(s.score), _interval(s), ranks_text(s), alike[s.system_id]]
             rows.append(cells + [_shown(s.mos)] * with_mos)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from urgentmos.clips import Clip
+from urgentmos.provenance import predicted_by, sources_of, without
 
 Progress = Callable[[str, int, int], None]  # what is being done, how much of it is done, how much there is
 Source = str | Path | np.ndarray | Sequence[float]
@@ -33,14 +34,23 @@ class Score:
     def metrics(self) -> dict[str, float | None]:
         return self.clip.metrics
 
+    @property
+    def sources(self) -> dict[str, str]:
+        """Metric -> where its value comes from, for the metrics that have a value; see `provenance`."""
+        return sources_of(self.clip)
+
     def interval_cell(self) -> dict[str, dict[str, list[float]]]:
         """What a row says of it: {"intervals": {...}}, or nothing where the model has no calibration."""
         return {} if self.intervals is None else {"intervals": self.intervals}
 
     def only(self, names: Sequence[str]) -> Score:
-        """The same with these metrics alone."""
+        """The same without what the model says of other metrics than `names`; labels of the manifest stay."""
         ends = None if self.intervals is None else {name: self.intervals[name] for name in names if name in self.intervals}
-        return replace(self, clip=replace(self.clip, metrics={name: self.metrics.get(name) for name in names}), intervals=ends)
+        own = predicted_by(self.model, str(self.clip.meta.get("version") or ""))
+        others = [n for n, x in self.metrics.items() if n not in names and (x is None or self.clip.sources.get(n) == own)]
+        clip = without(self.clip, others)
+        metrics = {name: clip.metrics.get(name) for name in names} | clip.metrics
+        return replace(self, clip=replace(clip, metrics=metrics), intervals=ends)
 
 
 @dataclass(frozen=True)
@@ -62,3 +72,4 @@ class Evidence:
     pairs: np.ndarray | None  # (S, S, U): P(row system sounds better than column system), NaN where missing
     rows: list[Score]  # one per clip, in the order in which they came
     warnings: tuple[str, ...] = ()  # about what the ranking rests on
+    version: str = ""  # of what the scores come from, where that is not the judge

@@ -15,7 +15,6 @@ from typing import Any, BinaryIO, Literal, NamedTuple, TextIO
 from urgentmos.cells import (
     ABSENT,
     ID_COLUMNS,
-    TEXT_COLUMNS,
     Record,
     brief,
     columns_of,
@@ -24,6 +23,7 @@ from urgentmos.cells import (
     flatten,
     id_text,
     is_number_column,
+    is_text_column,
     json_line,
     label,
     normal,
@@ -140,8 +140,8 @@ def _read_parquet(path: Path, data: bytes) -> Rows:
 
 def _from_arrow(column: str, marks: Mapping[bytes, bytes], chunk: Any) -> list[Any]:
     values = chunk.to_pylist()
-    if column in TEXT_COLUMNS or column in ID_COLUMNS:
-        empty = None if column in TEXT_COLUMNS else ABSENT
+    if is_text_column(column) or column in ID_COLUMNS:
+        empty = None if is_text_column(column) else ABSENT
         return [empty if v is None or v != v else _id(column, v) for v in values]
     if is_number_column(column):
         return _numbers(column, values)
@@ -318,7 +318,7 @@ def _to_arrow(pa: Any, name: str, values: list[Any]) -> tuple[Any, Any]:
     """(field, array) of one column; the field remembers what a null means where that is not plain from the column."""
     column = safe_text(name)
     cells: list[Any]
-    if name in TEXT_COLUMNS:
+    if is_text_column(name):
         kind, cells = pa.string(), [None if v is None or v is ABSENT else safe_text(v) for v in values]
     elif is_number_column(name):
         kind, cells = pa.float64(), [None if v is ABSENT else number(v) for v in values]
@@ -389,8 +389,8 @@ def check_output(path: str | Path) -> None:
 def write_records(records: Iterable[Mapping[str, Any]], path: str | Path) -> None:
     """All records into `path` in the format of its ending; the file appears whole or not at all.
 
-    Metrics are `metrics.NAME` and meta is `meta.KEY` in .csv and .parquet. A .scp file holds `uid path`, or `uid value`
-    if the records name exactly one metric. UsageError if the ending or the place cannot be written.
+    Metrics are `metrics.NAME`, their sources `sources.NAME` and meta is `meta.KEY` in .csv and .parquet. A .scp file holds
+    `uid path`, or `uid value` if the records name exactly one metric. UsageError if the ending or the place cannot be written.
     """
     path = Path(path)
     check_output(path)

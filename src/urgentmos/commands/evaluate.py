@@ -107,6 +107,8 @@ def pairs(
     _write_pairs(found, judged, output)
     for reason, count in found.left_out.items():
         say(f"{count} of {len(clips)} clips {reason} and are left out")
+    for warning in found.warnings:
+        say(f"Warning: {warning}")
     more = f", and {len(judged):,} native ones" if judged else ""
     say(f"{len(found):,} of {found.n_possible:,} possible pairs{more}")
 
@@ -309,17 +311,19 @@ STATISTICS = {
 
 
 def flat_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The report as rows: corpus (None: all), level, judge, statistic, value, low, high, n, reason."""
+    """The report as rows: corpus (None: all), level, judge, statistic, value, low, high, n, reason, and the two sources."""
     rows = []
     for corpus, part in [(None, report), *report["corpora"].items()]:
         for level, names in STATISTICS.items():
             for judge, found in part[level].items():
+                origin = report["sources"].get(judge, {})
+                sources = {"prediction_source": origin.get("prediction"), "label_source": origin.get("label")}
                 for name in names:
                     low, high = found["interval"].get(name, (None, None))
                     n = found["n_0"] if name == "acc_0" else found["n"]
                     value = {"statistic": name, "value": found[name], "low": low, "high": high, "n": n}
                     reason = found["reason"] or (found.get("mse_reason") if name == "mse" else None)
-                    rows.append({"corpus": corpus, "level": level, "judge": judge, **value, "reason": reason})
+                    rows.append({"corpus": corpus, "level": level, "judge": judge, **value, "reason": reason, **sources})
     return rows
 
 
@@ -341,6 +345,8 @@ def _show(report: Mapping[str, Any]) -> None:
         delta = f"{report['delta']:g}"
         shown = [_preference_row(judge, found) for judge, found in report["preference"].items()]
         table(["judge", "pairs", f"acc_{delta}", "pairs", "acc_0", "best"], shown, numbers=range(1, 6))
+    for judge, origin in report["sources"].items():
+        click.echo(f"{judge}: {origin['prediction']}; labels: {origin['label']}")
     _show_corpora(report)
     for part in report.get("published", ()):
         _show_published(part)

@@ -276,6 +276,14 @@ def run_of(jobs: int | None, output: Path | None, show: Any) -> Run:
     return Run(jobs or cores, None if output is None else journal_of(output), show)
 
 
+def say_taken_places(before: Sequence[Clip], after: Sequence[Clip]) -> None:
+    """Say which values of the input others took the place of, and where they are kept."""
+    from urgentmos.provenance import taken_places
+
+    for sentence in taken_places(before, after):
+        say(f"Note: {sentence}")
+
+
 def finish(
     rows: list[tuple[Clip, dict[str, Any]]],
     output: Path | None,
@@ -292,7 +300,8 @@ def finish(
     from urgentmos.tables import write_jsonl_lines, write_records
 
     if output is not None:
-        write_records((to_record(clip, output.parent, extra) for clip, extra in rows), output)
+        written = [(_alone(clip, metrics), extra) for clip, extra in rows] if output.suffix.lower() == ".scp" else rows
+        write_records((to_record(clip, output.parent, extra) for clip, extra in written), output)
     elif sys.stdout.isatty():
         _show_clips(rows, metrics)
     else:
@@ -312,6 +321,11 @@ def _say_warnings(of_clips: Sequence[tuple[str, str]]) -> None:
         say(f"  {path}: {warning}")
     if len(of_clips) > SHOWN_WARNINGS:
         say(f"  and {len(of_clips) - SHOWN_WARNINGS} more. Write them with -o FILE.")
+def _alone(clip: Clip, metrics: Sequence[str]) -> Clip:
+    """The clip with these metrics alone: a .scp file has no room for the manifest's other labels."""
+    from dataclasses import replace
+
+    return replace(clip, metrics={name: clip.metrics.get(name) for name in metrics})
 
 
 def _show_clips(rows: list[tuple[Clip, dict[str, Any]]], metrics: Sequence[str]) -> None:

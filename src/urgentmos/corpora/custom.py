@@ -19,6 +19,7 @@ from urgentmos.corpora import About, Count, NotOnDisk
 from urgentmos.corpora.reading import Rated, Row, clips_of, rows_of
 from urgentmos.errors import UsageError
 from urgentmos.metrics import METRICS, canonical
+from urgentmos.provenance import stated_sources
 
 ABOUT = About("your own corpus", "yours", "yours", "your own disk")
 SPLITS = ("train", "dev", "test")
@@ -91,6 +92,7 @@ def _clip(folder: Path, row: Row, names: dict[str, str], metrics: dict[str, str]
     path = str(folder / cell["audio_path"]) if cell["audio_path"] else ""
     reference = cell.get("reference_path")
     uid = row.get(names.get("uid", ""), "") or f"custom:{_sample(row, names)}"
+    values = {name: row.number(column) for name, column in metrics.items()}
     return Clip(
         uid,
         path,
@@ -98,6 +100,18 @@ def _clip(folder: Path, row: Row, names: dict[str, str], metrics: dict[str, str]
         cell.get("reference_id"),
         "custom",
         reference_path=str(folder / reference) if reference else None,
-        metrics={name: row.number(column) for name, column in metrics.items()},
+        metrics=values,
         meta={} if path else {"unusable": "the row names no recording"},
+        sources=_sources(row, metrics, values),
     )
+
+
+def _sources(row: dict[str, str], metrics: dict[str, str], values: dict[str, float | None]) -> dict[str, str]:
+    """The sources of metrics that the table states: a column `sources.COLUMN`, or what `score` wrote beside `metrics.NAME`."""
+    sources: dict[str, str] = {}
+    for name, column in metrics.items():
+        record = {f"sources.{name}": row.get(f"sources.{column.removeprefix('metrics.')}")}
+        if column.startswith("metrics."):  # a file of `score`; elsewhere `model` may be anything
+            record["model"] = row.get("model")
+        sources |= stated_sources(record, {name: values[name]}, {"version": row.get("meta.version")})
+    return sources

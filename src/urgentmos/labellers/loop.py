@@ -27,6 +27,7 @@ from urgentmos.errors import AudioError, MeasureError
 from urgentmos.journal import Journal, Outcome, Task
 from urgentmos.labellers import LABELLERS, Labeller, Measure, Settings, Signals, labeller_of, pesq
 from urgentmos.metrics import METRICS
+from urgentmos.provenance import measured_by, with_values
 
 Progress = Callable[[str, int, int], None]  # what is measured, clips done, clips in all
 ROUNDING = 1e-5  # by which a cosine of equal vectors, say, may exceed its bound; a label must not
@@ -136,7 +137,8 @@ def merge(clip: Clip, metrics: Sequence[str], outcomes: Sequence[Outcome], said:
             meta["pesq_mode"] = pesq.mode(heard.rate)
     warnings = list(dict.fromkeys(w for o in outcomes for w in o.warnings))
     duration = clip.duration if heard.duration is None else round(heard.duration, 6)
-    labelled = replace(clip, duration=duration, metrics={**clip.metrics, **labels}, meta={**clip.meta, **meta})
+    sources = {name: measured_by(labeller, said[labeller]) for name in metrics for labeller in [labeller_of(name).name]}
+    labelled = with_values(replace(clip, duration=duration, meta={**clip.meta, **meta}), labels, sources)
     return Labelled(labelled, error, warnings, heard.bandwidth)
 
 

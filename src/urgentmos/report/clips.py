@@ -12,6 +12,7 @@ from urgentmos.audio import load
 from urgentmos.errors import AudioError, MeasureError
 from urgentmos.metrics import METRICS
 from urgentmos.predictor import warnings_about
+from urgentmos.provenance import phrase_of
 from urgentmos.report import charts
 from urgentmos.report.audio import sound_of
 from urgentmos.report.page import Options, counted, direction, interval_text, metric_title, number, render
@@ -74,6 +75,7 @@ def _about(name: str, scores: Sequence[Score]) -> dict[str, Any]:
         "range": _range_text(low, high),
         "better": "lower" if direction(name) < 0 else "higher",
         "source": METRICS[name].source if name in METRICS else "",
+        "values": phrase_of((s.clip.sources.get(name) or s.model for s in scores if s.metrics.get(name) is not None), name),
         "n": len(values),
         "mean": float(np.mean(values)) if values else None,
     }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from urgentmos.metrics import METRICS
+from urgentmos.provenance import LISTENERS
 from urgentmos.report import charts
 from urgentmos.report.audio import Sound, sound_of
 from urgentmos.report.page import Options, interval_text, mean_interval, metric_title, number, percent, render
@@ -48,13 +49,15 @@ def evaluation_page(
             {
                 "metric": metric,
                 "title": _against(metric, label),
+                "whose": _whose(report, [metric]),
                 "scatters": [s for s in scatters if s],
                 "residuals": _residuals(matched, metric, label, report, found),
                 "farthest": _farthest(matched, metric, label, predictions, options),
             }
         )
     context = {
-        "title": "Agreement with listeners",
+        "title": f"Agreement with {_whose(report, report['sources'])}",
+        "sources": [(metric_title(judge), origin) for judge, origin in report["sources"].items()],
         "report": report,
         "percent": percent(report["confidence"]),
         "levels": _levels(report),
@@ -74,6 +77,11 @@ def evaluation_page(
         "options": options,
     }
     return render("evaluation.html", context, {"kind": "evaluation", "charts": found})
+
+
+def _whose(report: Report, judges: Iterable[str]) -> str:
+    """ "listeners" if all labels that the judges are held against are theirs, else "labels"."""
+    return "listeners" if all(report["sources"][judge]["label"] == LISTENERS for judge in judges) else "labels"
 
 
 def _against(metric: str, label: str) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from urgentmos.clips import Clip
 from urgentmos.label_range import is_outside
 from urgentmos.metrics import HUMAN, METRICS
+from urgentmos.provenance import Kind, Value, label_of, readable, values_of
 from urgentmos.ranking_result import ranks_text
 from urgentmos.report import charts
 from urgentmos.report.audio import sound_of
@@ -28,7 +29,7 @@ from urgentmos.report.page import (
 
 if TYPE_CHECKING:
     from urgentmos.ranking_result import Ranking
-    from urgentmos.results import Evidence
+    from urgentmos.results import Evidence, Score
 
 Array = np.ndarray
 
@@ -53,7 +54,8 @@ class Field:
     value: Array  # (S, U) what the judge says, in its own unit
     wins: Array  # (S, U) share of the other systems that a system beats on a content, ties half
     human: Array  # (S, U) labels of listeners
-    metrics: dict[str, Array]  # (S, U) each: what the judge tells beside, and what the manifest holds
+    metrics: dict[tuple[str, Kind], Array]  # (S, U) each: predictions of the judge, and what the manifest holds
+    sources: dict[tuple[str, Kind], set[str]]  # of these
     ahead: Array  # (S, S, U) 1 where the row system is better on a content, -1 where it is worse, 0 for a tie
 
 
@@ -78,6 +80,7 @@ def ranking_page(ranking: Ranking, evidence: Evidence, clips: Sequence[Clip], ju
         "percent": percent(ranking.confidence),
         "headline": headline(ranking),
         "table": _table(ranking, field),
+        "source": readable(ranking.sources.get("score", ""), judge),
         "win_rates": [[ranking.win_rate[a][b] if a != b else None for b in field.systems] for a in field.systems],
         "systems": field.systems,
         "profile": profile,
@@ -95,17 +98,17 @@ def field_of(ranking: Ranking, evidence: Evidence, clips: Sequence[Clip], judge:
     contents = sorted(evidence.contents)
     row, column = ({name: i for i, name in enumerate(names)} for names in (systems, contents))
     shape = (len(systems), len(contents))
-    metrics: dict[str, Array] = {}
+    metrics: dict[tuple[str, Kind], Array] = {}
+    sources: dict[tuple[str, Kind], set[str]] = {}
+    labels = np.full(shape, np.nan)
     for clip, score in zip(clips, evidence.rows, strict=True):
         place = row[str(clip.system_id)], column[str(clip.reference_id)]
-        for name, value in {**clip.metrics, **score.metrics}.items():
-            if value is not None and not is_outside(name, value):
-                metrics.setdefault(name, np.full(shape, np.nan))[place] = value
-    labels = np.full(shape, np.nan)
-    for clip in clips:
-        label = clip.metrics.get(HUMAN[0])
-        if label is not None and not is_outside(HUMAN[0], label):
-            labels[row[str(clip.system_id)], column[str(clip.reference_id)]] = label
+        label = label_of(clip, HUMAN[0])
+        labels[place] = np.nan if label is None or is_outside(HUMAN[0], label.value) else label.value
+        for name, known in _values(clip, score, judge, ranking.sources.get("score")):
+            if not is_outside(name, known.value):
+                metrics.setdefault((name, known.kind), np.full(shape, np.nan))[place] = known.value
+                sources.setdefault((name, known.kind), set()).add(readable(known.source, name))
     at = np.ix_([evidence.systems.index(name) for name in systems], [evidence.contents.index(name) for name in contents])
     told = evidence.scores[at]
     ahead = np.sign(told[:, None] - told[None]) * direction(judge)
@@ -115,7 +118,19 @@ def field_of(ranking: Ranking, evidence: Evidence, clips: Sequence[Clip], judge:
     ahead[diagonal, diagonal] = np.nan
     known = np.isfinite(ahead)
     wins = np.where(known, (ahead + 1) / 2, 0).sum(1) / np.where(known.any(1), known.sum(1), np.nan)
-    return Field(systems, contents, told, wins, labels, {k: v for k, v in metrics.items() if k in METRICS}, ahead)
+    return Field(systems, contents, told, wins, labels, metrics, sources, ahead)
+
+
+def _values(clip: Clip, score: Score, judge: str, source: str | None) -> Iterator[tuple[str, Value]]:
+    """Every value of a metric of the table that the manifest or the judge has for a clip; the judge's come last.
+
+    source: of the judge's values, where its scores do not state it.
+    """
+    if source and judge in score.metrics and judge not in score.clip.sources:
+        score = replace(score, clip=replace(score.clip, sources={**score.clip.sources, judge: source}))
+    for one in (clip, score.clip):
+        for name in METRICS:
+            yield from ((name, value) for value in reversed(values_of(one, name)))
 
 
 # ---- the parts
@@ -235,11 +250,11 @@ def _mos_chart(ranking: Ranking, field: Field, title: str) -> dict[str, Any]:
 def _profile(field: Field, judge: str) -> dict[str, Any]:
     """Every metric's mean per system, and how far it is from the field in standard deviations of the systems."""
     kept = {name: table for name, table in field.metrics.items() if np.isfinite(table).any(1).all() and len(field.systems) > 1}
-    names = [name for name in METRICS if name in kept]
+    names = sorted(kept, key=lambda key: list(METRICS).index(key[0]))
     cells = {name: [mean_interval(row, 0.95) for row in kept[name]] for name in names}
     means = np.array([[cell[0] for cell in cells[name]] for name in names]).reshape(len(names), len(field.systems))
     sd = means.std(axis=1, keepdims=True)
-    signs = np.array([[direction(name)] for name in names]).reshape(-1, 1)
+    signs = np.array([[direction(name)] for name, _ in names]).reshape(-1, 1)
     ahead = np.divide(means - means.mean(axis=1, keepdims=True), sd, out=np.zeros_like(means), where=sd > 1e-12) * signs
     place = 1 + (ahead[:, None, :] > ahead[:, :, None] + 1e-12).sum(2)
     systems = []
@@ -247,7 +262,7 @@ def _profile(field: Field, judge: str) -> dict[str, Any]:
         order = [i for i in np.argsort(-ahead[:, k], kind="stable") if abs(ahead[i, k]) >= NOTABLE]
         told: list[dict[str, Any]] = [
             {
-                "metric": metric_title(names[i]),
+                "metric": _titled(*names[i]),
                 "z": float(ahead[i, k]),
                 "place": int(place[i, k]),
                 "mean": float(means[i, k]),
@@ -260,15 +275,20 @@ def _profile(field: Field, judge: str) -> dict[str, Any]:
     columns = [
         {
             "name": name,
-            "title": metric_title(name),
+            "title": _titled(name, kind),
+            "source": "; ".join(sorted(field.sources[name, kind])),
             "lower": direction(name) < 0,
-            "cells": [
-                {"mean": cells[name][k][0], "n": cells[name][k][3], "z": float(ahead[i, k])} for k in range(len(field.systems))
-            ],
+            "cells": [{"mean": cell[0], "n": cell[3], "z": float(ahead[i, k])} for k, cell in enumerate(cells[name, kind])],
         }
-        for i, name in enumerate(names)
+        for i, (name, kind) in enumerate(names)
     ]
     return {"metrics": columns, "systems": systems, "n_systems": len(field.systems)}
+
+
+def _titled(metric: str, kind: Kind) -> str:
+    """The metric's title with the kind of its source, where that is known."""
+    kinds = {"human": " (listeners)", "measured": " (measured)", "predicted": " (predicted)", "unknown": ""}
+    return metric_title(metric) + kinds[kind]
 
 
 def _profile_chart(profile: dict[str, Any]) -> dict[str, Any]:

@@ -53,6 +53,7 @@ class ClipAnswer(_Answer):
     duration: float | None
     reference_path: str | None
     metrics: dict[str, float | None]
+    sources: dict[str, str] = Field(description="Where each value comes from, as in predicted by MODEL VERSION")
     meta: dict[str, Any]
     model: str
     error: str | None
@@ -92,6 +93,7 @@ class RankAnswer(_Answer):
     scoring: str
     confidence: float
     n_contents: int
+    sources: dict[str, str] = Field(description="Where the scores come from, and the MOS of listeners where there is one")
     systems: list[dict[str, Any]]
     win_rate: dict[str, dict[str, float | None]]
     ties: list[list[str]]

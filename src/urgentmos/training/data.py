@@ -20,6 +20,16 @@ from urgentmos.cells import number
 from urgentmos.clips import Clip
 from urgentmos.errors import AudioError, UsageError
 from urgentmos.metrics import METRICS
+from urgentmos.provenance import (
+    LISTENERS,
+    kind_of,
+    phrase_of,
+    predicted_labels,
+    readable,
+    sources_of,
+    stated_sources,
+    with_labels,
+)
 from urgentmos.training.augment import Augment
 
 VERDICTS = {"a": 0, "b": 1, "tie": 2}  # as nets.losses
@@ -33,7 +43,8 @@ class Pair(NamedTuple):
     b: int
     cmos: float  # NaN: not known
     verdict: int  # as VERDICTS; NO_VERDICT: to be made of the CMOS, or not known
-    native: bool = False  # judged by listeners, not derived from two scores
+    native: bool = False  # judged as a pair, not derived from two scores
+    source: str = LISTENERS  # of a native pair's label
 
 
 @dataclass(frozen=True)
@@ -47,6 +58,15 @@ class Data:
         """(B,) float64 of all clips, NaN where missing."""
         found = (clip.metrics.get(metric) for clip in self.clips)
         return np.array([np.nan if value is None else value for value in found], dtype=np.float64)
+
+    def label_sources(self) -> dict[str, dict[str, int]]:
+        """Metric -> {source: clips with a label from it}; under "pairs" the native ones."""
+        counts: dict[str, dict[str, int]] = {}
+        labels = [(name, readable(source, name)) for clip in self.clips for name, source in sources_of(clip).items()]
+        for name, source in [*labels, *(("pairs", readable(pair.source)) for pair in self.pairs)]:
+            own = counts.setdefault(name, {})
+            own[source] = own.get(source, 0) + 1
+        return counts
 
     def labelled(self) -> dict[str, int]:
         """metric -> how many clips have it, for those that any has."""
@@ -77,7 +97,7 @@ def read_data(inputs: Sequence[str], pair_files: Sequence[str], say: Callable[[s
     from urgentmos.label_range import left_out
     from urgentmos.manifest import read_clips
 
-    clips, outside = left_out(read_clips(list(inputs))) if inputs else ([], [])
+    clips, outside = left_out([with_labels(clip) for clip in read_clips(list(inputs))]) if inputs else ([], [])
     for sentence in outside:
         say(f"Warning: {sentence}")
     places: dict[str, int] = {}
@@ -95,8 +115,24 @@ def read_data(inputs: Sequence[str], pair_files: Sequence[str], say: Callable[[s
                     places[key] = len(clips)
                     clips.append(clip)
                 ends.append(places[key])
-            pairs.append(Pair(ends[0], ends[1], *_pair_label(row, judge), native=True))
+            source = stated_sources(row, {judge: 0.0}, row).get(judge, LISTENERS)
+            pairs.append(Pair(ends[0], ends[1], *_pair_label(row, judge), native=True, source=source))
+    for sentence in _predictions(clips, pairs, judge):
+        say(f"Warning: {sentence}")
     return _with_durations(clips, pairs, say)
+
+
+def _predictions(clips: Sequence[Clip], pairs: Sequence[Pair], judge: str) -> Iterator[str]:
+    """Sentences about labels that are predictions: the model will be taught by another model."""
+    groups: dict[tuple[int, str], list[str]] = {}
+    for name, sources in predicted_labels(clips).items():
+        groups.setdefault((len(sources), phrase_of(sources, name)), []).append(name)
+    for (n, source), names in groups.items():
+        yield f"{', '.join(names)} of {n} of {len(clips)} clips is {source}, not a label: a model is taught by a model"
+    predicted = [pair.source for pair in pairs if kind_of(pair.source, judge) == "predicted"]
+    if predicted:
+        source = phrase_of(predicted, judge).replace(" clip", " pair")
+        yield f"{len(predicted)} of {len(pairs)} pairs are {source}, not judged by listeners: a model is taught by a model"
 
 
 def _pair_rows(path: Path) -> Iterator[tuple[Mapping[str, Any], tuple[Clip, Clip]]]:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from urgentmos import __version__
 from urgentmos.errors import UsageError, need
 from urgentmos.metrics import METRICS
+from urgentmos.provenance import LISTENERS
 from urgentmos.training.config import TrainConfig, with_epochs
 from urgentmos.training.folder import MODEL, RUN, Trained, describe, open_folder, result_of, run_folder, write_whole
 
@@ -361,7 +362,7 @@ def _keeper(
     info: dict[str, Any] = {
         "name": config.name or folder.resolve().name,
         "trained_on": f"{before['trained_on']}; then {said}" if before.get("trained_on") else said,
-        "training": {"config": config.to_dict(), "urgentmos": __version__},
+        "training": {"config": config.to_dict(), "urgentmos": __version__, "labels": feed.data.label_sources()},
     }
     if prepared.metrics:
         had = [metric for metric in before.get("metrics", ()) if metric not in prepared.metrics]
@@ -423,9 +424,10 @@ def ecs_score(model: Path, valid: Data, judge: str = "mos_overall", say: Say = l
 
 
 def _as_ranked(clip: Clip, judge: str) -> Clip:
-    """With a content of its corpus alone, and the judging labels as the opinions of listeners."""
+    """With a content of its corpus alone, and the judging labels, whatever their source, in the place of listeners' MOS."""
     opinion = {"mos_overall": clip.metrics.get(judge)}
-    return replace(clip, reference_id=f"{clip.corpus or ''}/{clip.reference_id}", metrics=opinion)
+    content = f"{clip.corpus or ''}/{clip.reference_id}"
+    return replace(clip, reference_id=content, metrics=opinion, sources={"mos_overall": LISTENERS})
 
 
 @contextmanager
