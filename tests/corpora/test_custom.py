@@ -68,3 +68,16 @@ def test_the_same_row_twice_is_left_out_once(disk, rows) -> None:
     assert [row["metrics"]["mos_overall"] for row in rows(output / "train.jsonl")] == [3.0, 2.0]
     errors = [row["error"] for row in rows(output / "left_out.jsonl")]
     assert errors == ["the same row stands there twice", "its uid was taken by an earlier row with another label"]
+
+
+def test_a_table_that_score_wrote_gives_predictions_and_another_listeners(tmp_path):
+    (tmp_path / "s.csv").write_text(
+        "audio_path,model,metrics.mos_overall,sources.mos_overall,meta.version,mos\na.wav,pocket,3.0,,v1,2.0\n"
+        "b.wav,pocket,3.0,listeners,v1,2.0\n"
+    )
+    from urgentmos.corpora import custom
+
+    scored = list(custom.clips(tmp_path, "train", audio_path="audio_path", mos_overall="metrics.mos_overall"))
+    assert [clip.sources for clip in scored] == [{"mos_overall": "predicted by pocket v1"}, {"mos_overall": "listeners"}]
+    own = list(custom.clips(tmp_path, "train", audio_path="audio_path", system_id="model", mos_overall="mos"))
+    assert [clip.sources for clip in own] == [{}, {}]
