@@ -32,7 +32,18 @@ def test_a_row_that_says_two_things_under_one_name_keeps_both():
 
 def test_keys_come_in_the_order_of_the_contract():
     row = to_record(Clip("u", "a.wav"), None, {"model": "pocket", "error": None, "warnings": []})
-    first = ["uid", "audio_path", "system_id", "reference_id", "corpus", "duration", "reference_path", "metrics", "sources", "meta"]
+    first = [
+        "uid",
+        "audio_path",
+        "system_id",
+        "reference_id",
+        "corpus",
+        "duration",
+        "reference_path",
+        "metrics",
+        "sources",
+        "meta",
+    ]
     assert list(row) == [*first, "model", "error", "warnings"]
 
 

@@ -206,18 +206,19 @@ def derive(
 
     All ordered pairs in scope: "any" two clips, two of one "corpus", or two systems on one content of one corpus
     ("reference"). A clip is never paired with itself; clips without a value, or without the ids that the scope asks for,
-    are phrase_of in `left_out`. `limit` draws that many uniformly (`take="sample"`, reproducible by `seed`), or takes the
+    are counted in `left_out`. `limit` draws that many uniformly (`take="sample"`, reproducible by `seed`), or takes the
     first in file order, as the published evaluation sets do. `symmetric` gives each pair and its mirror image one after
     the other; the limit counts both. The verdict says which clip is better, also where a lower metric is better. Labels outside
     the range of their metric are no labels; UsageError if most are.
     """
-    clips, warnings = label_range.left_out(clips, [metric])
+    labelled = labels_or_predictions(clips, metric)[0]
+    usable, warnings = label_range.left_out(labelled, [metric])
     left_out: Counter[str] = Counter()
     kept: list[Clip] = []
     seen: set[str] = set()
-    for given, clip in zip(clips, labels_or_predictions(clips, metric)[0], strict=True):
+    for given, label, clip in zip(clips, labelled, usable, strict=True):
         reason = _hindrance(clip, scope, metric, seen)
-        if reason == f"have no {metric}" and given.metrics.get(metric) is not None:
+        if label.metrics.get(metric) is None and given.metrics.get(metric) is not None:
             reason = f"have a predicted {metric}, which others have as a label,"
         if reason:
             left_out[reason] += 1

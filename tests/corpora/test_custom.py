@@ -111,3 +111,16 @@ def test_a_table_without_a_header_is_recognised(disk) -> None:
     disk.text("my.csv", "a.wav,3", "b.wav,4")
     with pytest.raises(UsageError, match="Line 1 looks like data"):
         disk.clips("custom", "train", audio_path="wav", mos_overall="score")
+
+
+def test_a_table_that_score_wrote_gives_predictions_and_another_listeners(tmp_path):
+    (tmp_path / "s.csv").write_text(
+        "audio_path,model,metrics.mos_overall,sources.mos_overall,meta.version,mos\na.wav,pocket,3.0,,v1,2.0\n"
+        "b.wav,pocket,3.0,listeners,v1,2.0\n"
+    )
+    from urgentmos.corpora import custom
+
+    scored = list(custom.clips(tmp_path, "train", audio_path="audio_path", mos_overall="metrics.mos_overall"))
+    assert [clip.sources for clip in scored] == [{"mos_overall": "predicted by pocket v1"}, {"mos_overall": "listeners"}]
+    own = list(custom.clips(tmp_path, "train", audio_path="audio_path", system_id="model", mos_overall="mos"))
+    assert [clip.sources for clip in own] == [{}, {}]

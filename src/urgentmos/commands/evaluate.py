@@ -100,8 +100,6 @@ def pairs(
         seed=seed,
         symmetric=symmetric,
     )
-    for warning in found.warnings:
-        say(f"Warning: {warning}")
     if not len(found) and not judged:
         raise UsageError(_no_pairs(found, split, len(clips)))
     _write_pairs(found, judged, output)
