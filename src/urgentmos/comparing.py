@@ -104,9 +104,7 @@ def _signed(value: float) -> str:
     return f"{round(value, 3) + 0.0:+.3f}"  # + 0.0: no "-0.000"
 
 
-def summarise(
-    a: str, b: str, rows: Sequence[Comparison], *, confidence: float = 0.95, seed: int = 0
-) -> Summary:
+def summarise(a: str, b: str, rows: Sequence[Comparison], *, confidence: float = 0.95, seed: int = 0) -> Summary:
     """Comparisons of systems `a` and `b`, one per content -> mean CMOS with its interval, a test, and counts.
 
     The test is the two-sided sign-flip test of the CMOS (`resampling.sign_flip_p`), and the interval holds the differences
@@ -117,7 +115,7 @@ def summarise(
     from urgentmos.resampling import sign_flip_interval, sign_flip_p  # scipy: half a second, which two files need not wait for
 
     judged = [row for row in rows if row.error is None and np.isfinite(row.cmos)]
-    cmos = np.array([row.cmos for row in judged])
+    cmos = np.array([row.cmos for row in judged], float)
     counts = {verdict: sum(row.verdict == verdict for row in judged) for verdict in ("a", "tie", "b")}
     mean, p_value = (float(cmos.mean()), float(sign_flip_p(cmos[None], seed)[0])) if judged else (np.nan, np.nan)
     low, high = sign_flip_interval(cmos, confidence, seed)

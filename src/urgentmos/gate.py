@@ -72,9 +72,7 @@ class Gate:
         return {"worse": self.worse, **known}
 
 
-def gate(
-    rows: Sequence[Comparison], *, confidence: float = 0.95, margin: float = 0.0, lost: int = 0, seed: int = 0
-) -> Gate:
+def gate(rows: Sequence[Comparison], *, confidence: float = 0.95, margin: float = 0.0, lost: int = 0, seed: int = 0) -> Gate:
     """Comparisons of an old build A with a new build B, one per content -> whether B is worse, and how sure that is.
 
     If B were as good as A but for the margin, the sign of `cmos - margin` on a content would be a coin flip (Fisher 1935,

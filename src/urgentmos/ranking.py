@@ -301,10 +301,7 @@ def _few_contents(n_contents: int, confidence: float) -> tuple[str, ...]:
         return ()
     without = " and no interval of a score can be given" if n_contents == 1 else ""
     contents = "1 content" if n_contents == 1 else f"{n_contents} contents"
-    return (
-        f"{contents} cannot tell systems apart at {100 * confidence:g} % confidence{without}. "
-        f"Use {needed} or more.",
-    )
+    return (f"{contents} cannot tell systems apart at {100 * confidence:g} % confidence{without}. Use {needed} or more.",)
 
 
 def _check_request(
@@ -348,11 +345,12 @@ def _check_request(
     if human is not None:
         _check_values("human", np.asarray(human, float), (n_systems,))
 
-
     if bounds is not None and not bounds[0] < bounds[1]:
         raise UsageError(f"a scale from {bounds[0]:g} to {bounds[1]:g} has no room. Give its lower end first.")
     if silent is not None and np.shape(silent) != (n_systems, n_contents):
-        raise UsageError(f"silent has shape {np.shape(silent)}, but the names say {(n_systems, n_contents)}. Pass a bool per clip.")
+        raise UsageError(
+            f"silent has shape {np.shape(silent)}, but the names say {(n_systems, n_contents)}. Pass a bool per clip."
+        )
 
 
 def _check_names(what: str, names: Sequence[str]) -> None:

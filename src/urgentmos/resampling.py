@@ -144,7 +144,7 @@ def sign_flip_p(differences: Array, seed: int, step: Step | None = None) -> Arra
     """
     speaks = np.abs(differences).max(0) > 0
     size = np.sqrt((differences**2).sum(1, keepdims=True))
-    unit = np.divide(differences, size, out=np.zeros_like(differences), where=size > 0)[:, speaks]
+    unit = np.divide(differences, size, out=np.zeros(differences.shape), where=size > 0)[:, speaks]
     seen = np.abs(unit.sum(1))
     order = np.argsort(seen, kind="stable")
     flips = _sign_patterns(unit.shape[1], seed)
