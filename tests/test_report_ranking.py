@@ -224,6 +224,28 @@ def test_the_first_line_names_what_the_first_is_not_distinguishable_from(alike, 
     assert headline(replace(ranking, systems=tuple(systems[:1]))) == "s0 is the only system."
 
 
+def test_silent_clips_lose_on_the_page_as_in_the_ranking(tmp_path):
+    found, clips = evidence(VALUES)
+    quiet = [row.clip.system_id == "s0" for row in found.rows]
+    rows = [replace(row, warnings=["silence: the level is digital zero"] * q) for row, q in zip(found.rows, quiet, strict=True)]
+    found = replace(found, rows=rows)
+    silent = np.zeros((3, 4), bool)
+    silent[0] = True
+    ranking = rank(found.systems, found.contents, scores=found.scores, silent=silent, samples=20)
+    field = field_of(ranking, found, clips, "dnsmos_ovrl")
+    assert field.systems[-1] == "s0" and (field.wins[-1] == 0).all() and (field.wins[:2].sum(0) == 1.5).all()
+
+
+def test_intervals_of_opinions_stay_on_their_scale(tmp_path):
+    human = np.array([[5.0, 5, 5, 4], [1, 1, 1, 2], [1, 5, 1, 5]])
+    found, clips = evidence(np.array([[4.9, 5, 5, 3], [1, 1, 1, 4], [1, 5, 1, 5]]), human=human)
+    _, text, data = made(tmp_path, found, clips, human=human.mean(1))
+    for row in data["charts"]["mos"]["data"]["values"]:
+        assert row["x_low"] >= 1 and row["x_low"] <= row["mos"] <= row["x_high"] <= 5
+    table = visible(text[text.index('<section id="table">') : text.index("</table>")])
+    assert all(1 <= float(low) and float(high) <= 5 for low, high in re.findall(r"(\d\.\d+)[^\d]+(\d\.\d+) 4 ", table))
+
+
 def test_the_first_line_does_not_name_hundreds(tmp_path):
     found = rank([f"s{k:02}" for k in range(12)], ["c0"], scores=np.arange(12.0)[:, None], samples=2, model="m")
     assert headline(found) == "s11 comes first of 12 systems and cannot be told apart from any of the 11 others."

@@ -121,8 +121,8 @@ def rank(
 def pairwise_from_scores(scores: Array, better: Better = "higher", link: Literal["binary", "soft"] = "binary") -> Array:
     """(S, S, U) P(i better than j) from scores (S, U); NaN where either score is missing, and on the diagonal.
 
-    binary: 1 better, 0 worse, 0.5 equal but for rounding. soft: the logistic function of the difference, divided by the root mean
-    square of all differences between two systems on one content. That scale is the data's own: votes do not change with
+    binary: 1 better, 0 worse, 0.5 equal but for rounding. soft: the logistic function of the difference, divided by the root
+    mean square of all differences between two systems on one content. That scale is the data's own: votes do not change with
     the metric's unit or offset, no metric needs a constant that somebody tuned, and a typical difference is worth 0.73.
     It is computed once, from all contents, and then held: resampling contents does not recalibrate the judge.
     """
