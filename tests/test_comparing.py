@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from urgentmos.comparing import Comparison, comparison, failed_comparison, summarise
+from urgentmos.comparing import AUDIBLE, Comparison, comparison, failed_comparison, silent_verdict, summarise
+from urgentmos.gate import gate
 
 MIRROR = {"a": "b", "b": "a", "tie": "tie"}
 shares = st.floats(0, 1)
@@ -61,25 +62,66 @@ def test_a_failed_comparison_is_json_without_nan() -> None:
     }
 
 
+# ---- silence
+
+
+@given(judged(), st.booleans(), st.booleans(), st.floats(0, 2))
+def test_speech_beats_silence_by_what_is_audible_at_least_and_mirrors(values, a_silent, b_silent, least):
+    decided = silent_verdict(a_silent, b_silent, values, least)
+    mirrored = silent_verdict(b_silent, a_silent, values[[2, 1, 0, 3]] * [1, 1, 1, -1], least)
+    np.testing.assert_array_equal(decided, mirrored[[2, 1, 0, 3]] * [1, 1, 1, -1])
+    verdict = comparison("x", "y", decided).verdict
+    if a_silent and b_silent:
+        assert verdict == "tie" and decided[3] == 0
+    elif a_silent or b_silent:
+        sign = -1 if a_silent else 1
+        assert verdict == ("b" if a_silent else "a")
+        assert sign * decided[3] >= max(least, sign * values[3])
+    else:
+        assert decided is values
+
+
+def test_what_the_judge_cannot_answer_of_silence_is_decided_too():
+    unknown = np.full(4, np.nan)
+    assert silent_verdict(True, False, unknown).tolist() == [0, 0, 1, -AUDIBLE]
+    assert silent_verdict(False, True, unknown).tolist() == [1, 0, 0, AUDIBLE]
+    assert silent_verdict(True, True, unknown).tolist() == [0, 1, 0, 0]
+
+
 # ---- many
 
 
-def test_the_interval_is_students_t() -> None:
-    # mean 2, standard deviation 1, n = 3: 2 +- 4.302653 / sqrt(3)
-    summary = summarise("A", "B", [row(1), row(2), row(3)])
-    assert (summary.cmos, summary.n_contents, summary.confidence) == (2, 3, 0.95)
-    assert (summary.cmos_low, summary.cmos_high) == pytest.approx((2 - 2.484138, 2 + 2.484138), abs=1e-5)
+def test_the_interval_holds_what_the_test_does_not_reject() -> None:
+    # All six signs alike: 2 of 64 patterns. A mean that is not rejected has values on either side.
+    summary = summarise("A", "B", [row(x) for x in (0.5, 1, 2, 2.5, 3, 3)])
+    assert (summary.cmos, summary.n_contents, summary.confidence) == (2, 6, 0.95)
+    assert (summary.cmos_low, summary.cmos_high) == (0.5, 3)
+    assert summary.p_value == 2 / 64 and "sign-flip" in summary.test
 
 
-def test_the_sign_test_leaves_ties_out() -> None:
+@given(st.lists(st.floats(-4, 4).map(lambda x: round(x, 2)), min_size=1, max_size=20), st.sampled_from([0.8, 0.95, 0.99]))
+def test_summary_and_gate_are_one_test(cmos: list[float], confidence: float) -> None:
+    rows = [row(x) for x in cmos]
+    summary, found = summarise("A", "B", rows, confidence=confidence), gate(rows, confidence=confidence)
+    if sum(cmos) > 1e-9:
+        assert summary.p_value == pytest.approx(2 * found.p_value)
+    if summary.p_value > 1 - confidence + 1e-12:
+        assert summary.cmos_low <= 0 <= summary.cmos_high
+    else:
+        assert summary.cmos_low >= 0 or summary.cmos_high <= 0
+        assert found.worse == (summary.cmos > 0)
+    assert summary.cmos_low >= -4 or summary.cmos_low == -np.inf
+
+
+def test_counts_are_of_verdicts() -> None:
     rows = [row(1, "a")] * 7 + [row(-1, "b")] + [row(0, "tie")] * 5
     summary = summarise("A", "B", rows)
     assert (summary.wins, summary.ties, summary.losses) == (7, 5, 1)
-    assert summary.p_value == pytest.approx(2 * (1 + 8) / 2**8)  # two-sided binomial, 7 of 8
+    assert summary.p_value == pytest.approx(2 * (1 + 8) / 2**8)  # contents without a difference say nothing
     assert summarise("A", "B", [row(0, "tie")] * 5).p_value == 1
 
 
-@given(st.lists(st.tuples(st.floats(-4, 4), st.sampled_from(["a", "tie", "b"])), max_size=12))
+@given(st.lists(st.tuples(st.floats(-4, 4), st.sampled_from(["a", "tie", "b"])), min_size=1, max_size=12))
 def test_a_summary_mirrors(drawn: list[tuple[float, str]]) -> None:
     there = summarise("A", "B", [row(cmos, verdict) for cmos, verdict in drawn])
     back = summarise("B", "A", [row(-cmos, MIRROR[verdict]) for cmos, verdict in drawn])
@@ -90,27 +132,28 @@ def test_a_summary_mirrors(drawn: list[tuple[float, str]]) -> None:
 
 
 def test_more_confidence_is_a_wider_interval() -> None:
-    rows = [row(cmos) for cmos in (0.1, 0.5, -0.2, 0.9)]
+    rows = [row(cmos) for cmos in (0.1, 0.5, -0.2, 0.9, 0.3, 0.4, -0.1, 0.8)]
     widths = [s.cmos_high - s.cmos_low for s in (summarise("A", "B", rows, confidence=c) for c in (0.5, 0.9, 0.99))]
     assert widths == sorted(widths) and widths[0] > 0
 
 
 def test_what_failed_does_not_count() -> None:
     summary = summarise("A", "B", [row(1), failed_comparison("x", "y", "bad"), row(3)])
-    assert (summary.n_contents, summary.cmos, summary.wins) == (2, 2, 2)
+    assert (summary.n_contents, summary.cmos, summary.wins, summary.n_failed) == (2, 2, 2, 1)
+    assert "of 2 contents (1 more could not be judged)" in summary.sentence()
 
 
 def test_one_content_has_no_interval_and_none_has_nothing() -> None:
     one = summarise("A", "B", [row(0.5)])
     assert one.to_dict()["cmos_low"] is None and one.to_dict()["cmos_high"] is None and one.cmos == 0.5
-    assert "[" not in one.sentence() and "CMOS A - B +0.500" in one.sentence()
+    assert "[" not in one.sentence() and "CMOS A - B +0.500, p = 1 (" in one.sentence()
     none = summarise("A", "B", [failed_comparison("x", "y", "bad")])
-    assert none.to_dict()["cmos"] is None and none.sentence() == "No content could be judged."
+    assert none.to_dict()["cmos"] is none.to_dict()["p_value"] is None and none.sentence() == "No content could be judged."
     json.dumps(none.to_dict(), allow_nan=False)
 
 
 def test_the_sentence_holds_the_numbers() -> None:
-    summary = replace(summarise("A", "B", [row(1), row(2), row(3)]), cmos_low=-0.25)
-    assert summary.sentence() == (
-        "CMOS A - B +2.000 [-0.250, +4.484] at 95%; A wins 3, ties 0, B wins 0 of 3 contents; sign test p = 0.25"
-    )
+    summary = replace(summarise("A", "B", [row(x) for x in (1, 2, 3, 1, 2, 3)]), cmos_low=-0.0001)
+    counts = "A wins 6, ties 0, B wins 0 of 6 contents"
+    assert summary.sentence() == f"CMOS A - B +2.000 [+0.000, +3.000] at 95 %, p = 0.0312 (sign-flip test); {counts}"
+    assert summary.sentence(gated=True) == f"{counts}."

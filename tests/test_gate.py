@@ -152,6 +152,27 @@ def test_the_sentence_says_by_how_much_and_how_sure() -> None:
     assert gated([0.2] * 6, margin=0.5).sentence().startswith("B is not shown to be worse than A by more than 0.5: CMOS")
 
 
+def test_contents_that_b_lost_count_as_worse() -> None:
+    equal = [row(0.0)] * 6
+    assert not gate(equal, lost=4).worse and gate(equal, lost=5).worse
+    found = gate(equal, lost=5)
+    assert (found.n_contents, found.n_lost, found.n_different, found.cmos, found.p_value) == (6, 5, 5, 0.0, 1 / 32)
+    assert (
+        "B is worse than A: CMOS A - B +0.000 over 6 contents, only A could be judged on 5 contents more, p" in found.sentence()
+    )
+    nothing = gate([], lost=8)
+    assert nothing.worse and nothing.sentence().startswith(
+        "B is worse than A: only A could be judged on 8 contents, p = 0.00391"
+    )
+    assert nothing.warning() is None and gate([], lost=3).warning() is not None
+
+
+@given(differences, st.integers(0, 5), confidences, st.floats(0, 2))
+def test_losing_a_content_never_helps(drawn: list[float], lost: int, confidence: float, margin: float) -> None:
+    few, more = (gate([row(x) for x in drawn], lost=n, confidence=confidence, margin=margin) for n in (lost, lost + 1))
+    assert few.p_value >= more.p_value - 1e-9 and (more.worse or not few.worse)
+
+
 # ---- the command
 
 
@@ -176,6 +197,10 @@ def test_exit_status_3_says_that_b_is_worse(place: Path) -> None:
     result = compare("old", "new", "--fail-if-worse", "-o", "gate.json")
     assert result.exit_code == 3 and "B is worse than A: CMOS A - B +" in result.stderr and "p = 0.0156" in result.stderr
     written = json.loads(Path("gate.json").read_text())
+    assert written["summary"]["test"].startswith("two-sided sign-flip") and written["gate"]["test"].startswith(
+        "one-sided sign-flip"
+    )
+    assert written["summary"]["p_value"] == 2 * written["gate"]["p_value"] and result.stderr.count("p = ") == 1
     assert written["gate"]["worse"] is True and written["gate"]["p_value"] == 1 / 64 and len(written["rows"]) == 6
     assert compare("old", "new").exit_code == 0
 

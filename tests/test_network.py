@@ -469,7 +469,7 @@ def test_evidence_stands_where_its_names_say(tmp_path: Path, order: random.Rando
 
 
 @pytest.mark.parametrize("how", ["missing", "broken", "short", "not finite"])
-def test_a_failed_clip_takes_its_content_out_and_says_so(how: str, tmp_path: Path) -> None:
+def test_a_failed_clip_leaves_a_hole_and_says_so(how: str, tmp_path: Path) -> None:
     clips, judge = grid(tmp_path), FakeJudge()
     broken = Path(clips[4].audio_path)  # B on u1
     if how == "missing":
@@ -481,14 +481,14 @@ def test_a_failed_clip_takes_its_content_out_and_says_so(how: str, tmp_path: Pat
         judge.mos = {4801: np.nan}
     ranking, scores = rank_clips(clips, predictor(judge), "soft")
     assert [score.uid for score in scores if score.error] == ["B:u1"] and len(scores) == 12
-    assert ranking.n_contents == 3 and any("1 content of 4 left out" in said for said in ranking.warnings)
+    assert ranking.n_contents == 4 and any("2 of 12 comparisons are missing" in said for said in ranking.warnings)
     everything = rank_clips(clips, predictor(judge), "bradley-terry")[0]
     assert everything.n_contents == 4 and [s.system_id for s in everything.systems] == ["A", "B", "C"]
 
 
 def test_a_system_without_a_content_is_ranked_on_the_others(tmp_path: Path) -> None:
     ranking, scores = rank_clips(grid(tmp_path)[:-1], predictor(FakeJudge()), "binary")
-    assert ranking.n_contents == 3 and len(ranking.systems) == 3 and len(scores) == 11
+    assert ranking.n_contents == 4 and len(ranking.systems) == 3 and len(scores) == 11
 
 
 def test_unequal_lengths_are_told_where_the_rest_is_not_judged(tmp_path: Path) -> None:
@@ -543,7 +543,7 @@ def test_pairs_that_are_not_finite_are_missing_and_told(tmp_path: Path) -> None:
 
     judge.judge = sometimes  # type: ignore[method-assign]
     ranking, _ = rank_clips(clips, predictor(judge), "binary")
-    assert ranking.n_contents == 3 and any("not a finite number on 1 contents (the first: u0)" in w for w in ranking.warnings)
+    assert ranking.n_contents == 4 and any("not a finite number on 1 contents (the first: u0)" in w for w in ranking.warnings)
 
 
 # ---- memory of the device

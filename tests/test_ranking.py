@@ -329,7 +329,9 @@ def test_votes_with_holes_sum_to_the_number_of_comparisons(scores, missing, scor
 def test_without_a_common_content_of_a_pair_votes_say_what_to_type_and_the_others_go_on():
     scores = np.array([[2.0, 3, 1, np.nan], [1, 1, np.nan, 5], [np.nan, np.nan, np.nan, 1]])
     for scoring in ("binary", "soft"):
-        with pytest.raises(UsageError, match="1 pair of systems has no content in common.* s00 and s02.*--scoring bradley-terry"):
+        with pytest.raises(
+            UsageError, match=r"1 pair of systems has no content in common.* s00 and s02.*--scoring bradley-terry"
+        ):
             rank(ids("s", 3), ids("u", 4), scores=scores, scoring=scoring)
     means = rank(ids("s", 3), ids("u", 4), scores=scores, scoring="mos", samples=50)
     assert {s.system_id: s.rank for s in means.systems} == {"s00": 1, "s01": 2, "s02": 3}
@@ -535,7 +537,12 @@ def test_a_muted_system_is_clearly_last(scoring):
 
 def test_a_silent_clip_counts_as_the_worst_of_the_scale_or_of_the_clips_with_speech():
     scores, silent = np.array([[4.0, 5.0], [3.0, 2.5]]), np.array([[True, False], [False, False]])
-    for bounds, better, mean in (((1, 5), "higher", 3.0), ((1, 5), "lower", 5.0), (None, "higher", 3.75), ((3.5, 9), "higher", 3.75)):
+    for bounds, better, mean in (
+        ((1, 5), "higher", 3.0),
+        ((1, 5), "lower", 5.0),
+        (None, "higher", 3.75),
+        ((3.5, 9), "higher", 3.75),
+    ):
         found = rows(rank(["a", "b"], ["u", "v"], scores=scores, scoring="mos", silent=silent, bounds=bounds, better=better))
         assert found["a"].score == mean, (bounds, better)
 

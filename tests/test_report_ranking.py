@@ -209,17 +209,61 @@ def test_only_some_contents_are_heard(tmp_path, make_voice):
 
 
 @pytest.mark.parametrize(
-    ("ranks", "ties", "said"),
+    ("alike", "sentence"),
     [
-        ([(1, 1), (2, 3), (2, 3)], [("s1", "s2")], "is clearly ahead of all others"),
-        ([(1, 2), (1, 3), (2, 3)], [("s0", "s1"), ("s1", "s2")], "cannot be told apart from s1"),
-        ([(1, 2), (2, 2), (1, 3)], [], "cannot be told apart from s2"),  # it varies more than the second, and may be first
-        ([(1, 2), (2, 2), (2, 3)], [], "is not clearly ahead of all others"),
+        ([(), ("s2",), ("s1",)], "is clearly ahead of all others"),
+        ([("s1",), ("s0", "s2"), ("s1",)], "cannot be told apart from s1"),
+        ([("s2",), (), ("s0",)], "cannot be told apart from s2"),  # it varies more than the second, and may be first
     ],
 )
-def test_the_first_line_claims_no_more_than_the_ranks(ranks, ties, said):
-    systems = [SystemRank(f"s{k}", k + 1, low, high, 3.0 - k, 2.0 - k, 4.0 - k) for k, (low, high) in enumerate(ranks)]
+def test_the_first_line_names_what_the_first_is_not_distinguishable_from(alike, sentence):
+    systems = [SystemRank(f"s{k}", k + 1, 1, 3, 3.0 - k, 2.0, 4.0, None, others) for k, others in enumerate(alike)]
     found = rank(["s0", "s1"], ["c0"], scores=np.ones((2, 1)), samples=2, model="m")
-    ranking = replace(found, systems=tuple(systems), ties=tuple(ties))
-    assert headline(ranking) == f"s0 comes first of 3 systems and {said}."
-    assert headline(replace(ranking, systems=tuple(systems[:1]), ties=())) == "s0 is the only system."
+    ranking = replace(found, systems=tuple(systems))
+    assert headline(ranking) == f"s0 comes first of 3 systems and {sentence}."
+    assert headline(replace(ranking, systems=tuple(systems[:1]))) == "s0 is the only system."
+
+
+def test_silent_clips_lose_on_the_page_as_in_the_ranking(tmp_path):
+    found, clips = evidence(VALUES)
+    quiet = [row.clip.system_id == "s0" for row in found.rows]
+    rows = [replace(row, warnings=["silence: the level is digital zero"] * q) for row, q in zip(found.rows, quiet, strict=True)]
+    found = replace(found, rows=rows)
+    silent = np.zeros((3, 4), bool)
+    silent[0] = True
+    ranking = rank(found.systems, found.contents, scores=found.scores, silent=silent, samples=20)
+    field = field_of(ranking, found, clips, "dnsmos_ovrl")
+    assert field.systems[-1] == "s0" and (field.wins[-1] == 0).all() and (field.wins[:2].sum(0) == 1.5).all()
+
+
+def test_intervals_of_opinions_stay_on_their_scale(tmp_path):
+    human = np.array([[5.0, 5, 5, 4], [1, 1, 1, 2], [1, 5, 1, 5]])
+    found, clips = evidence(np.array([[4.9, 5, 5, 3], [1, 1, 1, 4], [1, 5, 1, 5]]), human=human)
+    _, text, data = made(tmp_path, found, clips, human=human.mean(1))
+    for row in data["charts"]["mos"]["data"]["values"]:
+        assert row["x_low"] >= 1 and row["x_low"] <= row["mos"] <= row["x_high"] <= 5
+    table = visible(text[text.index('<section id="table">') : text.index("</table>")])
+    assert all(1 <= float(low) and float(high) <= 5 for low, high in re.findall(r"(\d\.\d+)[^\d]+(\d\.\d+) 4 ", table))
+
+
+def test_the_first_line_does_not_name_hundreds(tmp_path):
+    found = rank([f"s{k:02}" for k in range(12)], ["c0"], scores=np.arange(12.0)[:, None], samples=2, model="m")
+    assert headline(found) == "s11 comes first of 12 systems and cannot be told apart from any of the 11 others."
+    best = replace(found.systems[0], not_distinguishable_from=found.systems[0].not_distinguishable_from[:9])
+    assert headline(replace(found, systems=(best, *found.systems[1:]))).endswith("from s10, s09, s08, s07, s06, s05, 3 others.")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_page_says_what_table_and_json_say_of_what_is_not_distinguishable(seed, tmp_path):
+    values = np.linspace(0, 3, 6)[:, None] + np.random.default_rng(seed).normal(size=(6, 9))
+    ranking, text, _ = made(tmp_path, *evidence(values))
+    table = text[text.index('<section id="table">') : text.index("</table>")]
+    lines = ranking.table().splitlines()[1:]
+    for line, s in zip(lines, ranking.systems, strict=True):
+        shown = ranking.alike()[s.system_id]
+        names = ", ".join(s.not_distinguishable_from)
+        cell = f'data-value="{len(s.not_distinguishable_from)}" title="{names}">{shown}</td>'
+        assert cell in table[table.index(f'<th scope="row">{s.system_id}<') :].split("</tr>")[0]
+        assert line.endswith(shown) and (shown or line.rstrip().endswith(f"{s.rank}"))
+    groups = re.findall(r"<li>(.*?)</li>", text[text.index('<section id="table">') : text.index('<section id="scores">')])
+    assert groups == [", ".join(group) for group in ranking.ties]

@@ -148,7 +148,7 @@ def summarise(a: str, b: str, rows: Sequence[Comparison], *, confidence: float =
     from urgentmos.resampling import sign_flip_interval, sign_flip_p  # scipy: half a second, which two files need not wait for
 
     judged = [row for row in rows if row.error is None and np.isfinite(row.cmos)]
-    cmos = np.array([row.cmos for row in judged])
+    cmos = np.array([row.cmos for row in judged], float)
     counts = {verdict: sum(row.verdict == verdict for row in judged) for verdict in ("a", "tie", "b")}
     mean, p_value = (float(cmos.mean()), float(sign_flip_p(cmos[None], seed)[0])) if judged else (np.nan, np.nan)
     low, high = sign_flip_interval(cmos, confidence, seed)

@@ -87,7 +87,7 @@ def _common(field: _Field, pair: tuple[Array, Array], balance: Array) -> Array:
         level = level + step
         if np.abs(step).max(initial=0.0) < _TOLERANCE:
             break
-    return level
+    return np.asarray(level)
 
 
 def _change(field: _Field, level: Array, pair: tuple[Array, Array], side: int) -> _Change:

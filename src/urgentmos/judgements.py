@@ -344,6 +344,8 @@ def _ambiguous(path: str, other: str, name: str, fits: Sequence[str]) -> str:
         f"{path}: {name} may be {' or '.join(fits[:3])} of {other}, and by its file name it cannot be told which. "
         f"Give both files the same uid per clip."
     )
+
+
 def labels_first(references: Source) -> Source:
     """The references with the labels that rows keep beside predictions in their place.
 

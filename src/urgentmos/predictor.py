@@ -208,7 +208,9 @@ def judged_systems(
     failed = [naming(score.clip.audio_path, score.error) for score in found.rows if score.error]
     if found.rows and len(failed) == len(found.rows):
         raise UsageError(f"none of the {len(failed)} clips could be judged by {judge.name}. The first: {failed[0]}.")
-    votes, outside = ([], []) if judge.judge in HUMAN and judge.name in HUMAN else left_out([with_labels(clip) for clip in clips], HUMAN)
+    votes, outside = (
+        ([], []) if judge.judge in HUMAN and judge.name in HUMAN else left_out([with_labels(clip) for clip in clips], HUMAN)
+    )
     human = human_mos(votes, found.systems) if votes else None
     row = METRICS.get(judge.judge)  # a foreign model may rank by a metric of its own
     asked: dict[str, Any] = {"scores": found.scores, "pairs": found.pairs, "scoring": scoring, "human": human}

@@ -121,8 +121,8 @@ def rank(
 def pairwise_from_scores(scores: Array, better: Better = "higher", link: Literal["binary", "soft"] = "binary") -> Array:
     """(S, S, U) P(i better than j) from scores (S, U); NaN where either score is missing, and on the diagonal.
 
-    binary: 1 better, 0 worse, 0.5 equal but for rounding. soft: the logistic function of the difference, divided by the root mean
-    square of all differences between two systems on one content. That scale is the data's own: votes do not change with
+    binary: 1 better, 0 worse, 0.5 equal but for rounding. soft: the logistic function of the difference, divided by the root
+    mean square of all differences between two systems on one content. That scale is the data's own: votes do not change with
     the metric's unit or offset, no metric needs a constant that somebody tuned, and a typical difference is worth 0.73.
     It is computed once, from all contents, and then held: resampling contents does not recalibrate the judge.
     """
@@ -301,10 +301,7 @@ def _few_contents(n_contents: int, confidence: float) -> tuple[str, ...]:
         return ()
     without = " and no interval of a score can be given" if n_contents == 1 else ""
     contents = "1 content" if n_contents == 1 else f"{n_contents} contents"
-    return (
-        f"{contents} cannot tell systems apart at {100 * confidence:g} % confidence{without}. "
-        f"Use {needed} or more.",
-    )
+    return (f"{contents} cannot tell systems apart at {100 * confidence:g} % confidence{without}. Use {needed} or more.",)
 
 
 def _check_request(
@@ -348,11 +345,12 @@ def _check_request(
     if human is not None:
         _check_values("human", np.asarray(human, float), (n_systems,))
 
-
     if bounds is not None and not bounds[0] < bounds[1]:
         raise UsageError(f"a scale from {bounds[0]:g} to {bounds[1]:g} has no room. Give its lower end first.")
     if silent is not None and np.shape(silent) != (n_systems, n_contents):
-        raise UsageError(f"silent has shape {np.shape(silent)}, but the names say {(n_systems, n_contents)}. Pass a bool per clip.")
+        raise UsageError(
+            f"silent has shape {np.shape(silent)}, but the names say {(n_systems, n_contents)}. Pass a bool per clip."
+        )
 
 
 def _check_names(what: str, names: Sequence[str]) -> None:

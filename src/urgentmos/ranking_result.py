@@ -151,9 +151,10 @@ def _row(s: SystemRank) -> dict[str, Any]:
         "score": _number(s.score),
         "low": _number(s.low),
         "high": _number(s.high),
-        "not_distinguishable_from": list(s.not_distinguishable_from),
     }
-    return row if s.mos is None else row | {"mos": _number(s.mos)}
+    if s.mos is not None:
+        row["mos"] = _number(s.mos)
+    return row | {"not_distinguishable_from": list(s.not_distinguishable_from)}
 
 
 def _number(value: float | None) -> float | None:

@@ -74,7 +74,7 @@ def by_votes(pairs: Array, scoring: Literal["binary", "soft"], plan: Plan) -> Sc
     error = np.maximum(resampling.standard_errors(draws, counts), floor)
     low, high = resampling.vote_interval(score, error, counts, plan.confidence, n_contents * (n_systems - 1))
     complete = bool((met + np.eye(n_systems) * n_contents == n_contents).all())
-    differences = pair_differences(votes) if complete else _vote_differences(share, rate, plan)
+    differences = pair_differences(votes) if complete else _vote_differences(share, plan)
     return Scored(score, low, high, draws, differences, n_contents, warnings, complete)
 
 
@@ -110,13 +110,13 @@ def _shares(pairs: Array, scoring: Literal["binary", "soft"], plan: Plan) -> tup
     return share[:, :, used], pairs[:, :, used], warnings
 
 
-def _vote_differences(share: Array, rate: Array, plan: Plan) -> Array:
+def _vote_differences(share: Array, plan: Plan) -> Array:
     """(P, U) what each content adds to the difference of two systems' votes, as if they were equally good.
 
     Against a third system, both are held to what they reach together; so a content that only one of them has adds a term of
     mean 0. Divided by U: the sums are differences of votes per content.
     """
-    n_systems, _, n_contents = share.shape
+    n_systems = len(share)
     played = (~np.isnan(share)).astype(float)
     won = np.where(played > 0, share, 0.0)
     met = played.sum(2)
@@ -155,10 +155,7 @@ def by_mean(good: Array, plan: Plan) -> Scored:
     error = resampling.standard_errors(draws, counts)
     low, high = resampling.scale_interval(score, error, counts, plan.confidence, low_end, high_end)
     complete = bool(known.all())
-    if complete:
-        differences = pair_differences(good) / good.shape[1]
-    else:
-        differences = _all_pairs(fitted.differences, len(good), plan)
+    differences = pair_differences(good) / good.shape[1] if complete else _all_pairs(fitted.differences, len(good), plan)
     warnings = _unused(used, "has no score") + _mean_warnings(fitted, score, plan)
     return Scored(score, low, high, draws, differences, good.shape[1], warnings, complete)
 

@@ -321,6 +321,8 @@ def _say_warnings(of_clips: Sequence[tuple[str, str]]) -> None:
         say(f"  {path}: {warning}")
     if len(of_clips) > SHOWN_WARNINGS:
         say(f"  and {len(of_clips) - SHOWN_WARNINGS} more. Write them with -o FILE.")
+
+
 def _alone(clip: Clip, metrics: Sequence[str]) -> Clip:
     """The clip with these metrics alone: a .scp file has no room for the manifest's other labels."""
     from dataclasses import replace

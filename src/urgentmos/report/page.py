@@ -152,14 +152,21 @@ def counted(n: int, one: str, many: str | None = None) -> str:
     return f"{n:,} {one if n == 1 else many or one + 's'}"
 
 
-def mean_interval(values: Sequence[float] | np.ndarray, confidence: float) -> tuple[float, float, float, int]:
-    """(N,) with NaN where missing -> mean, low, high, n: Student's t over the values; NaN ends for fewer than two."""
+def mean_interval(
+    values: Sequence[float] | np.ndarray, confidence: float, bounds: tuple[float, float] = (-np.inf, np.inf)
+) -> tuple[float, float, float, int]:
+    """(N,) with NaN where missing -> mean, low, high, n; NaN ends for fewer than two.
+
+    Student's t over the values, which stays inside the bounds of their scale (`resampling.scale_interval`).
+    """
     x = np.asarray(values, dtype=float)
     x = x[np.isfinite(x)]
     n = len(x)
     if n < 2:
         return (float(x[0]) if n else np.nan), np.nan, np.nan, n
-    from scipy.stats import t
+    from urgentmos.resampling import scale_interval
 
-    mean, half = float(x.mean()), float(t.ppf((1 + confidence) / 2, n - 1) * x.std(ddof=1) / np.sqrt(n))
-    return mean, mean - half, mean + half, n
+    ends = min(bounds[0], float(x.min())), max(bounds[1], float(x.max()))
+    mean, error = x.mean(keepdims=True), x.std(ddof=1, keepdims=True) / np.sqrt(n)
+    low, high = scale_interval(mean, error, np.array([n]), confidence, *ends)
+    return float(mean[0]), float(low[0]), float(high[0]), n

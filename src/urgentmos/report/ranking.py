@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from urgentmos.clip_warnings import is_silent
 from urgentmos.clips import Clip
 from urgentmos.label_range import is_outside
 from urgentmos.metrics import HUMAN, METRICS
@@ -79,7 +80,7 @@ def ranking_page(ranking: Ranking, evidence: Evidence, clips: Sequence[Clip], ju
         "scoring": SCORES[ranking.scoring],
         "percent": percent(ranking.confidence),
         "headline": headline(ranking),
-        "table": _table(ranking, field),
+        "table": _table(ranking, field, judge),
         "source": readable(ranking.sources.get("score", ""), judge),
         "win_rates": [[ranking.win_rate[a][b] if a != b else None for b in field.systems] for a in field.systems],
         "systems": field.systems,
@@ -114,6 +115,13 @@ def field_of(ranking: Ranking, evidence: Evidence, clips: Sequence[Clip], judge:
     ahead = np.sign(told[:, None] - told[None]) * direction(judge)
     if evidence.pairs is not None:
         ahead = np.sign(evidence.pairs[at[0], at[0].T][:, :, at[1][0]] - 0.5)
+    silent = np.zeros(shape, bool)
+    for clip, score in zip(clips, evidence.rows, strict=True):
+        silent[row[str(clip.system_id)], column[str(clip.reference_id)]] = is_silent(score.warnings)
+    speech = ~silent & (np.isfinite(told) | np.isfinite(ahead).any(1))
+    ahead[silent[:, None] & speech[None]] = -1.0  # as `ranking.rank` has it
+    ahead[speech[:, None] & silent[None]] = 1.0
+    ahead[silent[:, None] & silent[None]] = 0.0
     diagonal = np.arange(len(systems))
     ahead[diagonal, diagonal] = np.nan
     known = np.isfinite(ahead)
@@ -153,12 +161,12 @@ def headline(ranking: Ranking) -> str:
     return f"{best.system_id} comes first of {len(ranking.systems)} systems and {sure}."
 
 
-def _table(ranking: Ranking, field: Field) -> list[dict[str, Any]]:
+def _table(ranking: Ranking, field: Field, judge: str) -> list[dict[str, Any]]:
     alike = ranking.alike()
     rows = []
     for k, s in enumerate(ranking.systems):
-        mean, low, high, n = mean_interval(field.value[k], ranking.confidence)
-        human = mean_interval(field.human[k], ranking.confidence)
+        mean, low, high, n = mean_interval(field.value[k], ranking.confidence, _scale(judge))
+        human = mean_interval(field.human[k], ranking.confidence, _scale(HUMAN[0]))
         rows.append(
             {
                 "rank": s.rank,
@@ -180,6 +188,11 @@ def _table(ranking: Ranking, field: Field) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _scale(name: str) -> tuple[float, float]:
+    """The ends of a metric's scale; infinite for a name that is not in the table of metrics."""
+    return METRICS[name].range() if name in METRICS else (-np.inf, np.inf)
 
 
 def _charts(ranking: Ranking, field: Field, profile: dict[str, Any], judge: str) -> dict[str, Any]:
@@ -225,7 +238,7 @@ def _win_chart(ranking: Ranking, field: Field) -> dict[str, Any]:
 def _mos_chart(ranking: Ranking, field: Field, title: str) -> dict[str, Any]:
     rows = []
     for k, s in enumerate(ranking.systems):
-        _, low, high, n = mean_interval(field.human[k], ranking.confidence)
+        _, low, high, n = mean_interval(field.human[k], ranking.confidence, _scale(HUMAN[0]))
         rows.append(
             {
                 "system": s.system_id,
