@@ -263,7 +263,7 @@ def measured(clip: np.ndarray, reference: np.ndarray, tmp_path: Path, metric: st
         ),
         (lambda x: 0 * x, "the reference signal is silent (the level is digital zero). Give a reference signal that holds"),
         (lambda x: 0 * x + 0.2, "the reference signal is silent (a constant level of 0.2 (DC) and nothing else)"),
-        (lambda x: x[:, None] * [1, -0.999], "the channels of the reference signal cancel (averaging the 2 channels leaves -"),
+        (lambda x: x[:, None] * [1, -0.999], "the channels of the reference signal cancel (averaging the 2 channels leaves no"),
     ],
 )
 def test_a_reference_signal_without_speech_says_why(tmp_path: Path, make_voice, change: Samples, says: str) -> None:

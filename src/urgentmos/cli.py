@@ -151,7 +151,7 @@ def compare(
 
     The answer is a verdict (a, tie or b) with its probabilities, and CMOS: how much better A is. Both orders are judged and
     averaged. For folders there is one answer per name that both have, and a summary: mean CMOS with an interval over
-    contents, wins, ties, losses and a sign test.
+    contents, wins, ties, losses and a sign-flip test.
 
     With --fail-if-worse, A is the old build and B the new one. Exit status 3: B is worse. 1: not shown to be worse, but some
     pairs could not be judged, or B lacks a file that A has. 0: neither.
@@ -227,7 +227,7 @@ def _check_gate(folders: bool, confidence: float) -> None:
     type=click.FloatRange(0, 1, True, True),
     default=0.95,
     show_default=True,
-    help="Of the intervals, and of the tests behind the ties.",
+    help="Of the intervals, and of the tests that tell systems apart.",
 )
 @click.option(
     "--samples", type=click.IntRange(min=100), default=1000, show_default=True, help="How often the contents are resampled."
@@ -269,7 +269,7 @@ def rank(
     INPUT is a folder with one folder per system (same file names in each), an URGENT-PK data set, or a manifest, also one
     that score or label wrote: labels of the metric named with -m that it holds are not measured again, and its predictions
     are never used as labels. Intervals come from resampling
-    contents; systems that share a letter in the column "ties" cannot be told apart.
+    contents; the last column names the ranks of the systems that a system cannot be told apart from.
     """
     from dataclasses import replace
 

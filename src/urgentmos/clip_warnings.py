@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 SILENCE = "silence"  # nothing in the clip could be speech: digital zero, near-silence, a constant level, a lone click
 CHANNELS = "channels cancel"
+NOTHING_LEFT = "leaves nothing of their level"  # in a warning of CHANNELS: the average is silent
 CUT_OFF = "cut off"
 LENGTH = "length"
 LEVEL = "level"
@@ -50,8 +51,10 @@ def detail_of(warning: str) -> str:
 
 
 def is_silent(warnings: Iterable[str]) -> bool:
-    """Whether they say that the clip holds nothing that could be speech."""
-    return any(kind_of(warning) == SILENCE for warning in warnings)
+    """Whether they say that a judge gets nothing that could be speech: a silent clip, or channels that cancel wholly."""
+    return any(
+        kind_of(warning) == SILENCE or (kind_of(warning) == CHANNELS and NOTHING_LEFT in warning) for warning in warnings
+    )
 
 
 def grouped(clips: Iterable[Flagged]) -> list[str]:

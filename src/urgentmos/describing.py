@@ -13,7 +13,7 @@ from math import isfinite, log10, sqrt
 
 import numpy as np
 
-from urgentmos.clip_warnings import BAND_LIMITED, CHANNELS, CLIPPING, LEVEL, SHORT, SILENCE
+from urgentmos.clip_warnings import BAND_LIMITED, CHANNELS, CLIPPING, LEVEL, NOTHING_LEFT, SHORT, SILENCE
 from urgentmos.errors import AudioError
 
 SILENCE_RMS = 1e-4  # -80 dBFS: below it a frame counts as silent
@@ -25,7 +25,7 @@ INTEGER_PEAK = 100.0  # no gain does that: these are integers in floats
 CANCELLED = 0.5  # of the power that the average would have if the channels were independent
 CANCELLED_SECTION = 0.25  # the same in sections of a second, where independent channels scatter
 CANCELLED_SHARE = 0.1  # of the sections with sound
-WHOLLY_CANCELLED = 10 ** (-30 / 20)  # of the loudest channel's level
+WHOLLY_CANCELLED = 10 ** (-50 / 20)  # of the level of the channels: what is left is noise
 CLIPPED_SHARE_WARNING = 1e-3
 BAND_LIMIT_DB = 70.0  # below the strongest band by more than this, a band counts as empty
 BAND_LIMITED_SHARE = 0.6  # of the Nyquist frequency; natural speech recorded at its rate reaches further
@@ -62,7 +62,7 @@ class AudioInfo:
     @property
     def cancels_wholly(self) -> bool:
         """Whether averaging the channels leaves next to nothing of them."""
-        return bool(self.cancelled) and self.rms < WHOLLY_CANCELLED * self.active_rms
+        return NOTHING_LEFT in self.cancelled
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -229,7 +229,7 @@ class Meter:
 
 
 def _left(share: float) -> str:
-    return "nothing" if share < 1e-12 else f"{10 * log10(share):.0f} dB"
+    return "nothing" if share < WHOLLY_CANCELLED**2 else f"{10 * log10(share):.0f} dB"
 
 
 def _frame_sums(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -164,7 +164,7 @@ def rank(
 
     scoring: "binary" or "soft" votes of ECS (Algorithm 1 of the URGENT-PK paper), "bradley-terry", or "mos" (the mean).
     confidence, samples, seed: of the intervals, which come from resampling contents. Raises UsageError if the systems
-    cannot be ranked; a clip that cannot be scored takes its content out, which the ranking's warnings say.
+    cannot be ranked. A clip without a score is missing and the others of its content count; the ranking's warnings say so.
     """
     inputs = read_system_inputs(source, subset) if isinstance(source, str | Path) else Inputs(list(source), [])
     clips = inputs.clips if reference_dir is None else attach_references(inputs.clips, reference_dir)

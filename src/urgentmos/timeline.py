@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 
 from urgentmos.audio import AudioInfo
+from urgentmos.clip_warnings import is_silent
 from urgentmos.errors import AudioError
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def traced(
         start += seconds
         for name in metrics:
             rows[name].append(np.asarray(told[name], dtype=np.float64))
-    if (heard.whole.info if heard.whole else merge(infos)).silent:  # its score is not the network's
+    if is_silent((heard.whole.info if heard.whole else merge(infos)).warnings):  # its score is not the network's
         return None
     contributions = {name: np.concatenate(parts) for name, parts in rows.items()}
     ranges = {name: judge.ranges[name] for name in metrics}
