@@ -69,7 +69,17 @@ def test_pairs_goes_to_a_pipe_as_json_lines(place: Path) -> None:
     done = urgentmos("pairs", "refs.jsonl")
     rows = rows_of(done.stdout)
     assert done.exit_code == 0 and len(rows) == 3 * 3 * 2 and "18 of 18 possible pairs" in done.stderr
-    assert set(rows[0]) == {"uids", "audio_paths", "durations", "metrics", "verdict", "scope", "reference_id", "corpus"}
+    assert set(rows[0]) == {
+        "uids",
+        "audio_paths",
+        "durations",
+        "metrics",
+        "sources",
+        "verdict",
+        "scope",
+        "reference_id",
+        "corpus",
+    }
     assert all(row["verdict"] == ("a" if row["metrics"]["mos_overall"] > 0.5 else "b") for row in rows)
 
 
