@@ -42,7 +42,7 @@ class Comparison:
 
     def warnings_of(self, side: Side) -> list[str]:
         """The warnings of one of the clips, without the side in front."""
-        return _on_side(self.warnings, side)
+        return on_side(self.warnings, side)
 
     def at_fault(self, side: Side) -> bool:
         """Whether the error is about the clip on that side."""
@@ -50,7 +50,8 @@ class Comparison:
         return self.error is not None and any(part.startswith(path) for part in self.error.split("; "))
 
 
-def _on_side(warnings: Sequence[str], side: Side) -> list[str]:
+def on_side(warnings: Sequence[str], side: Side) -> list[str]:
+    """The warnings of one of the clips, of `by_side`, without the side in front."""
     return [warning.removeprefix(f"{side}: ") for warning in warnings if warning.startswith(f"{side}: ")]
 
 
@@ -67,7 +68,7 @@ def comparison(
     A clip without speech, as its warnings say, loses to one with speech whatever the judge said (`silent_verdict`).
     warnings: of the clips, as `by_side` returns them. bandwidths: of the recordings in Hz, where known.
     """
-    a_silent, b_silent = (is_silent(_on_side(warnings, side)) for side in SIDES)
+    a_silent, b_silent = (is_silent(on_side(warnings, side)) for side in SIDES)
     p_a, p_tie, p_b, cmos = (float(x) for x in silent_verdict(a_silent, b_silent, judged))
     verdict: Verdict = "tie"
     if p_a != p_b and max(p_a, p_b) > p_tie:

@@ -45,6 +45,7 @@ class ClipRow:
     file: str = ""  # the name of its file as written, where a file names the clip
     sources: dict[str, str] = field(default_factory=dict)  # of values, where the row states them
     labels: dict[str, Value] = field(default_factory=dict)  # what is not predicted, also where a prediction took its place
+    warnings: tuple[str, ...] = ()  # of the recording, as `score` and `label` write them
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class PairRow:
     corpus: str | None = None
     uid: str | None = None  # of the pair itself
     paths: tuple[str, str] = ("", "")
+    warnings: tuple[str, ...] = ()  # of both recordings, behind "a: " and "b: ", as `compare` writes them
     sources: dict[str, str] = field(default_factory=dict)  # of metrics and of the "verdict", where the row states them
 
 
@@ -162,7 +164,12 @@ def _clip_row(record: Record, path: Path, numbers: Sequence[str]) -> ClipRow:
     names = {**values, **(kept if isinstance(kept, Mapping) else {})}
     labels = {name: label for name in names if (label := label_of(clip, name)) is not None}
     uid, system = name_key(clip.uid), clip.system_id
-    return ClipRow(uid, system, clip.reference_id, clip.corpus, values, full, file, sources, labels)
+    return ClipRow(uid, system, clip.reference_id, clip.corpus, values, full, file, sources, labels, _warnings(record))
+
+
+def _warnings(record: Mapping[str, Any]) -> tuple[str, ...]:
+    warnings = record.get("warnings")
+    return tuple(str(warning) for warning in warnings) if isinstance(warnings, list) else ()
 
 
 def _label(record: Mapping[str, Any], key: str) -> float | None:
@@ -206,6 +213,7 @@ def _pair_row(record: Record, sides: tuple[str, str], path: Path, numbers: Seque
         corpus=named(record, "corpus"),
         uid=None if (own := first_id(record)) is None else name_key(own),
         paths=(_absolute(paths[0], here), _absolute(paths[1], here)),
+        warnings=_warnings(record),
         sources=stated,
     )
 

@@ -11,7 +11,7 @@ from urgentmos.metrics import METRICS
 from urgentmos.provenance import LISTENERS
 from urgentmos.report import charts
 from urgentmos.report.audio import Sound, sound_of
-from urgentmos.report.page import Options, interval_text, mean_interval, metric_title, number, percent, render
+from urgentmos.report.page import Options, interval_text, mean_interval, metric_title, number, percent, render, scale_of
 
 if TYPE_CHECKING:
     from urgentmos.judgements import Matched, Source
@@ -207,7 +207,7 @@ def _scatter(
         return None
     shown = rows if len(rows) <= POINTS else np.sort(np.random.default_rng(report["seed"]).choice(rows, POINTS, replace=False))
     clips = [{"x": _short(r[k]), "y": _short(p[k]), "uid": matched.uids[k], "system": matched.systems[k] or "-"} for k in shown]
-    systems = _system_points(matched, p, r, rows, report["confidence"])
+    systems = _system_points(matched, (metric, label), rows, report["confidence"])
     ends = float(min(p[rows].min(), r[rows].min())), float(max(p[rows].max(), r[rows].max()))
     diagonal = ends if _same_unit(metric, label) else None
     name = f"scatter:{metric}:{corpus or ''}"
@@ -232,11 +232,13 @@ def _same_unit(metric: str, label: str) -> bool:
     return metric in METRICS and label in METRICS and METRICS[metric].range("paper") == METRICS[label].range("paper")
 
 
-def _system_points(matched: Matched, p: Array, r: Array, rows: Array, confidence: float) -> list[dict[str, Any]]:
+def _system_points(matched: Matched, names: tuple[str, str], rows: Array, confidence: float) -> list[dict[str, Any]]:
+    """The mean of each system; names: of the predicted metric and of the label."""
+    metric, label = names
     points = []
     for system, own in _by_system(matched, rows).items():
-        y, y_low, y_high, n = mean_interval(p[own], confidence)
-        x, x_low, x_high, _ = mean_interval(r[own], confidence)
+        y, y_low, y_high, n = mean_interval(matched.predicted[metric][own], confidence, scale_of(metric))
+        x, x_low, x_high, _ = mean_interval(matched.labels[label][own], confidence, scale_of(label))
         ends = {"x_low": x_low, "x_high": x_high, "y_low": y_low, "y_high": y_high}
         points.append({"system": system, "x": x, "y": y, **ends, "n": n})
     return points[:SYSTEMS]

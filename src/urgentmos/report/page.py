@@ -143,6 +143,11 @@ def direction(name: str) -> Literal[1, -1]:
     return -1 if name in METRICS and METRICS[name].better == "lower" else 1
 
 
+def scale_of(name: str) -> tuple[float, float]:
+    """The ends of a metric's scale; infinite for a name that is not in the table of metrics."""
+    return METRICS[name].range() if name in METRICS else (-np.inf, np.inf)
+
+
 def percent(confidence: float) -> str:
     return f"{100 * confidence:g} %"
 

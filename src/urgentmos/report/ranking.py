@@ -26,6 +26,7 @@ from urgentmos.report.page import (
     metric_title,
     percent,
     render,
+    scale_of,
 )
 
 if TYPE_CHECKING:
@@ -165,8 +166,8 @@ def _table(ranking: Ranking, field: Field, judge: str) -> list[dict[str, Any]]:
     alike = ranking.alike()
     rows = []
     for k, s in enumerate(ranking.systems):
-        mean, low, high, n = mean_interval(field.value[k], ranking.confidence, _scale(judge))
-        human = mean_interval(field.human[k], ranking.confidence, _scale(HUMAN[0]))
+        mean, low, high, n = mean_interval(field.value[k], ranking.confidence, scale_of(judge))
+        human = mean_interval(field.human[k], ranking.confidence, scale_of(HUMAN[0]))
         rows.append(
             {
                 "rank": s.rank,
@@ -188,11 +189,6 @@ def _table(ranking: Ranking, field: Field, judge: str) -> list[dict[str, Any]]:
             }
         )
     return rows
-
-
-def _scale(name: str) -> tuple[float, float]:
-    """The ends of a metric's scale; infinite for a name that is not in the table of metrics."""
-    return METRICS[name].range() if name in METRICS else (-np.inf, np.inf)
 
 
 def _charts(ranking: Ranking, field: Field, profile: dict[str, Any], judge: str) -> dict[str, Any]:
@@ -238,7 +234,7 @@ def _win_chart(ranking: Ranking, field: Field) -> dict[str, Any]:
 def _mos_chart(ranking: Ranking, field: Field, title: str) -> dict[str, Any]:
     rows = []
     for k, s in enumerate(ranking.systems):
-        _, low, high, n = mean_interval(field.human[k], ranking.confidence, _scale(HUMAN[0]))
+        _, low, high, n = mean_interval(field.human[k], ranking.confidence, scale_of(HUMAN[0]))
         rows.append(
             {
                 "system": s.system_id,
