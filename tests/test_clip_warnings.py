@@ -48,6 +48,8 @@ def test_a_clip_is_silent_if_a_warning_says_so(warnings: list[str]) -> None:
 
 
 def test_one_sentence_tells_how_many_clips_reach_above_what_a_model_hears() -> None:
-    (sentence,) = above_band([7_000.0, 8_000.0, 8_000.1, 20_000.0, None], 8_000.0, "pocket")
+    (sentence,) = above_band({"": [7_000.0, 8_000.0, 8_000.1, 20_000.0, None]}, 8_000.0, "pocket")
     assert sentence.startswith("2 of 4 clips hold sound above 8 kHz, which pocket does not hear")
-    assert above_band([20_000.0], None, "pocket") == [] and above_band([None, 100.0], 8_000.0, "pocket") == []
+    (sentence,) = above_band({"old": [7_000.0, None], "new": [9_000.0, 10_000.0]}, 8_000.0, "pocket")
+    assert sentence.startswith("old: 0 of 1, new: 2 of 2 clips hold sound above 8 kHz")
+    assert above_band({"": [20_000.0]}, None, "pocket") == [] and above_band({"": [None, 100.0]}, 8_000.0, "pocket") == []

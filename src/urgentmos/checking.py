@@ -24,7 +24,8 @@ _CURES = {
     "unknown metric": "Rename the metric, or move it to meta.",
     "negative duration": "Correct or remove the duration; it is in seconds.",
 }
-HINDERS_RANKING = ("missing file", "empty file", "missing reference signal", "repeated content", "unequal contents")
+FILE_FAULTS = ("missing file", "empty file", "missing reference signal")
+HINDERS_RANKING = (*FILE_FAULTS, "repeated content", "unequal contents")
 
 
 class Problem(NamedTuple):

@@ -274,8 +274,9 @@ def rank(
     from dataclasses import replace
 
     from urgentmos.cells import safe_text
-    from urgentmos.checking import HINDERS_RANKING, check, report
+    from urgentmos.checking import FILE_FAULTS, HINDERS_RANKING, check, report
     from urgentmos.manifest import read_system_inputs
+    from urgentmos.metrics import HUMAN
     from urgentmos.predictor import DEFAULT_MODEL, judged_systems, load
     from urgentmos.references import find_references
 
@@ -294,7 +295,8 @@ def rank(
     judge = load(model or DEFAULT_MODEL, weights=settings_of(weights).weights, device=device)
     if mos_strategy and not judge.tells_opinions:
         raise UsageError(f"{judge.name} tells a clip's MOS from the clip alone. --mos-strategy is for URGENT-PK models.")
-    problems = [p for p in check(clips, systems=True) if p.kind in HINDERS_RANKING]
+    unread = FILE_FAULTS if judge.name in HUMAN else ()  # the listeners' votes need no audio
+    problems = [p for p in check(clips, systems=True) if p.kind in HINDERS_RANKING and p.kind not in unread]
     if problems:
         say(report(problems))
     with progress() as show:

@@ -4,7 +4,7 @@ A warning is a sentence that opens with its kind and a colon: "silence: the leve
 whatever rests on many clips (a ranking, a comparison, a gate, an evaluation) says `grouped` of them.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 SILENCE = "silence"  # nothing in the clip could be speech: digital zero, near-silence, a constant level, a lone click
@@ -68,18 +68,19 @@ def grouped(clips: Iterable[Flagged]) -> list[str]:
     return [sentence for kind, systems in by_kind.items() for sentence in _sentences(kind, systems, totals)]
 
 
-def above_band(bandwidths: Iterable[float | None], limit: float | None, model: str) -> list[str]:
+def above_band(groups: Mapping[str, Iterable[float | None]], limit: float | None, model: str) -> list[str]:
     """One sentence if recordings reach above `limit`, the highest frequency in Hz that the model hears; else none.
 
-    bandwidths: of the recordings in Hz, None where unknown.
+    groups: name -> bandwidths of recordings in Hz, None where unknown; a group without a name is all there is.
     """
-    known = [bandwidth for bandwidth in bandwidths if bandwidth is not None]
-    above = [bandwidth for bandwidth in known if limit is not None and bandwidth > limit]
-    if limit is None or not above:
+    known = {name: [x for x in bandwidths if x is not None] for name, bandwidths in groups.items()}
+    above = {name: sum(limit is not None and x > limit for x in bandwidths) for name, bandwidths in known.items()}
+    if limit is None or not any(above.values()):
         return []
-    clips = f"{'clip' if len(known) == 1 else 'clips'} {'holds' if len(above) == 1 else 'hold'}"
+    counts = [f"{name}: {above[name]} of {len(known[name])}".removeprefix(": ") for name in known]
+    clips = "clips hold" if sum(map(len, known.values())) > 1 else "clip holds"
     return [
-        f"{len(above)} of {len(known)} {clips} sound above {limit / 1000:g} kHz, which {model} does not hear: "
+        f"{', '.join(counts)} {clips} sound above {limit / 1000:g} kHz, which {model} does not hear: "
         "nothing up there is judged, be it good or bad. Listen to it, or measure it by a metric of a higher rate"
     ]
 

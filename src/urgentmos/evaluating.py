@@ -74,6 +74,7 @@ def evaluate(
     UsageError if nothing can be compared.
     """
     given, references = references, labels_first(references)
+    first = references
     predicted, labelled = usable(predictions, references)
     versus = None if versus is None else usable(versus, references)[0].source
     predictions, references = predicted.source, labelled.source
@@ -117,7 +118,7 @@ def evaluate(
         *predicted.sentences,
         *labelled.sentences,
         *origin_warnings(origins),
-        *label_warnings(given, references, matched, alike),
+        *label_warnings(given, first, matched, alike),
         *_warnings(report, pairs, judges),
     ]
     return report

@@ -334,9 +334,7 @@ def without_codes(source: Source, *, predicted: bool) -> Cleaned:
         values = ((f"{pair.a} / {pair.b}", pair.metrics.get(name)) for pair in source.pairs)
         gaps += filter(None, [search(name, values, gap_limits(name))])
     bad, bad_gaps = ({o.metric: frozenset(o.values) for o in some if not o.other_scale} for some in (wrong, gaps))
-    clips = [
-        replace(row, values={n: None if x in bad.get(n, ()) else x for n, x in row.values.items()}) for row in source.clips
-    ]
+    clips = [_without(row, bad) for row in source.clips]
     pairs = [
         replace(pair, metrics={n: np.nan if x in bad_gaps.get(n, ()) else x for n, x in pair.metrics.items()})
         for pair in source.pairs
@@ -345,6 +343,13 @@ def without_codes(source: Source, *, predicted: bool) -> Cleaned:
     sentences += [o._replace(metric=f"the CMOS of {o.metric}").sentence() for o in gaps]
     other = frozenset(o.metric for o in (*wrong, *gaps) if o.other_scale)
     return Cleaned(replace(source, clips=clips, pairs=pairs), [f"{source.path}: {text}" for text in sentences], other)
+
+
+def _without(row: ClipRow, bad: Mapping[str, frozenset[float]]) -> ClipRow:
+    """The row with None for these values of its metrics, also where it keeps them as labels."""
+    values = {name: None if x in bad.get(name, ()) else x for name, x in row.values.items()}
+    labels = {name: label for name, label in row.labels.items() if label.value not in bad.get(name, ())}
+    return replace(row, values=values, labels=labels)
 
 
 def _ambiguous(path: str, other: str, name: str, fits: Sequence[str]) -> str:

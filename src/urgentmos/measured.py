@@ -124,7 +124,7 @@ class Measured(Predictor):
 
     def _remarks(self, clips: Sequence[Clip], scores: Sequence[Score]) -> Iterator[str]:
         """What is not as a single source of labels would have it."""
-        used = [source for score in scores if (source := score.sources.get(self.name))]
+        used = [source for score in scores if (source := score.sources.get(self.name)) not in (None, "", NO_SPEECH)]
         unlabelled = [clip for clip in clips if label_of(clip, self.name) is None]
         passed = [own.source for clip in unlabelled if (own := prediction_of(clip, self.name)) is not None]
         if passed:
