@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from urgentmos.clip_warnings import Flagged, grouped
+from urgentmos.comparing import SIDES, on_side
 from urgentmos.judgements import Matched, Source, predicted_source
 from urgentmos.metrics import HUMAN
 from urgentmos.provenance import UNKNOWN, kind_of, phrase_of
@@ -100,3 +102,10 @@ def _are_same(matched: Matched, metric: str) -> bool:
     ours, theirs = (set(sources[metric]) for sources in (matched.predicted_sources, matched.label_sources))
     stated = bool(ours) and not _kinds(ours, metric) & {"predicted", "unknown"}
     return stated and ours == theirs and np.array_equal(matched.predicted[metric], matched.labels[metric], equal_nan=True)
+
+
+def clip_warnings_of(predictions: Source) -> list[str]:
+    """What the rows of predictions warn of, grouped by system."""
+    flagged = [Flagged(row.system, row.warnings) for row in predictions.clips]
+    sides = [Flagged(None, on_side(row.warnings, side)) for row in predictions.pairs for side in SIDES]
+    return [*grouped(flagged), *grouped(sides)]

@@ -7,10 +7,8 @@ from typing import Any, Literal
 import numpy as np
 
 from urgentmos import evaluation, published
-from urgentmos.clip_warnings import Flagged, grouped
-from urgentmos.comparing import SIDES, on_side
 from urgentmos.errors import UsageError
-from urgentmos.evaluated_sources import label_warnings, origin_warnings, origins_of, same_labels
+from urgentmos.evaluated_sources import clip_warnings_of, label_warnings, origin_warnings, origins_of, same_labels
 from urgentmos.evaluation import Resampling
 from urgentmos.judgements import (
     UNNAMED,
@@ -114,7 +112,7 @@ def evaluate(
         report["versus"] = _versus(matched, targets, pairs, judges, versus, references, options)
     report["ids"] = _ids(predictions, references, matched, targets)
     report["warnings"] = [
-        *_clip_warnings(predictions),
+        *clip_warnings_of(predictions),
         *predicted.sentences,
         *labelled.sentences,
         *origin_warnings(origins),
@@ -122,13 +120,6 @@ def evaluate(
         *_warnings(report, pairs, judges),
     ]
     return report
-
-
-def _clip_warnings(predictions: Source) -> list[str]:
-    """What the rows of predictions warn of, grouped by system."""
-    flagged = [Flagged(row.system, row.warnings) for row in predictions.clips]
-    sides = [Flagged(None, on_side(row.warnings, side)) for row in predictions.pairs for side in SIDES]
-    return [*grouped(flagged), *grouped(sides)]
 
 
 def usable(predictions: Source, references: Source) -> tuple[Cleaned, Cleaned]:
