@@ -262,7 +262,8 @@ def test_outputs_and_layers_of_the_released_model(vectors: Path, net: UrgentPk, 
         lengths, within = torch.full((len(pairs),), pairs.shape[2]), PARITY_OF_EMPTY_BANDS.get(name, PARITY)
         with torch.no_grad():
             out = exact(pairs.double(), lengths)
-            torch.testing.assert_close(net(pairs, lengths), out.float(), atol=ROUNDING, rtol=0)
+            # a raw score of 25 in float32: how its sums round depends on the processor (6e-6 of it on one)
+            torch.testing.assert_close(net(pairs, lengths), out.float(), atol=ROUNDING, rtol=1e-5)
         torch.testing.assert_close(out.float(), outputs[f"{name}.out"], atol=within, rtol=0)
         torch.testing.assert_close(out[:, 0].sigmoid().float(), outputs[f"{name}.prob"], atol=within, rtol=0)
         for layer in layers if name == "real_3s_b4" else ():

@@ -49,8 +49,12 @@ class Command(click.Command):
         except UnicodeError as e:
             _end(f"a text cannot be read or written as UTF-8 ({e}). Rename the file, or save it as UTF-8.", output)
         except KeyboardInterrupt:
-            kept = _what_is_kept(output) or ("Nothing is kept without -o FILE." if output is None else "Nothing was finished.")
-            say(f"Interrupted. {kept}")
+            lost = (
+                "Nothing is kept without -o FILE."
+                if output is None
+                else f"{output} was not written. Run the same command again."
+            )
+            say(f"Interrupted. {_what_is_kept(output) or lost}")
             sys.exit(130)
 
 

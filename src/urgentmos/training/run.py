@@ -16,10 +16,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from urgentmos import __version__
 from urgentmos.errors import UsageError, need
 from urgentmos.metrics import METRICS
-from urgentmos.provenance import LISTENERS
 from urgentmos.training.config import TrainConfig, with_epochs
 from urgentmos.training.folder import MODEL, RUN, Trained, describe, open_folder, result_of, run_folder, write_whole
 
@@ -411,23 +412,28 @@ def _finish(folder: Path, keeper: Keeper, valid: Data, prepared: Prepared, descr
 def ecs_score(model: Path, valid: Data, judge: str = "mos_overall", say: Say = lambda text: None) -> float | None:
     """KRCC + SRCC + LCC of the ECS ranking of the validation systems with their mean MOS; None if they cannot be ranked."""
     from urgentmos.predictor import load, rank_clips
+    from urgentmos.ranking import correlations
 
     clips = [clip for clip in valid.clips if clip.reference_id is not None and clip.system_id is not None]
-    clips = [_as_ranked(clip, judge) for clip in clips]
     try:
-        ranking, _ = rank_clips(clips, load(model), "binary", samples=2)
+        ranking, _ = rank_clips([_unlabelled(clip) for clip in clips], load(model), "binary", samples=2)
     except UsageError as e:
         say(f"Warning: the validation systems cannot be ranked ({e}) The model with the smallest loss is kept.")
         return None
-    found = (ranking.correlation or {}).values()
-    return None if not found or None in found else float(sum(found))  # type: ignore[arg-type]
+    labels: dict[str, list[float]] = {system.system_id: [] for system in ranking.systems}
+    for clip in clips:
+        value = clip.metrics.get(judge)
+        labels[str(clip.system_id)] += [] if value is None else [value]
+    if not all(labels.values()):
+        return None
+    means = np.array([np.mean(labels[system.system_id]) for system in ranking.systems])
+    values = correlations(np.array([system.score for system in ranking.systems]), means).values()
+    return None if None in values else float(sum(values))  # type: ignore[arg-type]
 
 
-def _as_ranked(clip: Clip, judge: str) -> Clip:
-    """With a content of its corpus alone, and the judging labels, whatever their source, in the place of listeners' MOS."""
-    opinion = {"mos_overall": clip.metrics.get(judge)}
-    content = f"{clip.corpus or ''}/{clip.reference_id}"
-    return replace(clip, reference_id=content, metrics=opinion, sources={"mos_overall": LISTENERS})
+def _unlabelled(clip: Clip) -> Clip:
+    """The clip with a content of its corpus alone and without labels, which may be of any metric and scale."""
+    return replace(clip, reference_id=f"{clip.corpus or ''}/{clip.reference_id}", metrics={}, sources={})
 
 
 @contextmanager
