@@ -9,8 +9,14 @@
 Importing the package imports nothing heavy: what a name needs comes when it is first used.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+# Packages that report to their makers read these when they are imported; nothing leaves the machine unasked.
+for _switch in ("ORT_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK"):
+    os.environ.setdefault(_switch, "1")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 __version__ = "0.1.0"
 _HOMES = {

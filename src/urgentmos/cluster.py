@@ -466,7 +466,6 @@ def _go_to(folder: str | None) -> None:
 @contextmanager
 def _ray(address: str, jobs: int | None) -> Iterator[Any]:
     """Ray, started or joined; one that runs in this process already is used and left running."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves the machine unasked
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     ray: Any = need("ray", "cluster")
     need("ray.data", "cluster")

@@ -25,7 +25,7 @@ from urgentmos.layouts import same_names
 from urgentmos.manifest import Inputs, read_clips, read_system_inputs
 from urgentmos.metrics import HUMAN, METRICS, canonical
 from urgentmos.packaged import PACKAGED
-from urgentmos.provenance import LISTENERS, label_of, phrase_of, predicted_by, with_labels
+from urgentmos.provenance import LISTENERS, label_of, phrase_of, predicted_by, prediction_of, with_labels
 from urgentmos.references import attach_references
 from urgentmos.releases import RELEASES
 from urgentmos.results import Evidence, Run, Score, Source
@@ -224,8 +224,19 @@ def judged_systems(
         why = f"{len(failed)} of {len(found.rows)} clips could not be judged. The first: {failed[0]}."
         raise UsageError(f"{e} {why}") from e
     version, sources = found.version or judge.version, _sources(found, judge, human is not None)
-    warnings = (*warnings_about(found.rows, judge), *ranking.warnings, *found.warnings, *outside)
+    unheard = [] if human is not None or judge.name in HUMAN else _predicted_opinions(clips)
+    warnings = (*warnings_about(found.rows, judge), *ranking.warnings, *found.warnings, *outside, *unheard)
     return replace(ranking, version=version, sources=sources, warnings=warnings), found
+
+
+def _predicted_opinions(clips: Sequence[Clip]) -> list[str]:
+    """A sentence if clips have an opinion score that is no listener's: it is neither shown nor correlated with."""
+    own = [prediction_of(clip, HUMAN[0]) for clip in clips if label_of(clip, HUMAN[0]) is None]
+    sources = [value.source for value in own if value is not None]
+    if not sources:
+        return []
+    by = phrase_of(sources, HUMAN[0])
+    return [f"no correlation with listeners: the {HUMAN[0]} of {len(sources)} of {len(clips)} clips in the manifest is {by}"]
 
 
 def _sources(found: Evidence, judge: Predictor, with_mos: bool) -> dict[str, str]:
