@@ -44,7 +44,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
             path = folder / "audio" / f"{i}" / f"{content}.wav"
             path.parent.mkdir(parents=True, exist_ok=True)
             soundfile.write(path, hummed(u, snr), RATE)
-            value = 2.0 - i + 0.1 * u + (1.3 if (i, u) == (1, 2) else 0)
+            value = 3.5 - i + 0.1 * u + (1.3 if (i, u) == (1, 2) else 0)
             row = {
                 "uid": f"{system}:{content}",
                 "audio_path": str(path),
