@@ -99,3 +99,17 @@ def test_a_whistle_that_the_model_does_not_hear_is_said_by_side(tmp_path: Path, 
     said = f"{old}: 0 of 2, {new}: 2 of 2 clips hold sound above 8 kHz, which tiny does not hear"
     assert any(w.startswith(said) for w in json.loads((tmp_path / "g.json").read_text())["warnings"])
     assert f"Warning: {said}" in result.stderr
+
+
+def test_a_measured_metric_judges_silence_as_the_worst_and_label_keeps_what_it_measures(tmp_path: Path, make_voice) -> None:
+    pytest.importorskip("speechmos")
+    from urgentmos.labellers.loop import label
+    from urgentmos.provenance import NO_SPEECH
+
+    soundfile.write(tmp_path / "silent.wav", np.zeros(RATE), RATE)
+    judge = urgentmos.load("plcmos")  # which likes silence better than noise
+    score = judge.score(tmp_path / "silent.wav")
+    assert score.metrics["plcmos"] == 1.0 and score.sources["plcmos"] == NO_SPEECH
+    (labelled,) = label([urgentmos.Clip("silent", str(tmp_path / "silent.wav"))], ["plcmos"])
+    assert labelled.clip.metrics["plcmos"] > 1.5 and labelled.clip.sources["plcmos"].startswith("measured by plcmos")
+    assert judge.compare(make_voice(0, 1.0), np.zeros(RATE), sample_rate=RATE).verdict == "a"
