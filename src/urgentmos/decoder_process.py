@@ -1,7 +1,7 @@
 """A process that decodes recordings for another one, which survives it: jobs on standard input, samples on standard output.
 
-It is started by `decoder_pool`. What it may use of the machine is limited by the kernel: memory, and computing time by the sound
-that comes of it. Messages are a letter, a length and that many bytes; nothing in them is executed.
+It is started by `decoder_pool`. What it may use of the machine is limited by the kernel: memory, and computing time by the
+sound that comes of it. Messages are a letter, a length and that many bytes; nothing in them is executed.
 """
 
 from __future__ import annotations
@@ -103,10 +103,9 @@ def _open(channel: Channel, letter: bytes, content: bytes) -> None:
 
     head, _, rest = content.partition(b"\n")
     job = json.loads(head)
-    file: BinaryIO | None = None
     try:
-        file = io.BytesIO(rest) if letter == BYTES else open(os.fsdecode(rest), "rb")
-        _stream(channel, file, job["where"], job["by_ffmpeg"])
+        with io.BytesIO(rest) if letter == BYTES else open(os.fsdecode(rest), "rb") as file:
+            _stream(channel, file, job["where"], job["by_ffmpeg"])
     except AudioError as e:
         channel.send(ERROR, str(e).encode("utf-8", "surrogateescape"))
     except MemoryError:
@@ -116,9 +115,6 @@ def _open(channel: Channel, letter: bytes, content: bytes) -> None:
         channel.send(ERROR, _failure(job["where"], TOO_LARGE if is_memory else e.strerror or str(e)))
     except Exception as e:  # a decoder's bug
         channel.send(ERROR, _failure(job["where"], f"{type(e).__name__}: {e}"[:200]))
-    finally:
-        if file is not None:
-            file.close()
 
 
 def _failure(where: str, reason: str) -> bytes:

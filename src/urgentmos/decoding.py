@@ -3,8 +3,8 @@
 libsndfile and FFmpeg decode; how long a recording is, and whether it is complete, is read from its own bytes (`containers`),
 since the promised number of samples may be 0, too small or too large, and a file may hold several recordings.
 
-The usual containers are decoded by libsndfile in this process. All others go to a process of the pool (`decoder_pool`), where a
-decoder that crashes, hangs or grows costs one clip.
+The usual containers are decoded by libsndfile in this process. All others, and MP3, whose decoder prints to the terminal, go
+to a process of the pool (`decoder_pool`), where a decoder that crashes, hangs or grows costs one clip.
 """
 
 from __future__ import annotations
@@ -45,21 +45,12 @@ def open_stream(path: str | os.PathLike[str]) -> Iterator[Stream]:
         file: BinaryIO = stack.enter_context(open(where, "rb")) if isinstance(source, str) else source
         file.seek(0)
         head = file.read(64)
-        if _is_for_libsndfile(head, suffix):
-            stream = stack.enter_context(_near(source, file, where, spare=head.startswith(SOUND_FILES)))
+        if head.startswith(SOUND_FILES) and frames.walker_of(head) is None:
+            stream = stack.enter_context(_near(source, file, where))
         else:
             stream = stack.enter_context(_far(file, where, by_ffmpeg=False, suffix=suffix))
         check_form(where, stream.rate, stream.channels)
         yield stream
-
-
-def _is_for_libsndfile(head: bytes, suffix: str) -> bool:
-    """Whether libsndfile decodes, in this process, what begins with these bytes."""
-    if frames.walker_of(head) is not None:
-        return False
-    if head.startswith(SOUND_FILES):
-        return True
-    return suffix not in AV_SUFFIXES and (head.startswith((b"ID3", b"TAG", b"APETAGEX")) or frames.mpeg(head[:4]) is not None)
 
 
 def _check_file(where: str) -> None:
@@ -78,22 +69,18 @@ def _check_file(where: str) -> None:
 
 
 @contextmanager
-def _near(source: str | BinaryIO, file: BinaryIO, where: str, spare: bool) -> Iterator[Stream]:
-    """By libsndfile, or (`spare`) by FFmpeg's libraries if they are there and libsndfile does not know what is inside."""
+def _near(source: str | BinaryIO, file: BinaryIO, where: str) -> Iterator[Stream]:
+    """By libsndfile, or by FFmpeg's libraries if they are there and libsndfile does not know what is inside."""
     with ExitStack() as stack:
         stream: Stream
         try:
             sound = SoundStream(where, source, file, parts(file))
         except AudioError as e:
-            stream = _spare(stack, file, where, e) if spare else _none(e)
+            stream = _spare(stack, file, where, e)
         else:
             stack.callback(sound.close)
             stream = sound
         yield stream
-
-
-def _none(error: AudioError) -> Stream:
-    raise error
 
 
 def _spare(stack: ExitStack, file: BinaryIO, where: str, error: AudioError) -> Stream:

@@ -74,7 +74,8 @@ class AvStream(Stream):
 
         count = 0
         try:
-            with av.open(View(self._file, part.start, part.end), "r", format=self._container, options=OPTIONS) as container:
+            view = View(self._file, part.start, part.end)
+            with av.open(view, "r", format=self._container, options=OPTIONS, metadata_errors="replace") as container:
                 if not container.streams.audio:
                     raise undecodable(self.where, "it holds no audio stream", part)
                 stream = container.streams.audio[0]
@@ -93,7 +94,7 @@ class AvStream(Stream):
                     yield _samples(out)
         except (av.FFmpegError, ValueError) as e:
             if not (part.missing and count):  # of a file that was cut, the last frame may be half a one
-                raise undecodable(self.where, e, part) from e
+                raise undecodable(self.where, getattr(e, "strerror", None) or e, part) from e
 
     def pieces(self, n: int) -> Iterator[np.ndarray]:
         decoded = 0

@@ -44,9 +44,8 @@ class SoundStream(Stream):
         for number, part in enumerate(recordings[1:], start=2):
             with self._start(part) as own:
                 if (own.samplerate, own.channels) != (self.rate, self.channels):
-                    self._unlike = (
-                        f"recording {number} of {len(recordings)} in it has {own.samplerate} Hz and {counted_channels(own.channels)}"
-                    )
+                    form = f"{own.samplerate} Hz and {counted_channels(own.channels)}"
+                    self._unlike = f"recording {number} of {len(recordings)} in it has {form}"
                     break
                 self._lengths.append(own.frames)
         known = all(length < UNKNOWN_LENGTH for length in self._lengths)
