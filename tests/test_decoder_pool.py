@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from urgentmos import audio, decoder_pool, windows
+from urgentmos import audio, containers, decoder_pool, decoding, windows
 from urgentmos.decoding import open_stream
 from urgentmos.errors import AudioError
 
@@ -260,3 +260,49 @@ def test_a_file_of_an_extreme_rate_is_read(tmp_path: Path, encode, make_voice, r
     path = tmp_path / "a.wav"
     path.write_bytes(encode("WAV PCM_16", make_voice(0, 0.5), rate))
     assert audio.load(path).info.rate == rate
+
+
+@pytest.mark.parametrize("steps", [3, 30, 100_000])
+@pytest.mark.parametrize("container", ["WAV PCM_16", "AIFF PCM_16", "OGG VORBIS", "FLAC PCM_16"])
+def test_a_file_of_many_pieces_is_decoded_elsewhere_and_alike(
+    tmp_path: Path, encode, make_voice, monkeypatch: pytest.MonkeyPatch, container: str, steps: int
+) -> None:
+    path = tmp_path / "a.wav"
+    content = encode(container, make_voice(0, 1.0), 16_000)
+    if container.startswith("WAV"):
+        content = content[:12] + 50 * b"junk\0\0\0\0" + content[12:]
+    path.write_bytes(content)
+    near = audio.load(path)
+    monkeypatch.setattr(decoding, "NEAR_STEPS", steps)
+    far = audio.load(path)
+    np.testing.assert_array_equal(far.wave, near.wave)
+    assert far.info == near.info
+
+
+def test_more_recordings_than_anyone_joins_are_refused(tmp_path: Path, encode, make_voice, monkeypatch) -> None:
+    path = tmp_path / "a.flac"
+    path.write_bytes(3 * encode("FLAC PCM_16", make_voice(0, 0.3), 16_000))
+    monkeypatch.setattr(containers, "MOST_PARTS", 3)
+    assert audio.load(path).info.duration == pytest.approx(0.9)
+    monkeypatch.setattr(containers, "MOST_PARTS", 2)
+    with pytest.raises(AudioError, match="more than"):
+        audio.load(path)
+
+
+def test_a_recording_whose_text_tags_are_not_utf8_is_read(tmp_path: Path, encode, make_voice) -> None:
+    content = encode("av matroska pcm_s16le", make_voice(0, 0.5), 16_000)
+    assert b"Lavf" in content
+    path = tmp_path / "a.mka"
+    path.write_bytes(content.replace(b"Lavf", b"\xff\xe9vf"))
+    assert audio.load(path).info.duration == pytest.approx(0.5)
+
+
+def test_a_header_that_promises_years_costs_nothing(tmp_path: Path, encode, make_voice) -> None:
+    content = bytearray(encode("MP3 MPEG_LAYER_III", make_voice(0, 1.0), 16_000))
+    place = max(content.find(b"Info"), content.find(b"Xing"))
+    content[place + 8 : place + 12] = b"\xff" * 4
+    path = tmp_path / "a.mp3"
+    path.write_bytes(content)
+    reader = windows.Reader("model", 16_000, 30.0, 100)
+    with pytest.raises(AudioError, match="is cut off"):
+        list(reader.pieces(reader.open(path)))

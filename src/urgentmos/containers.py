@@ -39,18 +39,52 @@ class Part(NamedTuple):
         return not self.patches and not self.prefix
 
 
-def parts(file: BinaryIO) -> list[Part]:
-    """The recordings in a file, in their order; a file of an unknown container is one part. `file` is sought in."""
+class TooManyParts(Exception):
+    """More recordings in one file than anyone joins."""
+
+
+class TooManySteps(Exception):
+    """A file that consists of more pieces than may be looked at."""
+
+
+class Walk:
+    """A file that may be read from `steps` times: small files can consist of millions of pieces."""
+
+    def __init__(self, file: BinaryIO, steps: int) -> None:
+        self._file, self._left = file, steps
+
+    def step(self) -> None:
+        """Counts one; TooManySteps if it is one too many."""
+        self._left -= 1
+        if self._left < 0:
+            raise TooManySteps
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def read(self, count: int = -1) -> bytes:
+        self.step()
+        return self._file.read(count)
+
+
+def parts(file: BinaryIO, steps: int | None = None) -> list[Part]:
+    """The recordings in a file, in their order; a file of an unknown container is one part. `file` is sought in.
+
+    TooManyParts if there are more than MOST_PARTS; TooManySteps if more than `steps` pieces would have to be looked at.
+    """
+    walked: BinaryIO = file if steps is None else Walk(file, steps)  # type: ignore[assignment]
     size = file.seek(0, os.SEEK_END)
-    found: list[Part] = []
+    recordings: list[Part] = []
     start = 0
-    while start < size and len(found) < MOST_PARTS:
-        more = list(_parts_from(file, start, size))
-        found += more
-        if more[-1].end <= start:
+    while start < size:
+        for part in _parts_from(walked, start, size):
+            recordings.append(part)
+            if len(recordings) > MOST_PARTS:
+                raise TooManyParts
+        if recordings[-1].end <= start:
             break
-        start = more[-1].end
-    return found or [Part(0, size)]
+        start = recordings[-1].end
+    return recordings or [Part(0, size)]
 
 
 def _parts_from(file: BinaryIO, start: int, size: int) -> Iterator[Part]:

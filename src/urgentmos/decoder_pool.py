@@ -35,7 +35,6 @@ from urgentmos.decoder_process import (
     NEXT,
     OPENED,
     SECONDS,
-    SECONDS_PER_SECOND,
 )
 from urgentmos.errors import AudioError
 from urgentmos.streams import Stream, check_form
@@ -129,10 +128,7 @@ class Decoder:
         if code is None or code >= 0:
             return f"its decoder ended without an answer (exit status {code})"
         if -code == getattr(signal, "SIGXCPU", 0):
-            return (
-                f"its decoder computed for more than {SECONDS:g} s and {SECONDS_PER_SECOND:g} s for each second of sound "
-                "that came of it"
-            )
+            return f"its decoder computed for more than {SECONDS:g} s, and too little sound came of it"
         return f"its decoder crashed ({signal.Signals(-code).name})"
 
     def kill(self) -> None:

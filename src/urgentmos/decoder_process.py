@@ -12,6 +12,7 @@ import os
 import signal
 import struct
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -21,6 +22,7 @@ OPENED, BLOCK, END, ERROR, CLOSED = b"O", b"B", b"E", b"X", b"Z"  # answers
 
 MEMORY = 1 << 30  # bytes, beside what the empty process takes
 SECONDS = 5.0  # of computing, for a file of which nothing comes
+SECONDS_PER_MEGABYTE = 0.1  # of computing, for each of its file
 SECONDS_PER_SECOND = 0.05  # of computing, for each second of sound of a channel
 TOO_LARGE = f"decoding it takes more than {MEMORY >> 30} GB of memory"
 
@@ -52,18 +54,17 @@ class Channel:
 class ComputingTime:
     """Ends the process (SIGXCPU) once it has computed for longer than the sound that came of it allows."""
 
-    def __init__(self) -> None:
-        import time
-
-        self._begun = time.process_time()
+    def __init__(self, size: int) -> None:
+        """`size`: bytes of the file."""
+        self._limit = time.process_time() + SECONDS + SECONDS_PER_MEGABYTE * size / 1e6
 
     def allow(self, seconds: float) -> None:
-        """SECONDS since the beginning, and the share that belongs to so many seconds of sound."""
+        """What the file may take, and the share that belongs to so many seconds of sound."""
         try:
             import resource
         except ModuleNotFoundError:  # Windows: the other side still has its deadline
             return
-        limit = int(self._begun + SECONDS + SECONDS_PER_SECOND * seconds) + 1
+        limit = int(self._limit + SECONDS_PER_SECOND * seconds) + 1
         hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
         resource.setrlimit(resource.RLIMIT_CPU, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
 
@@ -125,7 +126,7 @@ def _failure(where: str, reason: str) -> bytes:
 def _stream(channel: Channel, file: BinaryIO, where: str, by_ffmpeg: bool) -> None:
     from urgentmos.decoding import open_here
 
-    computing = ComputingTime()
+    computing = ComputingTime(file.seek(0, os.SEEK_END))
     computing.allow(0.0)
     with open_here(file, where, by_ffmpeg) as stream:
         channel.send(OPENED, json.dumps([stream.rate, stream.channels, stream.n_samples]).encode())

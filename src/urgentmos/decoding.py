@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from typing import BinaryIO
 
 from urgentmos import ffmpeg, frames
-from urgentmos.containers import parts
+from urgentmos.containers import MOST_PARTS, Part, TooManyParts, TooManySteps, parts
 from urgentmos.errors import AudioError
 from urgentmos.libsndfile import UNKNOWN_LENGTH, SoundStream
 from urgentmos.names import advice
@@ -30,6 +30,7 @@ AUDIO_SUFFIXES = (
 )
 AUDIO_ENDINGS = " ".join(sorted(AUDIO_SUFFIXES))  # for messages
 PIECE = 1 << 16  # samples that are read at a time where only their number matters
+NEAR_STEPS = 100_000  # pieces of a file that are looked at in this process
 
 # Whatever their names: what libsndfile decodes in this process. Mutated files of these have not crashed it (docs/formats.md).
 SOUND_FILES = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"riff", b"fLaC", b"OggS", b"FORM", b"caff", b".snd", b"NIST_1A")
@@ -74,7 +75,12 @@ def _near(source: str | BinaryIO, file: BinaryIO, where: str) -> Iterator[Stream
     with ExitStack() as stack:
         stream: Stream
         try:
-            sound = SoundStream(where, source, file, parts(file))
+            recordings = _parts(file, where, NEAR_STEPS)
+        except TooManySteps:
+            yield stack.enter_context(_far(file, where, by_ffmpeg=False))
+            return
+        try:
+            sound = SoundStream(where, source, file, recordings)
         except AudioError as e:
             stream = _spare(stack, file, where, e)
         else:
@@ -103,6 +109,13 @@ def _far(file: BinaryIO, where: str, by_ffmpeg: bool, suffix: str = "") -> Itera
         yield stream
 
 
+def _parts(file: BinaryIO, where: str, steps: int | None = None) -> list[Part]:
+    try:
+        return parts(file, steps)
+    except TooManyParts:
+        raise AudioError(f"{where} holds more than {MOST_PARTS} recordings, one after the other. Split it") from None
+
+
 def _head(file: BinaryIO) -> bytes:
     file.seek(0)
     return file.read(64)
@@ -115,7 +128,7 @@ def open_here(file: BinaryIO, where: str, by_ffmpeg: bool) -> Iterator[Stream]:
     `by_ffmpeg`: libsndfile has refused it.
     """
     container = ffmpeg.demuxer(file)
-    recordings = parts(file)
+    recordings = _parts(file, where)
     if container is not None and (by_ffmpeg or not _head(file).startswith(SOUND_FILES)):
         stream = ffmpeg.AvStream(where, file, recordings, container)
         if by_ffmpeg and not stream.holds_samples:

@@ -24,9 +24,12 @@ class Buffer:
     def __init__(self, file: BinaryIO, end: int) -> None:
         self._file, self.end = file, end
         self._base, self._data = 0, b""
+        self._step: Callable[[], None] | None = getattr(file, "step", None)  # counts, where a walk is limited
 
     def __call__(self, at: int, count: int) -> bytes:
         """Up to `count` bytes from `at`, fewer at the end."""
+        if self._step is not None:
+            self._step()
         first = at - self._base
         if first < 0 or first + count > len(self._data):
             self._file.seek(at)
@@ -318,7 +321,7 @@ def _last_flac_frame(file: BinaryIO, start: int, end: int, info: bytes) -> _Flac
     if len(info) < 42:
         return None
     largest = int.from_bytes(info[10:12], "big")
-    first = max(start + 42, end - FLAC_TAIL)
+    first = min(end, max(start + 42, end - FLAC_TAIL))
     file.seek(first)
     tail = file.read(end - first)
     place = len(tail)
