@@ -19,6 +19,7 @@ from urgentmos.audio import Audio, AudioInfo, Reading, load, load_within, probe
 from urgentmos.decoding import open_stream
 from urgentmos.errors import AudioError
 from urgentmos.results import Source
+from urgentmos.steps import idle
 
 T = TypeVar("T")
 
@@ -78,10 +79,10 @@ class Reader:
                 waiting.append((key, pool.submit(self.try_open, path)))
                 if len(waiting) > READ_AHEAD:
                     first, future = waiting.popleft()
-                    yield first, future.result()
+                    yield first, _result(future)
             while waiting:
                 first, future = waiting.popleft()
-                yield first, future.result()
+                yield first, _result(future)
 
     def pieces(self, heard: Heard, count: int | None = None) -> Iterator[Audio]:
         """Its windows, `count` or as many as its length asks for; AudioError where decoding fails under way."""
@@ -119,6 +120,11 @@ def stretched(items: Iterable[T], n: int, to: int) -> Iterator[T]:
     for k, item in enumerate(items):
         for _ in range(-(-(k + 1) * to // n) + (-k * to // n)):
             yield item
+
+
+def _result(future: Future[T]) -> T:
+    with idle():
+        return future.result()
 
 
 def _undecodable(name: str, e: Exception) -> str:
