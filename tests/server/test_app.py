@@ -272,7 +272,7 @@ def test_an_answer_that_takes_too_long_is_504_and_its_work_ends(judge, serving):
         assert list(client.app.state.service.store.root.iterdir()) == []
         judge.gate.set()
         worker = client.app.state.service.worker
-        assert worker.alone(lambda judge, run: "next").future.result(60) == "next"  # the thread is free again
+        assert worker.alone(lambda judge, run: "next").future.result(60) == ["next"]  # the thread is free again
 
 
 def test_clips_of_many_requests_share_a_batch_and_keep_their_own_numbers(client, judge, serving):

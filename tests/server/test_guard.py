@@ -95,7 +95,6 @@ def test_too_many_at_once_are_told_when_to_come_back(judge, serving):
             and int(refused.headers["retry-after"]) >= 1
             and "Try again in" in refused.json()["detail"]
         )
-        assert httpx.get(f"{service.url}/healthz", timeout=60).status_code == 200
         judge.gate.set()
         for thread in threads:
             thread.join(60)

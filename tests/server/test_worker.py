@@ -61,7 +61,7 @@ def test_a_request_of_many_clips_does_not_make_a_batch_too_large(judge, clips):
     jobs += [worker.score(some) for some in (clips[:2], clips[2:4], clips[4:5], clips[:5])]
     judge.gate.set()
     worker.stop()
-    assert judge.batches == [1, 2, 3, 5]  # what one request sends stays together
+    assert judge.batches == [1, 3, 3, 3, 1]  # of what one request sends, a part in each
     assert [len(job.future.result(0)) for job in jobs] == [1, 2, 2, 1, 5]
 
 
@@ -118,4 +118,4 @@ def test_stop_finishes_what_was_submitted_and_takes_no_more(judge, clips):
         worker.score(clips[:1])
     judge.gate.set()
     stopping.join(60)
-    assert all(job.future.done() for job in jobs) and jobs[-1].future.result() == "done" and not worker.alive
+    assert all(job.future.done() for job in jobs) and jobs[-1].future.result() == ["done"] and not worker.alive

@@ -82,6 +82,7 @@ def serve(
     """
     for module in ("fastapi", "uvicorn", "python_multipart", "prometheus_client"):
         need(module, "serve")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: clips are shared among threads, and more would only spin
     from urgentmos.metrics import HUMAN, METRICS
     from urgentmos.predictor import DEFAULT_MODEL, load
     from urgentmos.server import Limits

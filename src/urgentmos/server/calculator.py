@@ -27,7 +27,7 @@ from urgentmos.predictor import Predictor, judged_systems
 from urgentmos.results import Evidence, Run, Score, Source
 from urgentmos.timeline import Timeline
 
-NICENESS = 5  # of the children: the model comes first
+NICENESS = 15  # of the children: the model comes first
 SPARE_SECONDS = 10  # after which a child whose service is gone ends itself
 LENGTH = struct.Struct("<Q")
 START = "from urgentmos.server.calculator import main; main()"

@@ -25,6 +25,7 @@ from urgentmos.server.watching import log, log_lines
 
 LAST_SECONDS = 8.0  # beyond the grace, for what does not end by itself
 TICK = 0.5  # seconds
+SWITCH_SECONDS = 0.001  # for which a thread may keep Python from the others: the connections must not wait for the decoders
 WARM_UP_RATE = 16_000
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -88,6 +89,7 @@ def serve(
     if token is None and host not in LOOPBACK:
         log("open to all: others can reach this address, and no token is asked for. Set one with --token", host=host)
     signal.signal(signal.SIGTERM, _leave)
+    sys.setswitchinterval(SWITCH_SECONDS)
     threading.Thread(target=_end_at_last, args=(server, limits.grace_seconds), daemon=True).start()
     with suppress(KeyboardInterrupt):
         server.run(sockets=[place])
