@@ -211,8 +211,10 @@ def attacks() -> dict[str, Attack]:
 
 async def attack_all(port: int, seconds: float) -> None:
     """All attackers for some seconds; prints what each saw as JSON."""
-    target, seen = Target(port), {name: Counter[str]() for name in attacks()}
-    tasks = [asyncio.create_task(attack(target, seen[name])) for name, attack in attacks().items()]
+    target, kinds = Target(port), attacks()
+    seen = {name: Counter[str]() for name in kinds}
+    print("ready", flush=True)
+    tasks = [asyncio.create_task(attack(target, seen[name])) for name, attack in kinds.items()]
     await asyncio.sleep(seconds)
     for task in tasks:
         task.cancel()
@@ -275,7 +277,9 @@ def row(name: str, latencies: Sequence[float], errors: Counter[str], pid: int, l
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--clients", type=int, default=16)
-    parser.add_argument("--seconds", type=float, default=60.0, help="beside attackers; alone for a third of it, before and after")
+    parser.add_argument(
+        "--seconds", type=float, default=60.0, help="beside attackers; alone for a third of it, before and after"
+    )
     parser.add_argument("--port", type=int, default=0, help="of the service that is started; 0 for a free one")
     parser.add_argument("--attack", action="store_true", help=argparse.SUPPRESS)  # the process of the attackers
     options = parser.parse_args()
@@ -301,6 +305,8 @@ def measured(options: argparse.Namespace, log: Path) -> bool:
             if name == "under attack":
                 command = [sys.executable, __file__, "--attack", "--port", str(port), "--seconds", str(seconds)]
                 attackers = subprocess.Popen(command, stdout=subprocess.PIPE)
+                assert attackers.stdout is not None
+                attackers.stdout.readline()  # it has made its files
             latencies, errors = asyncio.run(good_clients(port, options.clients, seconds))
             print(row(name, latencies, errors, process.pid, log, before), flush=True)
             ok &= not errors and float(np.percentile(latencies, 99)) < LATE
@@ -309,7 +315,9 @@ def measured(options: argparse.Namespace, log: Path) -> bool:
         process.terminate()
         begun = time.monotonic()
         status = process.wait(60)
-        print(f"\nended with status {status} {time.monotonic() - begun:.1f} s after SIGTERM; {Counter(levels(log))} log lines\n")
+        print(
+            f"\nended with status {status} {time.monotonic() - begun:.1f} s after SIGTERM; {Counter(levels(log))} log lines\n"
+        )
         print("| attackers | saw |\n|---|---|")
         for name, counts in seen.items():
             print(f"| {name} | {', '.join(f'{word}: {n}' for word, n in sorted(counts.items())) or 'nothing yet'} |")

@@ -19,7 +19,7 @@ from urgentmos.audio import Audio, AudioInfo, Reading, load, load_within, probe
 from urgentmos.decoding import open_stream
 from urgentmos.errors import AudioError
 from urgentmos.results import Source
-from urgentmos.steps import idle
+from urgentmos.steps import idle, step
 
 T = TypeVar("T")
 
@@ -145,6 +145,7 @@ def windows(path: str, rate: int, seconds: float, count: int | None = None, n_sa
         held: list[np.ndarray] = []
         start = passed = 0
         for block in _resampled(reading, stream.rate, rate):
+            step()
             if reading.meter.refused:  # read on, since the reason counts all of it
                 held = []
                 continue

@@ -152,8 +152,7 @@ def _add_work(app: FastAPI, service: Service, locks: Sequence[Any]) -> None:
                 lines: list[Timeline | None] = [None] * len(scores)
                 if timeline or format == "html":
                     lines = await service.timelines(request, uploads, scores)
-                shown = lines if timeline else [None] * len(scores)
-                rows = [answers.row_of(found, told, line) for found, line in zip(scores, shown, strict=True)]
+                rows = await asyncio.to_thread(answers.rows_of, scores, told, lines if timeline else [None] * len(scores))
                 if all(row["error"] for row in rows):
                     raise Problem(422, f"No file could be scored. {rows[0]['error']}.", more={"clips": rows})
                 if format == "csv":
@@ -163,7 +162,8 @@ def _add_work(app: FastAPI, service: Service, locks: Sequence[Any]) -> None:
                     task = ClipsPageTask(recorded, scores, names, room.folder)
                     return _html(await service.calculator.result(task, large=True), told)
         by = {"model": service.judge.name, "version": service.judge.version}
-        return JSONResponse({**by, "warnings": warnings_about(scores, service.judge), "clips": rows})
+        content = {**by, "warnings": warnings_about(scores, service.judge), "clips": rows}
+        return await asyncio.to_thread(JSONResponse, content)
 
     @app.post(
         "/v1/compare",

@@ -26,7 +26,7 @@ class Limits:
     request_seconds: float = 3600.0  # of audio that a request decodes to, see `audio_seconds`: 413
     draws: int = 50_000_000  # systems x systems x samples of a ranking: 413
     requests: int = 64  # that are computed or wait for it at once, half of them large ones: 503
-    stored_mb: float = 2000.0  # of temporary files, of all requests together, and never more than are left free: 503
+    stored_mb: float = 2000.0  # of temporary files, of all requests together; the last quarter is for small ones: 503
     connections: int = 256  # open at once; less where the process may not open as many files: 503
     header_seconds: float = 10.0  # until the headers of a request have arrived; then the connection is closed
     idle_seconds: float = 15.0  # between two requests of a connection; then it is closed

@@ -22,11 +22,14 @@ class Slots:
         self._limit, self._limit_large, self._wait = limit, max(1, limit // 2), wait
         self._taken = {True: 0, False: 0}
 
+    @property
+    def taken(self) -> int:
+        return sum(self._taken.values())
+
     def check(self) -> None:
         """Problem if all places are taken."""
-        taken = sum(self._taken.values())
-        if taken >= self._limit:
-            raise busy(f"{taken} requests are being served, and more may not be.", self._wait())
+        if self.taken >= self._limit:
+            raise busy(f"{self.taken} requests are being served, and more may not be.", self._wait())
 
     @contextmanager
     def take(self, *, large: bool) -> Iterator[None]:

@@ -1,8 +1,9 @@
-"""Whose turn it is to compute: one thread at a time, short work every other turn, long work in rotation."""
+"""Whose turn it is to compute: one thread at a time; short work comes first for most of the time, long work in rotation."""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -12,14 +13,20 @@ class Abandoned(Exception):
     """Nobody waits for the answer any more."""
 
 
-class Turns:
-    """A lock that is handed on fairly: between a short and a long waiter they alternate, long ones in their order."""
+SHORT_SHARE = 3.0  # seconds of short work for each second of long work, where both wait
 
-    def __init__(self) -> None:
+
+class Turns:
+    """A lock that is handed on fairly: to each lane in its order, to short work SHORT_SHARE times as long as to long work."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._lock = threading.Lock()
         self._waiting: dict[bool, deque[threading.Event]] = {True: deque(), False: deque()}
         self._taken = False
-        self._last_short = False
+        self._is_short = False  # the turn that is taken
+        self._since = 0.0
+        self._owed = 0.0  # seconds that short work may compute before long work has a turn
 
     def take(self, *, short: bool) -> None:
         """Returns when it is the caller's turn."""
@@ -31,6 +38,8 @@ class Turns:
 
     def release(self) -> None:
         with self._lock:
+            seconds = self._clock() - self._since
+            self._owed = max(0.0, self._owed - seconds) if self._is_short else SHORT_SHARE * seconds
             self._taken = False
             self._hand_on()
 
@@ -50,9 +59,9 @@ class Turns:
     def _hand_on(self) -> None:
         if self._taken or not self.contested:
             return
-        short = not self._last_short if self._waiting[not self._last_short] else self._last_short
+        short = bool(self._waiting[True]) and (self._owed > 0 or not self._waiting[False])
         ticket = self._waiting[short].popleft()
-        self._taken, self._last_short = True, short
+        self._taken, self._is_short, self._since = True, short, self._clock()
         ticket.set()
 
 

@@ -32,6 +32,7 @@ NAME_LENGTH = 255  # characters of a name
 TEXT_BYTES = 4096  # of a text field
 HEADER_BYTES = 8192  # of the headers of a part
 TEXTS_PER_FILE, TEXTS = 4, 16  # text fields in a request: some for each file that is allowed, and some more
+SMALL, LARGE_SHARE = 1 / 256, 3 / 4  # of the space for temporary files
 QUICK_THREADS, SLOW_THREADS = 4, 2  # that measure uploads
 HEAD = 16  # bytes that tell what a container is
 
@@ -116,8 +117,12 @@ class Store:
             finally:
                 self.bytes -= room.bytes
 
-    def has_room(self, n_bytes: int) -> bool:
-        return self.bytes + n_bytes <= self._limit
+    def is_small(self, n_bytes: int) -> bool:
+        """Whether a request that holds so much may use all of the space."""
+        return n_bytes <= self._limit * SMALL
+
+    def has_room(self, n_bytes: int, *, small: bool) -> bool:
+        return self.bytes + n_bytes <= self._limit * (1.0 if small else LARGE_SHARE)
 
     def close(self) -> None:
         self._root.cleanup()
@@ -132,9 +137,9 @@ class Room:
     bytes: int = 0
 
     def reserve(self, n_bytes: int) -> None:
-        """Problem if all requests together hold too much, or this one more than would be left free for the others."""
-        if not self.store.has_room(n_bytes + self.bytes):
-            raise busy("The service holds as many files as it may. Send fewer at once, or wait.", 5)
+        """Problem if all requests together hold too much; the last quarter of the space is for those that need little."""
+        if not self.store.has_room(n_bytes, small=self.store.is_small(self.bytes + n_bytes)):
+            raise busy("The service holds as many files as it may.", 5)
         self.bytes += n_bytes
         self.store.bytes += n_bytes
 
