@@ -28,6 +28,7 @@ from urgentmos.outcomes import checked, failed_outcome, info_of, mean_values, ou
 from urgentmos.predictor import Predictor, check_cells, on_its_own, score_table
 from urgentmos.provenance import with_values
 from urgentmos.results import Evidence, Run, Score, Source
+from urgentmos.steps import step
 from urgentmos.timeline import Timeline, TimelineJudge, traced
 from urgentmos.windows import Heard, Reader, matched, names_of, stretched
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 CHUNK_SECONDS = 240.0  # of audio among which similar lengths are sought
 BOTH = ((0, 1), (1, 0))  # orders of a pair
+PAIRS_AT_ONCE = 256  # judged in one step
 PAIR_VALUES = ("p_a", "p_tie", "p_b", "cmos")  # of a pair in a journal
 PAIR_BANDS = ("bandwidth_a", "bandwidth_b")
 
@@ -294,7 +296,9 @@ class Network(Predictor):
         return np.asarray((both[0::2] + _mirrored(both[1::2])) / 2)
 
     def _judge(self, features: Sequence[Any], pairs: Sequence[tuple[int, int]]) -> np.ndarray:
-        return np.array(halving(lambda some: list(self._net.judge(features, some)), pairs)).reshape(-1, 4)
+        chunks = [pairs[k : k + PAIRS_AT_ONCE] for k in range(0, len(pairs), PAIRS_AT_ONCE)]
+        judged = [row for chunk in chunks for row in halving(lambda some: list(self._net.judge(features, some)), chunk)]
+        return np.array(judged).reshape(-1, 4)
 
     def _must_compare(self) -> None:
         if not self.compares:
@@ -459,7 +463,8 @@ class Network(Predictor):
 
 
 def halving(work: Callable[[Sequence[T]], list[Any]], items: Sequence[T]) -> list[Any]:
-    """`work(items)`; when the device's memory does not suffice, in halves."""
+    """`work(items)`, a step of a long computation; when the device's memory does not suffice, in halves."""
+    step()
     try:
         return work(items)
     except RuntimeError as e:

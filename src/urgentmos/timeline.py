@@ -15,6 +15,7 @@ import numpy as np
 from urgentmos.audio import AudioInfo
 from urgentmos.clip_warnings import is_silent
 from urgentmos.errors import AudioError
+from urgentmos.steps import step
 
 if TYPE_CHECKING:
     from urgentmos.results import Source
@@ -71,6 +72,7 @@ def traced(
     start = 0.0
     infos: list[AudioInfo] = []
     for piece in reader.pieces(heard):
+        step()
         infos.append(piece.info)
         told = judge.frame_logits(piece.wave)
         if told is None:

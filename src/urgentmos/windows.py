@@ -19,6 +19,7 @@ from urgentmos.audio import Audio, AudioInfo, Reading, load, load_within, probe
 from urgentmos.decoding import open_stream
 from urgentmos.errors import AudioError
 from urgentmos.results import Source
+from urgentmos.steps import idle, step
 
 T = TypeVar("T")
 
@@ -78,10 +79,10 @@ class Reader:
                 waiting.append((key, pool.submit(self.try_open, path)))
                 if len(waiting) > READ_AHEAD:
                     first, future = waiting.popleft()
-                    yield first, future.result()
+                    yield first, _result(future)
             while waiting:
                 first, future = waiting.popleft()
-                yield first, future.result()
+                yield first, _result(future)
 
     def pieces(self, heard: Heard, count: int | None = None) -> Iterator[Audio]:
         """Its windows, `count` or as many as its length asks for; AudioError where decoding fails under way."""
@@ -121,6 +122,11 @@ def stretched(items: Iterable[T], n: int, to: int) -> Iterator[T]:
             yield item
 
 
+def _result(future: Future[T]) -> T:
+    with idle():
+        return future.result()
+
+
 def _undecodable(name: str, e: Exception) -> str:
     return f"{name} cannot be decoded: {type(e).__name__}: {e}. Export it again"
 
@@ -138,6 +144,7 @@ def windows(path: str, rate: int, seconds: float, count: int | None = None, n_sa
         held: list[np.ndarray] = []
         done = start = passed = 0  # windows; samples before the current one; samples decoded
         for block in _resampled(reading, stream.rate, rate):
+            step()
             if reading.meter.refused:  # read on, since the reason counts all of it
                 held = []
                 continue

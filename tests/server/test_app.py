@@ -272,7 +272,7 @@ def test_an_answer_that_takes_too_long_is_504_and_its_work_ends(judge, serving):
         assert list(client.app.state.service.store.root.iterdir()) == []
         judge.gate.set()
         worker = client.app.state.service.worker
-        assert worker.alone(lambda judge, run: "next").future.result(60) == "next"  # the thread is free again
+        assert worker.alone(lambda judge, run: "next").future.result(60) == ["next"]  # the thread is free again
 
 
 def test_clips_of_many_requests_share_a_batch_and_keep_their_own_numbers(client, judge, serving):
@@ -296,3 +296,68 @@ def test_clips_of_many_requests_share_a_batch_and_keep_their_own_numbers(client,
 def test_the_commands_options_are_the_limits():
     fields = {name: default for _, name, default, _ in LIMITS}
     assert fields == {name: getattr(Limits(), name) for name in Limits.__dataclass_fields__}
+
+
+# ---- budgets
+
+
+@pytest.mark.parametrize(("systems", "samples", "status"), [(3, 100, 200), (3, 112, 413), (2, 250, 200), (2, 251, 413)])
+def test_a_ranking_has_a_budget_of_arithmetic(judge, serving, systems, samples, status):
+    from starlette.testclient import TestClient
+
+    from urgentmos.server import create_app
+
+    files = [("files", f"s{s}/u{u}.wav", serving.sound(u, level=0.05 * (s + 1))) for s in range(systems) for u in range(2)]
+    with TestClient(create_app(judge, Limits(draws=1000))) as client:
+        answer = send(client, f"/v1/rank?samples={samples}", *files)
+        assert answer.status_code == status, answer.text
+        most = 1000 // systems**2
+        assert status == 200 or f"at most {most} samples" in answer.json()["detail"]
+        assert (send(client, f"/v1/rank?samples={max(100, most)}", *files).status_code == 200) == (most >= 100)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_a_request_has_a_budget_of_audio(judge, serving, count):
+    from starlette.testclient import TestClient
+
+    from urgentmos.server import create_app
+
+    with TestClient(create_app(judge, Limits(request_seconds=3.0))) as client:
+        files = [("files", f"{i}.wav", serving.sound(i, seconds=1.0)) for i in range(count)]
+        answer = send(client, "/v1/score", *files)
+        assert answer.status_code == (200 if count <= 3 else 413)
+        assert count <= 3 or ("3 s of audio" in answer.json()["detail"] and judge.batches == [])
+        for path, fields in (("/v1/compare", "ab"), ("/v1/rank", ["files"] * 4)):
+            parts = [(field, f"s{i % 2}/u{i // 2}.wav", serving.sound(i, seconds=1.6)) for i, field in enumerate(fields)]
+            assert send(client, path, *parts).status_code == 413
+
+
+def test_a_client_that_leaves_ends_the_arithmetic_too(judge, serving, monkeypatch):
+    """The process of a ranking is killed, not only forgotten."""
+    import os
+    import time
+    from functools import partial
+    from types import SimpleNamespace
+
+    from urgentmos.server import app
+
+    monkeypatch.setattr(app, "RankTask", lambda *values: SimpleNamespace(run=partial(time.sleep, 1000)))
+    made = [(f"{s}/{u}.wav", serving.sound(u, level=0.1 * (1 + k))) for k, s in enumerate("xy") for u in range(2)]
+    body, kind = serving.multipart([("files", name, data) for name, data in made])
+    with serving.running(judge) as service:
+        calculator = service.service.calculator
+        with service.connect() as gone:
+            gone.sendall(serving.raw_request(body, kind, "/v1/rank"))
+            serving.until(lambda: calculator._busy)
+            pid = next(iter(calculator._busy)).pid
+        serving.until(lambda: not calculator._busy and service.service.slots.taken == 0)
+
+        def is_gone():
+            try:
+                os.kill(pid, 0)
+            except ProcessLookupError:
+                return True
+            return False
+
+        serving.until(is_gone)
+        assert service.folders() == []

@@ -1,6 +1,13 @@
-import pytest
+import threading
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from urgentmos.errors import UsageError
+from urgentmos.server.guard import Hosts
 from urgentmos.server.limits import Limits
+from urgentmos.server.run import hosts_of
 
 
 @pytest.fixture
@@ -95,9 +102,130 @@ def test_too_many_at_once_are_told_when_to_come_back(judge, serving):
             and int(refused.headers["retry-after"]) >= 1
             and "Try again in" in refused.json()["detail"]
         )
-        assert httpx.get(f"{service.url}/healthz", timeout=60).status_code == 200
         judge.gate.set()
         for thread in threads:
             thread.join(60)
         assert answers == [200, 200]
         assert httpx.post(f"{service.url}/v1/score", files={"files": ("a.wav", serving.sound())}, timeout=60).status_code == 200
+
+
+# ---- whose page it is
+
+
+@pytest.fixture
+def local(judge):
+    """A service that listens on 127.0.0.1:8000, and may be reached as mos.example as well."""
+    from starlette.testclient import TestClient
+
+    from urgentmos.server import create_app
+    from urgentmos.server.guard import Hosts
+
+    with TestClient(create_app(judge, hosts=Hosts.of("127.0.0.1", 8000, ["mos.example", "other.example:81"]))) as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:8000", 200),
+        ("localhost:8000", 200),
+        ("LocalHost:8000", 200),
+        ("[::1]:8000", 200),
+        ("mos.example", 200),
+        ("mos.example:443", 200),
+        ("other.example:81", 200),
+        ("other.example", 421),
+        ("other.example:82", 421),
+        ("127.0.0.1", 421),  # that would be port 80
+        ("127.0.0.1:8001", 421),
+        ("localhost.evil.example:8000", 421),
+        ("evil.example:8000", 421),
+        ("evil.example", 421),
+        ("mos.example.evil.example", 421),
+        ("", 421),
+    ],
+)
+def test_a_name_that_was_pointed_here_is_refused(local, host, status):
+    for path in ("/healthz", "/", "/page/main.js", "/v1/models", "/nothing"):
+        answer = local.get(path, headers={"Host": host})
+        assert answer.status_code == (404 if (path, status) == ("/nothing", 200) else status)
+        assert status == 200 or "--allowed-host" in answer.json()["detail"]
+
+
+@given(st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=40))
+def test_no_other_name_passes(name):
+    hosts = Hosts.of("127.0.0.1", 8000, ["mos.example"])
+    own = name.lower().rsplit(":", 1)[0] == "mos.example" or name.lower() == "mos.example"
+    assert hosts.allow(name) == (name.lower() in {"127.0.0.1:8000", "localhost:8000", "[::1]:8000"} or own)
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        (None, 200),
+        ("http://127.0.0.1:8000", 200),
+        ("http://localhost:8000", 200),
+        ("https://mos.example", 200),
+        ("http://evil.example", 403),
+        ("http://127.0.0.1:9000", 403),
+        ("http://localhost", 403),
+        ("null", 403),
+        ("", 403),
+        ("file://", 403),
+    ],
+)
+def test_a_page_of_another_origin_is_refused(local, serving, origin, status):
+    headers = {"Host": "127.0.0.1:8000"} | ({} if origin is None else {"Origin": origin})
+    answer = local.post("/v1/score", files={"files": ("a.wav", serving.sound())}, headers=headers)
+    assert answer.status_code == status and local.get("/v1/models", headers=headers).status_code == status
+
+
+def test_without_names_any_host_passes_and_an_origin_is_still_compared(client):
+    assert client.get("/v1/models", headers={"Host": "proxy.example"}).status_code == 200
+    assert client.get("/v1/models", headers={"Host": "proxy.example", "Origin": "https://proxy.example"}).status_code == 200
+    assert client.get("/v1/models", headers={"Host": "proxy.example", "Origin": "https://evil.example"}).status_code == 403
+
+
+def test_which_services_have_names():
+    assert hosts_of("127.0.0.1", 8000) is not None and hosts_of("::1", 8000).allow("[::1]:8000")
+    assert hosts_of("0.0.0.0", 8000) is None
+    assert hosts_of("0.0.0.0", 8000, ["mos.example"]).allow("127.0.0.1:8000")  # for the health check beside it
+
+
+@pytest.mark.parametrize("token", ["", " ", "\t"])
+def test_an_empty_token_is_an_error_and_not_none(judge, monkeypatch, token):
+    from click.testing import CliRunner
+
+    from urgentmos.cli import main
+    from urgentmos.server import create_app
+
+    with pytest.raises(UsageError, match="empty"):
+        create_app(judge, token=token)
+    for arguments, environment in (["serve", "--token", token], {}), (["serve"], {"URGENTMOS_TOKEN": token}):
+        result = CliRunner().invoke(main, arguments, env=environment)
+        assert result.exit_code == 2 and "empty" in result.stderr, result.stderr
+
+
+def test_small_requests_pass_beside_large_ones(judge, serving):
+    httpx = pytest.importorskip("httpx")
+    judge.gate.clear()
+    with serving.running(judge, Limits(requests=4)) as service:
+        url = f"{service.url}/v1/score"
+        many = [("files", (f"{i}.wav", serving.sound())) for i in range(17)]
+        answers: list[int] = []
+        threads = [
+            threading.Thread(target=lambda: answers.append(httpx.post(url, files=many, timeout=60).status_code))
+            for _ in range(2)
+        ]
+        for thread in threads:
+            thread.start()
+        serving.until(lambda: service.service.slots.taken == 2)
+        refused = httpx.post(url, files=many, timeout=60)
+        assert refused.status_code == 503 and "large" in refused.json()["detail"] and "retry-after" in refused.headers
+        small = threading.Thread(target=lambda: answers.append(httpx.post(url, files=many[:1], timeout=60).status_code))
+        small.start()
+        serving.until(lambda: service.service.slots.taken == 3)
+        judge.gate.set()
+        for thread in (*threads, small):
+            thread.join(60)
+        assert answers == [200] * 3

@@ -74,9 +74,8 @@ def test_a_client_that_sends_all_before_it_reads_gets_its_refusal(judge, serving
         assert serving.read_all(eager).startswith(b"HTTP/1.1 415")
 
 
-def test_a_silent_connection_is_closed(judge, serving, monkeypatch):
-    monkeypatch.setattr("urgentmos.server.run.HEADER_SECONDS", 0.2)
-    with serving.running(judge) as service, service.connect() as silent:
+def test_a_silent_connection_is_closed(judge, serving):
+    with serving.running(judge, Limits(header_seconds=0.2)) as service, service.connect() as silent:
         silent.sendall(b"POST /v1/sc")
         assert serving.read_all(silent) == b""
 

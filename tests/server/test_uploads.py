@@ -1,4 +1,6 @@
 import os
+import threading
+from contextlib import ExitStack, nullcontext
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from starlette.requests import Request
 
 from urgentmos.server.limits import Limits, Problem
-from urgentmos.server.uploads import Room, Store, Upload, check_decoded, label, receive, suffix_of
+from urgentmos.server.uploads import Room, Store, Upload, check_decoded, count, label, measure, receive, suffix_of
 
 
 def asked(body: bytes, kind: str, piece: int = 1000, **headers: str) -> Request:
@@ -238,3 +240,55 @@ def test_what_cannot_be_decoded_is_left_to_the_model(tmp_path):
     for content in (b"", b"nonsense", b"RIFF\x00\x00"):
         check_decoded(upload(tmp_path, "a.wav", content), Limits())
     check_decoded(upload(tmp_path, "b.webm", b"\x1a\x45\xdf\xa3 nothing more"), Limits())
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 4000)), max_size=60))
+def test_small_requests_have_room_beside_any_number_of_greedy_ones(steps):
+    store = Store(0.01)  # 10000 bytes
+    try:
+        with ExitStack() as stack:
+            rooms = [stack.enter_context(store.room()) for _ in range(6)]
+            for k, n_bytes in steps:
+                small = store.is_small(rooms[k].bytes + n_bytes)
+                try:
+                    rooms[k].reserve(n_bytes)
+                except Problem as problem:
+                    assert problem.status == 503 and "Retry-After" in problem.headers and not small
+                    assert store.bytes + n_bytes > 7500
+            assert store.bytes == sum(room.bytes for room in rooms) <= 10_000
+            for _ in range(50):
+                stack.enter_context(store.room()).reserve(39)
+        assert store.bytes == 0
+    finally:
+        store.close()
+
+
+def test_counting_ends_when_nobody_waits(tmp_path, monkeypatch):
+    """A recording whose length only decoding tells: the decoder stops at the next piece."""
+    file = upload(tmp_path, "a.wav", b"x")
+    stop, pieces = threading.Event(), []
+
+    class Endless:
+        rate, channels, n_samples = 16_000, 1, None
+
+        def pieces(self, n):
+            while True:
+                pieces.append(n)
+                if len(pieces) == 3:
+                    stop.set()
+                yield np.zeros(10)
+
+    monkeypatch.setattr("urgentmos.server.uploads.open_stream", lambda path: nullcontext(Endless()))
+    assert not measure(file, Limits())
+    count(file, Limits(), stop)
+    assert len(pieces) == 3
+
+
+@pytest.mark.parametrize(
+    ("seconds", "channels", "rate", "counted"), [(2, 2, 48_000, 2.0), (2, 8, 48_000, 7.68), (1, 1, 8000, 1.0)]
+)
+def test_many_channels_count_for_more(tmp_path, seconds, channels, rate, counted):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.zeros((seconds * rate, channels)), rate)
+    file = Upload("files", "a.wav", path)
+    assert measure(file, Limits()) and file.seconds == pytest.approx(counted)

@@ -153,6 +153,10 @@ def row_of(score: Score, names: Names, timeline: Timeline | None = None) -> dict
     return row if timeline is None else row | {"timeline": timeline_row(timeline, score.metrics)}
 
 
+def rows_of(scores: Sequence[Score], names: Names, timelines: Sequence[Timeline | None]) -> list[dict[str, Any]]:
+    return [row_of(score, names, timeline) for score, timeline in zip(scores, timelines, strict=True)]
+
+
 def timeline_row(found: Timeline, metrics: Iterable[str]) -> dict[str, Any]:
     """At most BARS bars of equally many frames, each bent into the metric's range as the clip's logit is."""
     n = len(found.times)

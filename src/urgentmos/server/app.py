@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.resources import files
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,23 +16,26 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
 
 from urgentmos import __version__
 from urgentmos.clips import Clip, is_audio, without_suffix
 from urgentmos.errors import UrgentmosError, UsageError, need
+from urgentmos.layouts import same_names
 from urgentmos.metrics import parse_metrics
-from urgentmos.predictor import Predictor, check_cells, judged_systems, on_its_own, warnings_about
+from urgentmos.predictor import Predictor, check_cells, on_its_own, warnings_about
 from urgentmos.server import answers
-from urgentmos.server.guard import Guard
-from urgentmos.server.limits import Limits, Problem
-from urgentmos.server.uploads import FORM, Form, Room, Store, Upload, check_decoded, receive
+from urgentmos.server.calculator import Calculator, ClipsPageTask, RankingPageTask, RankTask, Recorded
+from urgentmos.server.guard import Guard, Hosts
+from urgentmos.server.health import Health
+from urgentmos.server.limits import MEGABYTE, Limits, Problem, too_large
+from urgentmos.server.service import Service
+from urgentmos.server.slots import Slots, is_large
+from urgentmos.server.uploads import FORM, Form, Lengths, Store, Upload
 from urgentmos.server.watching import Meters
-from urgentmos.server.worker import Abandoned, Job, Worker
+from urgentmos.server.worker import LONG_SECONDS, Worker
 
 if TYPE_CHECKING:
     from urgentmos.comparing import Comparison
-    from urgentmos.results import Run
     from urgentmos.timeline import Timeline
 
 Format = Literal["json", "csv", "html"]
@@ -42,81 +46,33 @@ PAGE_POLICY = (
 )
 # a list of systems' names grows with the square of their number
 MAX_SYSTEMS, MAX_SAMPLES = 100, 10_000
+LAST_SECONDS = 2.0  # for work that nobody waits for when the service ends
+PAGE_MB = 50.0  # largest report, as on the command line
 
 
-@dataclass
-class Service:
-    """What all requests share."""
+def create_app(judge: Predictor, limits: Limits | None = None, token: str | None = None, hosts: Hosts | None = None) -> FastAPI:
+    """The service as an ASGI application.
 
-    judge: Predictor
-    limits: Limits
-    store: Store
-    worker: Worker
-    meters: Meters
-
-    async def form(self, request: Request, room: Room) -> Form:
-        """What was sent. Problem if it breaks a limit or is no form; ClientDisconnect."""
-        form = await receive(request, room, self.limits)
-        facts = request.state.facts
-        facts["files"], facts["bytes"] = len(form.files), sum(upload.size for upload in form.files)
-        return form
-
-    async def result(self, request: Request, job: Job) -> Any:
-        """The answer of a job; Problem if the work refuses; ClientDisconnect if nobody waits for it any more."""
-        gone = asyncio.create_task(_disconnected(request))
-        answer = asyncio.wrap_future(job.future)
-        try:
-            await asyncio.wait({gone, answer}, return_when=asyncio.FIRST_COMPLETED)
-            if not answer.done():
-                raise ClientDisconnect
-            request.state.facts["waited"] = round(request.state.facts.get("waited", 0.0) + job.waited, 4)
-            self.meters.waited.observe(job.waited)
-            return answer.result()
-        except Abandoned:
-            raise ClientDisconnect from None
-        finally:
-            gone.cancel()
-            if not job.future.done():
-                job.abandon()
-                answer.cancel()
-
-    def count(self, rows: Sequence[Any]) -> None:
-        """rows: Score."""
-        for score in rows:
-            self.meters.clips.labels("failed" if score.error else "scored").inc()
-            self.meters.audio.inc(0.0 if score.error else score.clip.duration or 0.0)
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-@asynccontextmanager
-async def _deadline(service: Service) -> AsyncIterator[None]:
-    seconds = service.limits.answer_seconds
-    try:
-        async with asyncio.timeout(seconds):
-            yield
-    except TimeoutError:
-        raise Problem(504, f"There was no answer within {seconds:g} s. Send fewer or shorter recordings at once.") from None
-
-
-def create_app(judge: Predictor, limits: Limits | None = None, token: str | None = None) -> FastAPI:
-    """The service as an ASGI application. token: what a request must bear; None: nothing.
-
-    The model computes in one thread, which starts and ends with the application's lifespan.
+    token: what a request must bear; None: nothing; UsageError if it is empty. hosts: the names that requests may be sent to;
+    None: any, which is right behind a proxy that checks them. One thread at a time computes with the model; the threads start
+    and end with the application's lifespan.
     """
+    if token is not None and not token.strip():
+        raise UsageError("the token is empty. Use letters, digits and signs, or no token at all (None).")
     limits = limits or Limits()
     meters = Meters()
     worker = Worker(judge, limits, meters.batches.observe)
-    service = Service(judge, limits, Store(limits.stored_mb), worker, meters)
+    slots = Slots(limits.requests, lambda: max(1, min(60, ceil(worker.mean_seconds * (worker.waiting + 1)))))
+    calculator = Calculator(limits.answer_seconds)
+    service = Service(judge, limits, Store(limits.stored_mb), worker, calculator, Lengths(limits), slots, meters)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         worker.start()
         yield
-        await asyncio.to_thread(worker.stop)
+        await asyncio.to_thread(worker.stop, LAST_SECONDS)
+        await calculator.close()
+        service.lengths.close()
         service.store.close()
 
     app = FastAPI(
@@ -138,7 +94,7 @@ def create_app(judge: Predictor, limits: Limits | None = None, token: str | None
     _add_facts(app, service, locks)
     _add_page(app)
     paths = {getattr(route, "path", "") for route in app.routes}
-    app.add_middleware(Guard, token=token, limits=limits, meters=meters, worker=worker, paths=paths)
+    app.add_middleware(Guard, token=token, hosts=hosts, meters=meters, slots=slots, paths=paths)
     return app
 
 
@@ -187,28 +143,27 @@ def _add_work(app: FastAPI, service: Service, locks: Sequence[Any]) -> None:
         with service.store.room() as room:
             form = await service.form(request, room)
             uploads = _files(form, "files")
-            async with _deadline(service):
-                await _check_all(uploads, service.limits)
-                scores = await service.result(request, service.worker.score([answers.clip_of(u) for u in uploads]))
+            async with service.working(request, uploads, large=format == "html"):
+                clips = [answers.clip_of(upload) for upload in uploads]
+                scores = await service.result(request, service.worker.score(clips, [upload.seconds for upload in uploads]))
                 service.count(scores)
                 scores = [found.only(names) for found in scores]
                 told = answers.names_of(uploads)
                 lines: list[Timeline | None] = [None] * len(scores)
-                if timeline:
-                    asked = [None if found.error else found.clip.audio_path for found in scores]
-                    lines = await service.result(
-                        request, service.worker.alone(lambda judge, run: _timelines(judge, run, asked))
-                    )
-                rows = [answers.row_of(found, told, line) for found, line in zip(scores, lines, strict=True)]
+                if timeline or format == "html":
+                    lines = await service.timelines(request, uploads, scores)
+                rows = await asyncio.to_thread(answers.rows_of, scores, told, lines if timeline else [None] * len(scores))
                 if all(row["error"] for row in rows):
                     raise Problem(422, f"No file could be scored. {rows[0]['error']}.", more={"clips": rows})
                 if format == "csv":
                     return await _csv(rows, room.folder)
                 if format == "html":
-                    work = service.worker.alone(lambda judge, run: _clips_page(judge, scores, names, room.folder))
-                    return _html(answers.page_text(await service.result(request, work), told))
+                    recorded = Recorded(service.judge, lines=_by_path(uploads, lines))
+                    task = ClipsPageTask(recorded, scores, names, room.folder)
+                    return _html(await service.calculator.result(task, large=True), told)
         by = {"model": service.judge.name, "version": service.judge.version}
-        return JSONResponse({**by, "warnings": warnings_about(scores, service.judge), "clips": rows})
+        content = {**by, "warnings": warnings_about(scores, service.judge), "clips": rows}
+        return await asyncio.to_thread(JSONResponse, content)
 
     @app.post(
         "/v1/compare",
@@ -222,11 +177,11 @@ def _add_work(app: FastAPI, service: Service, locks: Sequence[Any]) -> None:
         with service.store.room() as room:
             form = await service.form(request, room)
             both = [_only(form, part) for part in "ab"]
-            async with _deadline(service):
-                await _check_all(both, service.limits)
+            async with service.working(request, both):
                 pair = (answers.clip_of(both[0]), answers.clip_of(both[1]))
-                job = service.worker.alone(lambda judge, run: next(iter(judge.compare_clips([pair], run))))
-                comparison: Comparison = await service.result(request, job)
+                seconds = sum(upload.seconds for upload in both)
+                job = service.worker.alone(lambda judge, run: next(iter(judge.compare_clips([pair], run))), seconds)
+                comparison: Comparison = (await service.result(request, job))[0]
         found = on_its_own(comparison, service.judge).to_dict()
         if found["error"]:
             raise Problem(422, answers.renamed(found["error"], answers.names_of(both)) + ".")
@@ -255,12 +210,15 @@ def _add_work(app: FastAPI, service: Service, locks: Sequence[Any]) -> None:
             uploads = _files(form, "files")
             clips = _systems(form, uploads)
             told = answers.names_of(uploads)
-            async with _deadline(service):
-                await _check_all(uploads, service.limits)
-                how: dict[str, Any] = {"confidence": confidence, "samples": samples, "seed": seed}
-                job = service.worker.alone(lambda judge, run: judged_systems(clips, judge, scoring, run=run, **how))
+            _check_draws(len({clip.system_id for clip in clips}), samples, service.limits)
+            async with service.working(request, uploads):
+                resampling: dict[str, Any] = {"confidence": confidence, "samples": samples, "seed": seed}
+                seconds = LONG_SECONDS + sum(upload.seconds for upload in uploads)  # step by step, however short they are
+                job = service.worker.alone(lambda judge, run: judge.evidence(clips, scoring, run), seconds)
                 try:
-                    ranking, found = await service.result(request, job)
+                    evidence = (await service.result(request, job))[0]
+                    task = RankTask(Recorded(service.judge, evidence), clips, scoring, resampling)
+                    ranking, found = await service.calculator.result(task, large=is_large(len(uploads), seconds - LONG_SECONDS))
                 except UsageError as e:
                     raise Problem(422, answers.renamed(str(e), told)) from e
                 service.count(found.rows)
@@ -268,16 +226,11 @@ def _add_work(app: FastAPI, service: Service, locks: Sequence[Any]) -> None:
                 if format == "csv":
                     return await _csv(result["systems"], room.folder)
                 if format == "html":
-                    work = service.worker.alone(lambda judge, run: _ranking_page(judge, ranking, found, clips, room.folder))
-                    return _html(answers.page_text(await service.result(request, work), told))
+                    page = RankingPageTask(service.judge.judge, ranking, found, clips, room.folder)
+                    return _html(await service.calculator.result(page, large=True), told)
         failed = [{"uid": s.clip.uid, "error": answers.renamed(s.error, told)} for s in found.rows if s.error]
         result["warnings"] = [answers.renamed(warning, told) for warning in result["warnings"]]
         return JSONResponse({**result, "failed": failed})
-
-
-async def _check_all(uploads: Sequence[Upload], limits: Limits) -> None:
-    for upload in uploads:
-        await asyncio.to_thread(check_decoded, upload, limits)
 
 
 def _files(form: Form, part: str) -> list[Upload]:
@@ -311,7 +264,14 @@ def _systems(form: Form, uploads: Sequence[Upload]) -> list[Clip]:
     if len({clip.system_id for clip in clips}) > MAX_SYSTEMS:
         raise Problem(413, f"There are more than {MAX_SYSTEMS} systems. Rank them with the command: urgentmos rank.")
     check_cells(clips)
-    return clips
+    return same_names(clips)
+
+
+def _check_draws(systems: int, samples: int, limits: Limits) -> None:
+    if systems * systems * samples > limits.draws:
+        most = max(1, limits.draws // (systems * systems))
+        sentence = f"{systems} systems with {samples} samples are more arithmetic than a request may ask for"
+        raise too_large(f"{sentence}. Ask for at most {most} samples, or rank them with the command: urgentmos rank.")
 
 
 def _named(upload: Upload) -> tuple[str, str]:
@@ -323,13 +283,8 @@ def _named(upload: Upload) -> tuple[str, str]:
     return system, content
 
 
-def _timelines(judge: Predictor, run: Run, paths: Sequence[str | None]) -> list[Timeline | None]:
-    found: list[Timeline | None] = []
-    for path in paths:
-        found.append(None if path is None else judge.timeline(path))
-        if run.progress:
-            run.progress("timelines", len(found), len(paths))
-    return found
+def _by_path(uploads: Sequence[Upload], lines: Sequence[Timeline | None]) -> Mapping[str, Timeline | None]:
+    return {str(upload.path): line for upload, line in zip(uploads, lines, strict=True)}
 
 
 # ---- documents
@@ -349,26 +304,16 @@ def _check_format(format: Format) -> None:
         raise Problem(501, "Reports are not installed here. Install them with: pip install 'urgentmos[report]'.")
 
 
-def _clips_page(judge: Predictor, scores: Sequence[Any], names: Sequence[str], folder: Path) -> str:
-    from urgentmos.report import Options, clips_page
-
-    return clips_page(scores, judge, names, Options(folder / "answer.html"))
-
-
-def _ranking_page(judge: Predictor, ranking: Any, found: Any, clips: Sequence[Clip], folder: Path) -> str:
-    from urgentmos.report import Options, ranking_page
-
-    return ranking_page(ranking, found, clips, judge.judge, Options(folder / "answer.html"))
-
-
 async def _csv(rows: Sequence[dict[str, Any]], folder: Path) -> Response:
     content = await asyncio.to_thread(answers.table_bytes, rows, folder)
     return Response(content, media_type="text/csv", headers={"Content-Disposition": 'attachment; filename="urgentmos.csv"'})
 
 
-def _html(page: str) -> Response:
+def _html(page: str, names: answers.Names) -> Response:
+    if len(page) > PAGE_MB * MEGABYTE:
+        raise too_large(f"The report is larger than {PAGE_MB:g} MB. Send fewer or shorter recordings at once.")
     # a report is shown by nobody here: sent as a file to keep, it runs in the reader's own place
-    content = page.encode("utf-8", "backslashreplace")
+    content = answers.page_text(page, names).encode("utf-8", "backslashreplace")
     return Response(content, media_type="text/html", headers={"Content-Disposition": 'attachment; filename="urgentmos.html"'})
 
 
@@ -377,6 +322,7 @@ def _html(page: str) -> Response:
 
 def _add_facts(app: FastAPI, service: Service, locks: Sequence[Any]) -> None:
     judge, meters = service.judge, service.meters
+    health = Health(service.worker, service.store.own, service.limits.health_seconds)
 
     @app.get(
         "/v1/models",
@@ -397,10 +343,10 @@ def _add_facts(app: FastAPI, service: Service, locks: Sequence[Any]) -> None:
         known = await asyncio.to_thread(known_models)
         return JSONResponse({"served": told, "limits": asdict(service.limits), "report": has_reports(), "models": known})
 
-    @app.get("/healthz", summary="Whether the service can answer", responses=_responses(answers.HealthAnswer, 503))
+    @app.get("/healthz", summary="Whether a clip of our own is scored in time", responses=_responses(answers.HealthAnswer, 503))
     async def healthz() -> Response:
-        if not service.worker.alive:
-            raise Problem(503, "The model's thread has ended. Start the service again.")
+        if reason := await health.reason():
+            raise Problem(503, reason)
         return JSONResponse({"status": "ok", "model": judge.name, "version": judge.version})
 
     @app.get(

@@ -1,4 +1,4 @@
-"""What every request passes first: who asks, how many ask; and what is written down when it is over."""
+"""What every request passes first: who asks, and from where; and what is written down when it is over."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import asyncio
 import hmac
 import time
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from contextlib import suppress
-from math import ceil
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi.responses import Response
@@ -16,19 +16,34 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from urgentmos.server.limits import CLOSED, Limits, Problem, busy
+from urgentmos.server.limits import CLOSED, Problem, busy
+from urgentmos.server.slots import Slots
 from urgentmos.server.watching import LOGGER, Meters, log
-from urgentmos.server.worker import Worker
 
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+HTTP_PORT = 80  # which browsers do not write
 OPEN = ("/healthz", "/", "/openapi.json")  # without a token: they tell nothing that the package does not tell
 PAGE = "/page/"
 DRAIN_SECONDS = 2.0
+UNREAD_BYTES = 200_000_000  # of answers: more, and no request is begun
+PART_BYTES = 1 << 16  # of an answer that are written before the client has read what came before
 SECURITY = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+
+
+def _parts(message: Message) -> Iterator[Message]:
+    """A body in parts, each of which waits until the client has read those before: else all would lie in memory."""
+    body = message.get("body", b"")
+    if message["type"] != "http.response.body" or len(body) <= PART_BYTES:
+        yield message
+        return
+    for start in range(0, len(body), PART_BYTES):
+        last = start + PART_BYTES >= len(body)
+        yield {**message, "body": body[start : start + PART_BYTES], "more_body": message.get("more_body", False) or not last}
 
 
 class _Body:
@@ -53,15 +68,50 @@ class _Body:
                     await self()
 
 
+@dataclass(frozen=True)
+class Hosts:
+    """The names under which a service is reached.
+
+    own: with their ports, as a browser writes them; named: any that were allowed by an option, with a port or for all ports.
+    """
+
+    own: frozenset[str]
+    named: frozenset[str] = field(default_factory=frozenset)
+
+    @classmethod
+    def of(cls, host: str, port: int, named: Collection[str] = ()) -> Hosts:
+        """Those of a service that listens on host:port."""
+        names = [*LOOPBACK, f"[{host}]" if ":" in host else host]
+        own = {f"{name}:{port}" for name in names} | (set(names) if port == HTTP_PORT else set())
+        return cls(frozenset(own), frozenset(name.lower() for name in named))
+
+    def allow(self, authority: str) -> bool:
+        """authority: a Host header, or what follows the scheme of an Origin."""
+        authority = authority.lower()
+        name = authority if authority.endswith("]") else authority.rpartition(":")[0] or authority
+        return authority in self.own or authority in self.named or name in self.named
+
+
 class Guard:
-    """ASGI middleware: token, concurrency, headers, log and counters. paths: those that may be named in log and counters."""
+    """ASGI middleware: hosts, token, headers, log and counters. paths: those that may be named in log and counters.
+
+    hosts: None: any. A web page whose name was pointed at this machine (DNS rebinding) sends its own name as Host.
+    """
 
     def __init__(
-        self, app: ASGIApp, *, token: str | None, limits: Limits, meters: Meters, worker: Worker, paths: Collection[str]
+        self,
+        app: ASGIApp,
+        *,
+        token: str | None,
+        hosts: Hosts | None,
+        meters: Meters,
+        slots: Slots,
+        paths: Collection[str],
     ) -> None:
-        self._app, self._limits, self._meters, self._worker, self._paths = app, limits, meters, worker, paths
+        self._app, self._hosts, self._meters, self._slots, self._paths = app, hosts, meters, slots, paths
         self._token = None if token is None else token.encode()
         self._active = 0
+        self._unread = 0  # bytes of answers that clients have not read yet
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -81,12 +131,22 @@ class Guard:
                 headers = MutableHeaders(scope=message)
                 for name, value in {**SECURITY, "X-Request-Id": facts["request"]}.items():
                     headers.setdefault(name, value)
-            await send(message)
+            length = len(message.get("body", b""))
+            self._unread += length
+            try:
+                for part in _parts(message):
+                    await send(part)
+            finally:
+                self._unread -= length
 
         try:
             await self._pass(scope, body, watched)
         except ClientDisconnect:
             answer["status"] = CLOSED
+        except asyncio.CancelledError:  # the time to finish, when the service ends, is over
+            if answer["status"] is None:
+                await busy("The service is being stopped.", 10).response()(scope, body, send)
+                answer["status"] = 503
         except Exception:
             LOGGER.exception("a bug", extra={"facts": {"request": facts["request"]}})
             if answer["status"] is None:
@@ -98,10 +158,12 @@ class Guard:
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         working = scope["method"] == "POST"
         try:
+            self._check_host(scope)
+            self._check_origin(scope)
             self._check_token(scope)
             if working:
-                self._check_origin(scope)
-                self._check_room()
+                self._slots.check()
+                self._check_unread()
         except Problem as problem:
             response: Response = problem.response()
             await response(scope, receive, send)
@@ -123,15 +185,29 @@ class Guard:
             sentence = "A token is needed, and this is not it. Send the header: Authorization: Bearer TOKEN."
             raise Problem(401, sentence, {"WWW-Authenticate": 'Bearer realm="urgentmos"'})
 
+    def _check_host(self, scope: Scope) -> None:
+        host = Headers(scope=scope).get("host", "")
+        if self._hosts is not None and not self._hosts.allow(host):
+            sentence = (
+                f"{host[:100] or 'No host'!r} is no name of this service. Use http://127.0.0.1 with its port, or start it"
+            )
+            raise Problem(421, f"{sentence} with --allowed-host NAME.")
+
     def _check_origin(self, scope: Scope) -> None:
         """A web page from elsewhere may post forms to a service on the reader's own machine: browsers say so."""
-        if Headers(scope=scope).get("sec-fetch-site") in ("cross-site", "same-site"):
+        headers = Headers(scope=scope)
+        origin = headers.get("origin")
+        elsewhere = scope["method"] == "POST" and headers.get("sec-fetch-site") in ("cross-site", "same-site")
+        if origin is not None and not elsewhere:
+            authority = origin.partition("://")[2].lower()
+            own = authority == headers.get("host", "").lower() or (self._hosts is not None and self._hosts.allow(authority))
+            elsewhere = not authority or not own
+        if elsewhere:
             raise Problem(403, "This comes from another site's page. Use the page of this service, or no browser.")
 
-    def _check_room(self) -> None:
-        if self._active >= self._limits.requests:
-            wait = max(1, min(60, ceil(self._worker.mean_seconds * (self._worker.waiting + 1))))
-            raise busy(f"{self._active} requests are being served, and more may not be.", wait)
+    def _check_unread(self) -> None:
+        if self._unread > UNREAD_BYTES:
+            raise busy("Other clients have not read their answers yet.", 10)
 
     def _note(self, scope: Scope, facts: dict[str, Any], status: int, seconds: float) -> None:
         # what is not ours is not counted by name: names would be endless; what is refused at the door has no route yet

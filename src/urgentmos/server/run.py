@@ -2,52 +2,50 @@
 
 from __future__ import annotations
 
-import asyncio
+import os
 import signal
 import socket
 import sys
+import threading
+import time
+from collections.abc import Collection
 from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from urgentmos.errors import UsageError
 from urgentmos.predictor import Predictor
 from urgentmos.server.app import create_app
+from urgentmos.server.connections import Server, protocol_of
+from urgentmos.server.guard import Hosts
 from urgentmos.server.limits import Limits
 from urgentmos.server.watching import log, log_lines
 
-HEADER_SECONDS = 10.0  # from a connection to the headers of its first request
+LAST_SECONDS = 8.0  # beyond the grace, for what does not end by itself
+TICK = 0.5  # seconds
+SWITCH_SECONDS = 0.001  # for which a thread may keep Python from the others: the connections must not wait for the decoders
 WARM_UP_RATE = 16_000
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
-class _Impatient(H11Protocol):
-    """Closes a connection that does not ask for anything: uvicorn itself waits for ever."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self.loop.call_later(HEADER_SECONDS, self._close_if_silent)
-
-    def _close_if_silent(self) -> None:
-        if self.cycle is None and not self.transport.is_closing():
-            self.transport.close()
-
-
-def server_of(judge: Predictor, limits: Limits | None = None, token: str | None = None) -> uvicorn.Server:
-    """A server that has no socket yet. Its shutdown waits for the answers of all requests that it has accepted."""
-    app = create_app(judge, limits, token)
-    return uvicorn.Server(
+def server_of(
+    judge: Predictor, limits: Limits | None = None, token: str | None = None, hosts: Hosts | None = None
+) -> uvicorn.Server:
+    """A server that has no socket yet. Its shutdown waits for the answers of all requests that it has accepted, for a time."""
+    limits = limits or Limits()
+    app = create_app(judge, limits, token, hosts)
+    return Server(
         uvicorn.Config(
             app,
-            http=_Impatient,
+            http=protocol_of(limits),
             ws="none",
             log_config=None,
             access_log=False,
             server_header=False,
-            timeout_keep_alive=15,
+            timeout_keep_alive=limits.idle_seconds,  # type: ignore[arg-type]
+            timeout_graceful_shutdown=limits.grace_seconds,  # type: ignore[arg-type]
             lifespan="on",
         )
     )
@@ -62,11 +60,27 @@ def listening(host: str, port: int) -> socket.socket:
         raise UsageError(f"{host}:{port} cannot be listened on ({e.strerror or e}). Choose another --port or --host.") from None
 
 
+def hosts_of(host: str, port: int, named: Collection[str] = ()) -> Hosts | None:
+    """The names that requests may use: on loopback its own, and those of `named`; elsewhere any unless some are named."""
+    return Hosts.of(host, port, named) if host in LOOPBACK or named else None
+
+
 def serve(
-    judge: Predictor, *, host: str = "127.0.0.1", port: int = 8000, limits: Limits | None = None, token: str | None = None
+    judge: Predictor,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    limits: Limits | None = None,
+    token: str | None = None,
+    allowed_hosts: Collection[str] = (),
 ) -> None:
-    """Serve until SIGINT or SIGTERM. UsageError if the address cannot be had."""
+    """Serve until SIGINT or SIGTERM. UsageError if the address cannot be had, or the token is empty.
+
+    allowed_hosts: further names, as in a browser's address, with or without a port, that requests may be sent to.
+    """
+    limits = limits or Limits()
     place = listening(host, port)
+    server = server_of(judge, limits, token, hosts_of(host, place.getsockname()[1], allowed_hosts))
     log_lines()
     judge.score(np.zeros(WARM_UP_RATE, dtype=np.float32), sample_rate=WARM_UP_RATE)  # so that the first client need not wait
     shown = f"[{host}]" if ":" in host else host
@@ -75,8 +89,21 @@ def serve(
     if token is None and host not in LOOPBACK:
         log("open to all: others can reach this address, and no token is asked for. Set one with --token", host=host)
     signal.signal(signal.SIGTERM, _leave)
+    sys.setswitchinterval(SWITCH_SECONDS)
+    threading.Thread(target=_end_at_last, args=(server, limits.grace_seconds), daemon=True).start()
     with suppress(KeyboardInterrupt):
-        server_of(judge, limits, token).run(sockets=[place])
+        server.run(sockets=[place])
+
+
+def _end_at_last(server: uvicorn.Server, grace: float) -> None:
+    """A thread that a decoder or a device holds must not keep the process: some time after the grace it ends all the same."""
+    while not server.should_exit:
+        time.sleep(TICK)
+    time.sleep(grace + LAST_SECONDS)
+    log("ended while something still ran")
+    app: Any = server.config.app
+    app.state.service.store.close()
+    os._exit(1)
 
 
 def _leave(number: int, frame: Any) -> None:

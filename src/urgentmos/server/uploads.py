@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -20,8 +21,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
-from urgentmos.decoding import AUDIO_ENDINGS, AUDIO_SUFFIXES, AV_SUFFIXES, PIECE, open_stream
-from urgentmos.errors import AudioError
+from urgentmos.decoding import AUDIO_ENDINGS, AUDIO_SUFFIXES, AV_SUFFIXES, PIECE, Stream, open_stream
 from urgentmos.server.limits import MEGABYTE, Limits, Problem, busy, too_large
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ NAME_LENGTH = 255  # characters of a name
 TEXT_BYTES = 4096  # of a text field
 HEADER_BYTES = 8192  # of the headers of a part
 TEXTS_PER_FILE, TEXTS = 4, 16  # text fields in a request: some for each file that is allowed, and some more
+SMALL, LARGE_SHARE = 1 / 256, 3 / 4  # of the space for temporary files
+QUICK_THREADS, SLOW_THREADS = 4, 2  # that measure uploads
 HEAD = 16  # bytes that tell what a container is
 
 # What a browser's recorder and curl call the formats that the decoders read; for files without an ending of ours.
@@ -75,6 +77,7 @@ class Upload:
     name: str  # as the client calls it: a label
     path: Path  # ours
     size: int = 0  # bytes
+    seconds: float = 0.0  # of audio that it counts, see `Limits.audio_seconds`; 0 if it cannot be decoded
 
 
 @dataclass
@@ -92,10 +95,17 @@ class Store:
         self._root = tempfile.TemporaryDirectory(prefix="urgentmos-", ignore_cleanup_errors=True)  # 0700
         self._limit = limit_mb * MEGABYTE
         self.bytes = 0
+        self.root.mkdir(0o700)
+
+    @property
+    def own(self) -> Path:
+        """For files of the service itself."""
+        return Path(self._root.name)
 
     @property
     def root(self) -> Path:
-        return Path(self._root.name)
+        """The folders of requests."""
+        return self.own / "requests"
 
     @contextmanager
     def room(self) -> Iterator[Room]:
@@ -107,8 +117,12 @@ class Store:
             finally:
                 self.bytes -= room.bytes
 
-    def has_room(self, n_bytes: int) -> bool:
-        return self.bytes + n_bytes <= self._limit
+    def is_small(self, n_bytes: int) -> bool:
+        """Whether a request that holds so much may use all of the space."""
+        return n_bytes <= self._limit * SMALL
+
+    def has_room(self, n_bytes: int, *, small: bool) -> bool:
+        return self.bytes + n_bytes <= self._limit * (1.0 if small else LARGE_SHARE)
 
     def close(self) -> None:
         self._root.cleanup()
@@ -123,8 +137,8 @@ class Room:
     bytes: int = 0
 
     def reserve(self, n_bytes: int) -> None:
-        """Problem if all requests together hold too much."""
-        if not self.store.has_room(n_bytes):
+        """Problem if all requests together hold too much; the last quarter of the space is for those that need little."""
+        if not self.store.has_room(n_bytes, small=self.store.is_small(self.bytes + n_bytes)):
             raise busy("The service holds as many files as it may.", 5)
         self.bytes += n_bytes
         self.store.bytes += n_bytes
@@ -291,10 +305,49 @@ def suffix_of(name: str, kind: str) -> str:
 # ---- what a file would become
 
 
-def check_decoded(upload: Upload, limits: Limits) -> None:
-    """Problem if the recording is longer than allowed, or is not what its ending says; blocks, in constant memory.
+class Lengths:
+    """Measures uploads before the model sees them: headers at once, what must be decoded to be counted one after the other.
 
-    What cannot be decoded passes: the model says why.
+    So a request with many bytes to decode does not keep others from being measured.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._quick = ThreadPoolExecutor(QUICK_THREADS, "urgentmos-header")
+        self._slow = ThreadPoolExecutor(SLOW_THREADS, "urgentmos-length")
+
+    async def measure(self, uploads: Sequence[Upload]) -> float:
+        """Seconds of audio that the uploads count together, each of which gets its own. Problem as `measure` says."""
+        loop = asyncio.get_running_loop()
+        stop = threading.Event()
+        total = 0.0
+        try:
+            for upload in uploads:
+                if not await loop.run_in_executor(self._quick, measure, upload, self._limits):
+                    await loop.run_in_executor(self._slow, count, upload, self._limits, stop)
+                total += upload.seconds
+                if total > self._limits.request_seconds:
+                    cure = "Send fewer files, or shorter or narrower ones, at once"
+                    raise too_large(f"A request may hold {self._limits.request_seconds:g} s of audio. {cure}.")
+        finally:
+            stop.set()
+        return total
+
+    def close(self) -> None:
+        self._quick.shutdown(wait=False, cancel_futures=True)
+        self._slow.shutdown(wait=False, cancel_futures=True)
+
+
+def check_decoded(upload: Upload, limits: Limits) -> None:
+    """`measure` and, where that is not enough, `count`."""
+    if not measure(upload, limits):
+        count(upload, limits, threading.Event())
+
+
+def measure(upload: Upload, limits: Limits) -> bool:
+    """Whether the header tells how long the recording is, which the upload then knows.
+
+    Problem if it is longer than allowed, or is not what its ending says. What cannot be decoded passes: the model says why.
     """
     suffix = upload.path.suffix
     if suffix in AV_SUFFIXES:
@@ -305,10 +358,31 @@ def check_decoded(upload: Upload, limits: Limits) -> None:
             raise Problem(415, f"{upload.name} does not begin as a {suffix} file does. Export it again, for example as FLAC.")
     try:
         with open_stream(upload.path) as stream:
-            counts = [stream.n_samples] if stream.n_samples is not None else accumulate(map(len, stream.pieces(PIECE)))
-            for count in counts:  # stops at the limit
-                _check_length(upload, limits, count / stream.rate, count * stream.channels)
-    except AudioError:
+            if stream.n_samples is None:
+                return False
+            _note_length(upload, limits, stream.n_samples, stream)
+    except Problem:
+        raise
+    except Exception:  # also a decoder's bug: the model's row says what is wrong
+        pass
+    return True
+
+
+def count(upload: Upload, limits: Limits, stop: threading.Event) -> None:
+    """Decode the recording to count its samples, in constant memory; ends early at a limit (Problem), or when `stop` is set."""
+    n_samples = 0
+    try:
+        if stop.is_set():
+            return
+        with open_stream(upload.path) as stream:
+            for piece in stream.pieces(PIECE):
+                n_samples += len(piece)
+                _note_length(upload, limits, n_samples, stream)
+                if stop.is_set():
+                    return
+    except Problem:
+        raise
+    except Exception:
         return
 
 
@@ -322,7 +396,9 @@ def _begins_like(suffix: str, head: bytes) -> bool:
     return head.startswith({".amr": b"#!AMR", ".wma": b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"}[suffix])
 
 
-def _check_length(upload: Upload, limits: Limits, seconds: float, samples: int) -> None:
+def _note_length(upload: Upload, limits: Limits, n_samples: int, stream: Stream) -> None:
+    seconds, samples = n_samples / max(1, stream.rate), n_samples * stream.channels
+    upload.seconds = limits.audio_seconds(seconds, samples)
     if seconds > limits.seconds:
         raise too_large(f"{upload.name} lasts longer than {limits.seconds:g} s. Cut it into shorter recordings.")
     if samples > limits.samples:

@@ -5,14 +5,29 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import threading
 import time
-from typing import Any
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, TextIO
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 SECONDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
 CLIPS = (1, 2, 4, 8, 16, 32, 64)
 LOGGER = logging.getLogger("urgentmos.server")
+OTHER_LOGGERS = (
+    "urgentmos.server",
+    "uvicorn",
+    "uvicorn.error",
+    "uvicorn.access",
+    "asyncio",
+    "concurrent.futures",
+    "py.warnings",
+)
+LOG_BYTES_PER_SECOND, LOG_BYTES_AT_ONCE = 10_000.0, 100_000.0  # an hour of the worst is 36 MB
+ERROR_SHARE = 0.2  # as much again for errors
+LONGEST_TEXT = 4000  # characters of an event, and of a trace
 
 
 class Meters:
@@ -37,15 +52,65 @@ class Meters:
 
 class _JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        said: dict[str, Any] = {
+        line: dict[str, Any] = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
-            "event": record.getMessage(),
+            "event": record.getMessage()[:LONGEST_TEXT],
             **getattr(record, "facts", {}),
         }
+        if record.name != LOGGER.name:
+            line["logger"] = record.name
         if record.exc_info:
-            said["trace"] = self.formatException(record.exc_info)
-        return json.dumps(said, ensure_ascii=True)
+            line["trace"] = self.formatException(record.exc_info)[-LONGEST_TEXT:]  # the last lines say most
+        return json.dumps(line, ensure_ascii=True, default=str)
+
+
+class Budget(logging.Handler):
+    """Passes lines on to a stream, at most so many bytes a second; the next line that passes says how many were left out.
+
+    Errors have a budget of their own, so that a flood of requests does not hide them.
+    """
+
+    def __init__(
+        self,
+        stream: TextIO,
+        rate: float = LOG_BYTES_PER_SECOND,
+        most: float = LOG_BYTES_AT_ONCE,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__()
+        self._stream, self._rate, self._most, self._clock = stream, rate, most, clock
+        self._left = {False: most, True: most * ERROR_SHARE}
+        self._filled = clock()
+        self._omitted = 0
+        self.setFormatter(_JsonLines())
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record)
+            self._refill()
+            severe = record.levelno >= logging.ERROR
+            if self._left[severe] < len(line) + 1:
+                self._omitted += 1
+                return
+            self._left[severe] -= len(line) + 1
+            if self._omitted:
+                omitted, self._omitted = self._omitted, 0
+                facts = {"facts": {"lines": omitted}}
+                note = logging.makeLogRecord({"name": LOGGER.name, "levelno": 30, "levelname": "WARNING", **facts})
+                note.msg = "lines left out: too many at once"
+                self._stream.write(self.format(note) + "\n")
+            self._stream.write(line + "\n")
+            self._stream.flush()
+        except Exception:  # a full disk, a pipe that nobody reads any more: the service goes on
+            pass
+
+    def _refill(self) -> None:
+        now = self._clock()
+        seconds = now - self._filled
+        self._filled = now
+        for severe, share in ((False, 1.0), (True, ERROR_SHARE)):
+            self._left[severe] = min(self._most * share, self._left[severe] + seconds * self._rate * share)
 
 
 def log(event: str, **facts: Any) -> None:
@@ -53,10 +118,26 @@ def log(event: str, **facts: Any) -> None:
 
 
 def log_lines() -> None:
-    """From now on our log and uvicorn's go to stderr, one JSON object a line."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_JsonLines())
-    for name in ("urgentmos.server", "uvicorn.error"):
+    """From now on all logs, warnings and tracebacks of this process go to stderr, one JSON object a line, within a budget."""
+    root = logging.getLogger()
+    root.handlers = [Budget(sys.stderr)]
+    root.setLevel(logging.WARNING)
+    for name in OTHER_LOGGERS:
         logger = logging.getLogger(name)
-        logger.handlers, logger.propagate = [handler], False
-        logger.setLevel(logging.INFO)
+        logger.handlers, logger.propagate = [], True
+    for name in ("urgentmos.server", "uvicorn.error"):
+        logging.getLogger(name).setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    sys.excepthook = _log_uncaught
+    threading.excepthook = lambda args: _log_uncaught(args.exc_type, args.exc_value or args.exc_type(), args.exc_traceback)
+    sys.unraisablehook = lambda args: _log_unraisable(args.exc_value)
+
+
+def _log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        return
+    LOGGER.critical("a bug", exc_info=(kind, error, trace))
+
+
+def _log_unraisable(error: BaseException | None) -> None:
+    LOGGER.error("a bug, while something was cleaned up", exc_info=error)

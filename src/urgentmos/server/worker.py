@@ -1,164 +1,279 @@
-"""One model, one queue, one thread that computes. Clips that wait at the same time are scored together.
+"""One model, and whose clips it computes next: requests take turns, clip by clip, and nothing runs for nobody.
 
-A score does not depend on its company, so batches change the time that a request takes and nothing else. A request that has
-nobody waiting for it any more is dropped, before it begins or at its next clip.
+A score does not depend on its company, so turns change the time that a request takes and nothing else. Short clips that wait
+at the same time are scored together, one of each request before the second of any. Long recordings and rankings compute step
+by step, a few at a time, and short clips go in between. At every step a request that nobody waits for any more is dropped.
 """
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from urgentmos.clips import Clip
 from urgentmos.predictor import Predictor
-from urgentmos.results import Run, Score
+from urgentmos.results import Run
 from urgentmos.server.limits import Limits
+from urgentmos.server.turns import Abandoned, LongPace, ShortPace, Turns
+from urgentmos.steps import Pacer, paced
+
+__all__ = ["Abandoned", "Item", "Job", "Worker"]
 
 Work = Callable[[Predictor, Run], Any]
 SMOOTHING = 0.2  # of the mean time of a job, by which waiting times are guessed
+LONG_SECONDS = 30.0  # of audio: more is computed step by step
+BATCH_SECONDS = 60.0  # of audio scored together, at most
+LONG_AT_ONCE = 4  # long items under way, each of which holds some decoded clips
+END_SECONDS = 5.0  # in which work that was given up must have reached its next step
 
 
-class Abandoned(Exception):
-    """Nobody waits for the answer any more."""
+@dataclass(frozen=True)
+class Item:
+    """One part of a job: a clip to be scored, or work that is done alone. seconds: of audio that it goes through."""
+
+    work: Clip | Work
+    seconds: float = 0.0
+
+    @property
+    def is_long(self) -> bool:
+        return self.seconds > LONG_SECONDS
 
 
 @dataclass(eq=False)
 class Job:
-    """Clips to be scored, with those of others; or work that is done alone."""
+    """The parts of a request; the answer is the list of their results."""
 
-    clips: Sequence[Clip] = ()
-    work: Work | None = None
-    future: Future[Any] = field(default_factory=Future)
+    items: Sequence[Item]
+    future: Future[list[Any]] = field(default_factory=Future)
     abandoned: bool = False
     submitted: float = field(default_factory=time.monotonic)
-    waited: float = 0.0  # seconds in the queue
+    started: float | None = None
+    taken: int = 0  # items begun
+    results: dict[int, Any] = field(default_factory=dict)
+
+    @property
+    def waited(self) -> float:
+        """Seconds until its first part began."""
+        return (time.monotonic() if self.started is None else self.started) - self.submitted
 
     def abandon(self) -> None:
+        """Nobody waits for it: what has not begun never does, and what has ends at its next step."""
         self.abandoned = True
         self.future.cancel()
 
+    def begin(self) -> bool:
+        """Whether a part of it is to be computed."""
+        if self.started is None:
+            self.started = time.monotonic()
+            if not self.future.set_running_or_notify_cancel():
+                self.abandoned = True
+        self.taken += 1
+        if self.abandoned:
+            self.fail(Abandoned())
+        return not self.abandoned
+
+    def finish(self, index: int, result: Any) -> bool:
+        """Whether that was its last part."""
+        self.results[index] = result
+        if len(self.results) < len(self.items):
+            return False
+        with suppress(InvalidStateError):  # cancelled
+            self.future.set_result([self.results[i] for i in range(len(self.items))])
+        return True
+
+    def fail(self, error: Exception) -> None:
+        self.abandoned = True
+        with suppress(InvalidStateError):  # another part of it came first
+            self.future.set_exception(error)
+
+
+Part = tuple[Job, int]  # a job and the number of one of its items
+
 
 class Worker:
-    """Runs jobs in the order in which they came. `told` hears of each batch: its number of clips."""
+    """Runs the parts of jobs in turns. `told` hears of each batch: its number of clips."""
 
     def __init__(self, judge: Predictor, limits: Limits, told: Callable[[int], None] = lambda n: None) -> None:
         self._judge, self._limits, self._told = judge, limits, told
-        self._jobs: queue.Queue[Job | None] = queue.Queue()
-        self._next: Job | None = None  # taken from the queue, and not for this batch
-        self._thread = threading.Thread(target=self._loop, name="urgentmos-model", daemon=True)
-        self._lock = threading.Lock()
+        self._turns = Turns()
+        self._changed = threading.Condition()
+        self._jobs: list[Job] = []  # submitted and not finished
+        self._short: deque[tuple[Job, deque[int]]] = deque()  # in the order of their turns
+        self._long: list[Part] = []
         self._stopping = False
+        loops = [("short", self._loop_short)] + [(f"long-{k}", self._loop_long) for k in range(LONG_AT_ONCE)]
+        self._threads = [threading.Thread(target=loop, name=f"urgentmos-{name}", daemon=True) for name, loop in loops]
         self.mean_seconds = 0.1  # of a job
 
     def start(self) -> None:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     @property
     def alive(self) -> bool:
-        return self._thread.is_alive()
+        return all(thread.is_alive() for thread in self._threads)
 
     @property
     def waiting(self) -> int:
-        """Jobs in the queue."""
-        return self._jobs.qsize()
+        """Jobs of which nothing has begun."""
+        with self._changed:
+            return sum(job.started is None and not job.abandoned for job in self._jobs)
 
-    def score(self, clips: Sequence[Clip]) -> Job:
-        """A job whose answer is a list of Score, one per clip."""
-        return self._submit(Job(clips=clips))
+    def score(self, clips: Sequence[Clip], seconds: Sequence[float] | None = None) -> Job:
+        """A job whose answer is a list of Score, one per clip. seconds: of each clip, as far as known."""
+        return self.submit([Item(clip, s) for clip, s in zip(clips, seconds or [0.0] * len(clips), strict=True)])
 
-    def alone(self, work: Work) -> Job:
-        """A job whose answer is what `work` returns; its Run has no journal, and one process."""
-        return self._submit(Job(work=work))
+    def alone(self, work: Work, seconds: float = 0.0) -> Job:
+        """A job whose answer is [what `work` returns]; its Run has no journal, and one process."""
+        return self.submit([Item(work, seconds)])
 
-    def _submit(self, job: Job) -> Job:
-        with self._lock:
+    def submit(self, items: Sequence[Item]) -> Job:
+        job = Job(items)
+        with self._changed:
             if self._stopping:
                 raise RuntimeError("the worker has been stopped")
-            self._jobs.put(job)
+            self._jobs.append(job)
+            short = deque(i for i, item in enumerate(items) if not item.is_long)
+            if short:
+                self._short.append((job, short))
+            self._long += [(job, i) for i, item in enumerate(items) if item.is_long]
+            self._changed.notify_all()
+        if not items:
+            job.begin()
+            job.future.set_result([])
         return job
 
-    def stop(self) -> None:
-        """Returns when all that was submitted is done."""
-        with self._lock:
+    def stop(self, seconds: float | None = None) -> None:
+        """Returns when all that was submitted is done, or `seconds` have passed and the rest is given up."""
+        with self._changed:
             self._stopping = True
-            self._jobs.put(None)
-        if self._thread.ident is not None:
-            self._thread.join()
+            self._changed.notify_all()
+        end = None if seconds is None else time.monotonic() + seconds
+        self._join(end)
+        if any(thread.is_alive() for thread in self._threads):
+            with self._changed:
+                for job in self._jobs:
+                    job.abandon()
+                self._changed.notify_all()
+            self._join(time.monotonic() + END_SECONDS)
 
-    # ---- the thread
+    def _join(self, end: float | None) -> None:
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join(None if end is None else max(0.0, end - time.monotonic()))
 
-    def _loop(self) -> None:
-        while (job := self._take()) is not None:
-            started = time.monotonic()
-            batch = [job] if job.work is not None else self._gather(job)
-            ready = [item for item in batch if item.future.set_running_or_notify_cancel()]
-            for item in ready:
-                item.waited = time.monotonic() - item.submitted
-            if ready:
-                self._run(ready)
-                self.mean_seconds += SMOOTHING * ((time.monotonic() - started) / len(ready) - self.mean_seconds)
+    # ---- short items
 
-    def _take(self) -> Job | None:
-        job, self._next = self._next, None
-        return self._jobs.get() if job is None else job
+    def _loop_short(self) -> None:
+        while self._await_company():
+            with self._turns.turn(short=True):
+                batch = self._gather()
+                if batch:
+                    self._run(batch, ShortPace(lambda: all(job.abandoned for job, _ in batch)))  # noqa: B023
 
-    def _gather(self, first: Job) -> list[Job]:
-        """Scoring jobs that follow `first` without a gap, as many as fit, and those that come while it may wait."""
-        batch, n_clips = [first], len(first.clips)
-        until = first.submitted + self._limits.batch_ms / 1000
-        while n_clips < self._limits.batch_clips:
-            try:
-                job = self._jobs.get(timeout=max(0.0, until - time.monotonic()))
-            except queue.Empty:
-                break
-            if job is None:
-                self._jobs.put(None)  # the end comes after this batch
-                break
-            if job.work is not None or n_clips + len(job.clips) > self._limits.batch_clips:
-                self._next = job
-                break
-            batch.append(job)
-            n_clips += len(job.clips)
+    def _await_company(self) -> bool:
+        """Returns when a batch may begin, False at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._short or self._stopping)
+            if not self._short:
+                return False
+            until = min(job.submitted for job, _ in self._short) + self._limits.batch_ms / 1000
+            while not self._stopping and sum(len(own) for _, own in self._short) < self._limits.batch_clips:
+                if not self._changed.wait(max(0.0, until - time.monotonic())):
+                    break
+            return True
+
+    def _gather(self) -> list[Part]:
+        """Clips for one batch, one of each job in turn; or one piece of work."""
+        batch: list[Part] = []
+        seconds = 0.0
+        with self._changed:
+            while self._short and len(batch) < self._limits.batch_clips:
+                job, own = self._short[0]
+                item = job.items[own[0]]
+                is_clip = isinstance(item.work, Clip)
+                if batch and (not is_clip or seconds + item.seconds > BATCH_SECONDS):
+                    break
+                index = own.popleft()
+                self._short.popleft()
+                if not self._begin(job):
+                    continue
+                if own:
+                    self._short.append((job, own))
+                batch.append((job, index))
+                seconds += item.seconds
+                if not is_clip:
+                    break
         return batch
 
-    def _run(self, jobs: Sequence[Job]) -> None:
+    # ---- long items
+
+    def _loop_long(self) -> None:
+        while (part := self._next_long()) is not None:
+            job = part[0]
+            with self._turns.turn(short=False):
+                self._run([part], LongPace(self._turns, lambda: job.abandoned))  # noqa: B023
+
+    def _next_long(self) -> Part | None:
+        """An item of the job that had the fewest turns; of these the shortest, so that none waits for an endless one."""
+        with self._changed:
+            while True:
+                self._changed.wait_for(lambda: self._long or self._stopping)
+                if not self._long:
+                    return None
+                part = min(self._long, key=lambda part: (part[0].taken, part[0].items[part[1]].seconds))
+                self._long.remove(part)
+                if self._begin(part[0]):
+                    return part
+
+    # ---- both
+
+    def _begin(self, job: Job) -> bool:
+        if job.begin():
+            return True
+        self._forget(job)
+        return False
+
+    def _forget(self, job: Job) -> None:
+        with self._changed:
+            if job in self._jobs:
+                self._jobs.remove(job)
+            self._long = [part for part in self._long if part[0] is not job]
+            self._short = deque(entry for entry in self._short if entry[0] is not job)
+
+    def _run(self, parts: Sequence[Part], pacer: Pacer) -> None:
         try:
-            if jobs[0].work is not None:
-                jobs[0].future.set_result(jobs[0].work(self._judge, self._watched(jobs)))
-            else:
-                self._score(jobs)
-        except Abandoned as e:
-            _fail(jobs, e)
+            with paced(pacer):
+                results = self._results(parts, pacer)
         except Exception as e:
-            if len(jobs) == 1:
-                _fail(jobs, e)
-            else:  # whatever it was, it must not take the others with it
-                for job in jobs:
-                    if not job.future.done():
-                        self._run([job])
+            if len(parts) > 1 and not isinstance(e, Abandoned):
+                for part in parts:  # whatever it was, it must not take the others with it
+                    self._run([part], ShortPace(lambda: part[0].abandoned))  # noqa: B023
+                return
+            for job, _ in parts:
+                job.fail(e)
+                self._forget(job)
+            return
+        for (job, index), result in zip(parts, results, strict=True):
+            if job.finish(index, result):
+                self._forget(job)
+                self.mean_seconds += SMOOTHING * (time.monotonic() - job.submitted - job.waited - self.mean_seconds)
 
-    def _score(self, jobs: Sequence[Job]) -> None:
-        clips = [clip for job in jobs for clip in job.clips]
-        self._told(len(clips))
-        scores = self._judge.score_clips(clips, self._watched(jobs))
-        for job in jobs:
-            found: list[Score] = [next(scores) for _ in job.clips]
-            job.future.set_result(found)
-
-    def _watched(self, jobs: Sequence[Job]) -> Run:
+    def _results(self, parts: Sequence[Part], pacer: Pacer) -> list[Any]:
         def progress(stage: str, done: int, total: int) -> None:
-            if all(job.abandoned for job in jobs):
-                raise Abandoned
+            pacer.step()
 
-        return Run(jobs=1, journal=None, progress=progress)
-
-
-def _fail(jobs: Sequence[Job], error: Exception) -> None:
-    for job in jobs:
-        if not job.future.done():
-            job.future.set_exception(error)
+        run = Run(jobs=1, journal=None, progress=progress)
+        works = [job.items[index].work for job, index in parts]
+        if isinstance(works[0], Clip):
+            clips = [work for work in works if isinstance(work, Clip)]
+            self._told(len(clips))
+            scores = self._judge.score_clips(clips, run)
+            return [next(scores) for _ in clips]
+        return [works[0](self._judge, run)]

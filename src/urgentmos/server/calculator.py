@@ -1,0 +1,243 @@
+"""Rankings and pages in processes of their own, beside the model: each can be killed in the middle.
+
+A child reads a task from its stdin, computes, and writes the result to its stdout, both pickled: only we write there. What
+needs the model has been computed before, and travels as a `Recorded` judge.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import signal
+import struct
+import sys
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from math import ceil
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from urgentmos.clips import Clip
+from urgentmos.comparing import Comparison
+from urgentmos.errors import UrgentmosError, UsageError
+from urgentmos.predictor import Predictor, judged_systems
+from urgentmos.results import Evidence, Run, Score, Source
+from urgentmos.timeline import Timeline
+
+NICENESS = 15  # of the children: the model comes first
+SPARE_SECONDS = 10  # after which a child whose service is gone ends itself
+LENGTH = struct.Struct("<Q")
+START = "from urgentmos.server.calculator import main; main()"
+
+
+class Recorded(Predictor):
+    """What a judge has answered, as a judge that needs no model."""
+
+    def __init__(self, judge: Predictor, evidence: Evidence | None = None, lines: Mapping[str, Timeline | None] = {}) -> None:
+        self.name, self.version, self.metrics, self.judge = judge.name, judge.version, judge.metrics, judge.judge
+        self.hears_up_to, self.tells_opinions = judge.hears_up_to, judge.tells_opinions
+        self._source, self._evidence, self._lines = judge.source, evidence, dict(lines)
+
+    @property
+    def source(self) -> str:
+        return self._source
+
+    def evidence(self, clips: Sequence[Clip], scoring: Any, run: Run = Run()) -> Evidence:
+        assert self._evidence is not None
+        return self._evidence
+
+    def timeline(self, source: Source, *, sample_rate: int | None = None) -> Timeline | None:
+        return self._lines.get(str(source))
+
+    def score_clips(self, clips: Sequence[Clip], run: Run = Run()) -> Iterator[Score]:
+        raise NotImplementedError
+
+    def score(self, source: Source, *, sample_rate: int | None = None, reference: Source | None = None) -> Score:
+        raise NotImplementedError
+
+    def compare(self, a: Source, b: Source, *, sample_rate: int | None = None) -> Comparison:
+        raise NotImplementedError
+
+
+# ---- tasks: what a child can be asked to do
+
+
+@dataclass(frozen=True)
+class RankTask:
+    """-> (Ranking, Evidence)"""
+
+    judge: Recorded
+    clips: Sequence[Clip]
+    scoring: Any
+    resampling: Mapping[str, Any]  # confidence, samples, seed
+
+    def run(self) -> Any:
+        return judged_systems(self.clips, self.judge, self.scoring, **self.resampling)
+
+
+@dataclass(frozen=True)
+class RankingPageTask:
+    """-> the page of a ranking"""
+
+    judge: str
+    ranking: Any
+    evidence: Evidence
+    clips: Sequence[Clip]
+    folder: Path
+
+    def run(self) -> str:
+        from urgentmos.report import Options, ranking_page
+
+        return ranking_page(self.ranking, self.evidence, self.clips, self.judge, Options(self.folder / "answer.html"))
+
+
+@dataclass(frozen=True)
+class ClipsPageTask:
+    """-> the page of scored clips"""
+
+    judge: Recorded
+    scores: Sequence[Score]
+    metrics: Sequence[str]
+    folder: Path
+
+    def run(self) -> str:
+        from urgentmos.report import Options, clips_page
+
+        return clips_page(self.scores, self.judge, self.metrics, Options(self.folder / "answer.html"))
+
+
+Task = RankTask | RankingPageTask | ClipsPageTask
+
+
+class CalculatorError(Exception):
+    """A task failed in its process; the text is the child's traceback."""
+
+
+# ---- the service's side
+
+
+@dataclass(eq=False)
+class Calculator:
+    """A few child processes, started when they are needed; one task each at a time, small ones never behind large ones only.
+
+    seconds: the longest that a task may take.
+    """
+
+    seconds: float
+    processes: int = 2
+    _free: list[asyncio.subprocess.Process] = field(default_factory=list)
+    _busy: set[asyncio.subprocess.Process] = field(default_factory=set)
+    _places: asyncio.Semaphore | None = None
+    _large: asyncio.Semaphore | None = None
+
+    async def result(self, task: Task, *, large: bool = False) -> Any:
+        """What the task returns. UsageError as the task raises it; cancelling kills the process."""
+        if self._places is None or self._large is None:  # in the loop that uses them
+            self._places = asyncio.Semaphore(self.processes)
+            self._large = asyncio.Semaphore(max(1, self.processes - 1))
+        if large:
+            async with self._large, self._places:
+                return await self._run(task)
+        async with self._places:
+            return await self._run(task)
+
+    async def close(self) -> None:
+        for process in (*self._free, *self._busy):
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+        self._free.clear()
+
+    def _idle(self) -> asyncio.subprocess.Process | None:
+        self._free = [process for process in self._free if process.returncode is None]
+        return self._free.pop() if self._free else None
+
+    async def _run(self, task: Task) -> Any:
+        process = self._idle() or await _started()
+        self._busy.add(process)
+        whole = False
+        try:
+            status, value = await _exchange(process, (ceil(self.seconds + SPARE_SECONDS), task))
+            whole = True
+        except (asyncio.IncompleteReadError, ConnectionError) as e:
+            await process.wait()
+            raise CalculatorError(f"the process ended with status {process.returncode}") from e
+        finally:
+            self._busy.discard(process)
+            if whole:
+                self._free.append(process)
+            else:
+                with suppress(ProcessLookupError):
+                    process.kill()
+        if status == "refused":
+            raise UsageError(value)
+        if status == "failed":
+            raise CalculatorError(value)
+        return value
+
+
+async def _started() -> asyncio.subprocess.Process:
+    package = str(Path(__file__).parents[2])
+    path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-P",
+        "-c",
+        START,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,  # the log is JSON; a failure comes as a result
+        env={**os.environ, **threads, "PYTHONPATH": path},
+        start_new_session=True,  # Ctrl-C is for the service, which answers what it has accepted
+    )
+
+
+async def _exchange(process: asyncio.subprocess.Process, message: Any) -> tuple[str, Any]:
+    assert process.stdin is not None and process.stdout is not None
+    data = await asyncio.to_thread(pickle.dumps, message)
+    process.stdin.write(LENGTH.pack(len(data)) + data)
+    await process.stdin.drain()
+    (length,) = LENGTH.unpack(await process.stdout.readexactly(LENGTH.size))
+    answer = await process.stdout.readexactly(length)
+    status, value = await asyncio.to_thread(pickle.loads, answer)
+    return status, value
+
+
+# ---- the child's side
+
+
+def main() -> None:
+    """Compute tasks until stdin ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if hasattr(os, "nice"):
+        os.nice(NICENESS)
+    tasks, results = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints is no result
+    while (message := _read(tasks)) is not None:
+        seconds, task = message
+        if hasattr(signal, "alarm"):
+            signal.alarm(seconds)
+        data = pickle.dumps(_outcome(task))
+        if hasattr(signal, "alarm"):
+            signal.alarm(0)
+        results.write(LENGTH.pack(len(data)) + data)
+        results.flush()
+
+
+def _read(stream: BinaryIO) -> Any:
+    head = stream.read(LENGTH.size)
+    return pickle.loads(stream.read(*LENGTH.unpack(head))) if len(head) == LENGTH.size else None
+
+
+def _outcome(task: Task) -> tuple[str, Any]:
+    try:
+        return "done", task.run()
+    except UrgentmosError as e:
+        return "refused", str(e)
+    except Exception:
+        return "failed", traceback.format_exc()
