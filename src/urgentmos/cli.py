@@ -188,7 +188,7 @@ def compare(
         lost = len(alone[0]) + sum(row.at_fault("b") and not row.at_fault("a") for row in rows)
         found = gate(rows, confidence=confidence, margin=margin, lost=lost)
     write_comparisons(rows, summary, judge, output, found, warnings)
-    clean_up(run)
+    clean_up(run, [row.error for row in rows])
     for sentence in warnings:
         say(f"Warning: {sentence}")
     failed = [("", row.error) for row in rows if row.error]  # the error names the file
@@ -312,7 +312,7 @@ def rank(
         say(f"Scores: {ranking.sources['score']}.")
     else:
         write_ranking(ranking.to_dict(), output)
-    clean_up(run)
+    clean_up(run, [error for _, error in failed])
     if page is not None:
         from urgentmos.report import ranking_page
 

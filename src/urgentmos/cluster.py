@@ -29,6 +29,7 @@ from urgentmos.errors import UsageError, need
 from urgentmos.journal import Journal, Outcome, Shards, Task
 from urgentmos.packaged import PACKAGED
 from urgentmos.sources import Place, is_elsewhere, place_of
+from urgentmos.sources.remote import Page, trust_pages, trusted
 
 if TYPE_CHECKING:
     from urgentmos.labellers import Settings
@@ -207,7 +208,7 @@ def run_on_cluster(
     with _ray(address, jobs) as ray:
         for work in works:
             with Journal.open(shards) as log:
-                known = {task: found for task in todo if (found := log.get(work.stage, task)) is not None}
+                known = {task: found for task in todo if (found := log.get(work.stage, task)) and not found.passing}
             errors = {task for task, outcome in known.items() if outcome.error}
             errors |= _run_work(ray, work, [task for task in todo if task not in known], len(known), shards, progress)
             todo = [task for task in todo if task not in errors]  # what one pass cannot hear, no other can
@@ -271,11 +272,11 @@ def _stream(
     folder = os.getcwd() if any(_is_relative(tasks[place]) for place in places) else None
     pieces = [{"piece": pickle.dumps(piece)} for piece in _pieces(tasks, places)]
     decoded = ray.data.from_items(pieces, override_num_blocks=len(pieces)).flat_map(
-        _Listen(work, ledger, folder), num_cpus=1.0 if gpus else DECODER_CPUS, concurrency=cpus
+        _Listen(work, ledger, folder, trusted()), num_cpus=1.0 if gpus else DECODER_CPUS, concurrency=cpus
     )
     computed = decoded.map(
         _Compute,
-        fn_constructor_args=(work, ledger, folder),
+        fn_constructor_args=(work, ledger, folder, trusted()),
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=gpus or cpus),
         **({"num_gpus": 1, "num_cpus": 1.0} if gpus else {"num_cpus": MODEL_CPUS}),
     )
@@ -348,10 +349,12 @@ class _Listen:
     work: Work
     ledger: Any
     folder: str | None
+    pages: set[Page]
 
     def __call__(self, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
         from urgentmos.sources import tar
 
+        trust_pages(self.pages)
         try:
             _go_to(self.folder)
         except UsageError as e:
@@ -408,7 +411,8 @@ def _size_of(heard: Any) -> tuple[int, float]:
 class _Compute:
     """Holds a model, makes outcomes of batches. An actor of Ray."""
 
-    def __init__(self, work: Work, ledger: Any, folder: str | None) -> None:
+    def __init__(self, work: Work, ledger: Any, folder: str | None, pages: set[Page]) -> None:
+        trust_pages(pages)
         self._work, self._ledger = work, ledger
         self._fatal = ""
         try:

@@ -18,8 +18,7 @@ from urgentmos import frames
 from urgentmos.clip_warnings import CUT_OFF, LENGTH
 from urgentmos.containers import Part, View, parts
 from urgentmos.errors import AudioError
-from urgentmos.names import advice
-from urgentmos.sources import is_elsewhere, opened
+from urgentmos.sources import check_local, is_elsewhere, opened
 
 AV_SUFFIXES = frozenset({".m4a", ".mp4", ".aac", ".amr", ".webm", ".mka", ".wma", ".3gp"})
 AUDIO_SUFFIXES = (
@@ -88,8 +87,7 @@ def open_stream(path: str | os.PathLike[str]) -> Iterator[Stream]:
 def _check_file(where: str) -> None:
     if is_elsewhere(where):  # whoever opens it says what is wrong
         return
-    if not os.path.exists(where):
-        raise AudioError(f"{where} does not exist. {advice(where)}")
+    check_local(where)
     if os.path.isdir(where):
         raise AudioError(f"{where} is a folder, not a recording. Remove it or name the files in it")
     if not os.path.isfile(where):

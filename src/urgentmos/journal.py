@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from urgentmos.cells import safe_text
+from urgentmos.passing import is_passing
 from urgentmos.sources import fingerprint
 
 
@@ -35,6 +36,11 @@ class Outcome:
     duration: float | None = None
     rate: int | None = None
     bandwidth: float | None = None  # Hz; see `audio.AudioInfo`
+
+    @property
+    def passing(self) -> bool:
+        """Whether it lacks a value for a reason that may pass, so that a later run should ask again."""
+        return any(map(is_passing, (self.error, *self.reasons.values())))
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -81,8 +87,8 @@ class Journal:
         return self._known.get(_entry_key(stage, task)) if self._known else None
 
     def append(self, stage: str, task: Sequence[str | None], outcome: Outcome) -> None:
-        """`task`: a Task, or whatever files the outcome rests on, in their order."""
-        if self._out is not None:
+        """`task`: a Task, or whatever files the outcome rests on, in their order. A failure that may pass is not kept."""
+        if self._out is not None and not outcome.passing:
             self._out.write(json.dumps({"key": _entry_key(stage, task), "outcome": outcome.to_dict()}) + "\n")
             self._out.flush()
 

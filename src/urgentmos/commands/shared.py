@@ -314,7 +314,7 @@ def finish(
         say(f"Warning: {warning}")
     if output is None and sys.stdout.isatty():
         _say_warnings([(clip.audio_path, warning) for clip, extra in rows for warning in extra["warnings"]])
-    clean_up(run)
+    clean_up(run, [extra["error"] for _, extra in rows])
     then()
     leave([(clip.audio_path, extra["error"]) for clip, extra in rows if extra["error"]], len(rows))
 
@@ -427,8 +427,13 @@ def _content(path: str, folder: str) -> str:
     return os.path.splitext(place_of(path).member or os.path.relpath(path, folder))[0]
 
 
-def clean_up(run: Run) -> None:
-    """The results are safe: what was kept for a resume can go."""
+def clean_up(run: Run, errors: Iterable[str | None] = ()) -> None:
+    """The results are safe: what was kept for a resume can go, unless one of the clips' errors may pass."""
+    from urgentmos.passing import is_passing
+
+    if run.journal is not None and any(map(is_passing, errors)):
+        say("Some clips failed for a reason that may pass. Finished work is kept: run the same command again to ask for these.")
+        return
     if run.journal is not None and run.journal.is_dir():
         import shutil
 

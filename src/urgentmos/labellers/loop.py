@@ -28,6 +28,7 @@ from urgentmos.journal import Journal, Outcome, Task
 from urgentmos.labellers import LABELLERS, Labeller, Measure, Settings, Signals, labeller_of, pesq
 from urgentmos.metrics import METRICS
 from urgentmos.provenance import measured_by, with_values
+from urgentmos.sources.remote import Page, trust_pages, trusted
 
 Progress = Callable[[str, int, int], None]  # what is measured, clips done, clips in all
 ROUNDING = 1e-5  # by which a cosine of equal vectors, say, may exceed its bound; a label must not
@@ -308,9 +309,11 @@ def one_torch_thread() -> Iterator[None]:
 _measures: list[tuple[Labeller, Measure]] = []  # of a worker process
 
 
-def _start_worker(stage: Stage, settings: Settings) -> None:
+def _start_worker(stage: Stage, settings: Settings, pages: set[Page]) -> None:
     import multiprocessing
     import threading
+
+    trust_pages(pages)
 
     def die_with_parent() -> None:
         parent = multiprocessing.parent_process()
@@ -371,7 +374,7 @@ def _pool(stage: Stage, settings: Settings, jobs: int) -> Iterator[ProcessPoolEx
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     before = {name: os.environ.get(name) for name in names}
     os.environ.update(dict.fromkeys(names, "1"))
-    pool = ProcessPoolExecutor(jobs, get_context("spawn"), _start_worker, (stage, settings))
+    pool = ProcessPoolExecutor(jobs, get_context("spawn"), _start_worker, (stage, settings, trusted()))
     try:
         yield pool
     finally:
