@@ -38,7 +38,7 @@ from urgentmos.commands.shared import (
     write_comparisons,
     write_ranking,
 )
-from urgentmos.console import progress, say
+from urgentmos.console import progress, say, say_lines, show_lines
 from urgentmos.errors import UsageError
 
 if TYPE_CHECKING:
@@ -273,7 +273,6 @@ def rank(
     """
     from dataclasses import replace
 
-    from urgentmos.cells import safe_text
     from urgentmos.checking import FILE_FAULTS, HINDERS_RANKING, check, report
     from urgentmos.manifest import read_system_inputs
     from urgentmos.metrics import HUMAN
@@ -298,7 +297,7 @@ def rank(
     unread = FILE_FAULTS if judge.name in HUMAN else ()  # the listeners' votes need no audio
     problems = [p for p in check(clips, systems=True) if p.kind in HINDERS_RANKING and p.kind not in unread]
     if problems:
-        say(report(problems))
+        say_lines(report(problems))
     with progress() as show:
         run = run_of(jobs, output, show)
         how = {"confidence": confidence, "samples": samples, "seed": seed, "noisy_system": noisy_system}
@@ -308,7 +307,7 @@ def rank(
         say(f"Warning: {warning}")
     ranking = replace(ranking, warnings=(*inputs.warnings, *ranking.warnings))
     if output is None and (as_table or sys.stdout.isatty()):
-        click.echo(safe_text(ranking.table()))
+        show_lines(ranking.table())
         say(f"Scores: {ranking.sources['score']}.")
     else:
         write_ranking(ranking.to_dict(), output)

@@ -11,9 +11,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 from urgentmos.cells import safe_text
+from urgentmos.files import Appended, appending, replacing
 from urgentmos.passing import is_passing
 from urgentmos.sources import fingerprint
 
@@ -52,7 +53,7 @@ class Journal:
     A folder of Parquet shards (below) can be read like such a file; nothing is appended to it.
     """
 
-    def __init__(self, known: dict[str, Outcome], out: TextIO | None) -> None:
+    def __init__(self, known: dict[str, Outcome], out: Appended | None) -> None:
         self._known, self._out = known, out
 
     @classmethod
@@ -66,9 +67,9 @@ class Journal:
             yield cls(Shards.read(path), None)
             return
         known = cls._read(path)
-        with path.open("a", encoding="utf-8") as out:
-            if path.stat().st_size:
-                out.write("\n")  # ends a line that a kill left open
+        with appending(path) as out:
+            if out.size:
+                out.write(b"\n")  # ends a line that a kill left open
             yield cls(known, out)
 
     @staticmethod
@@ -89,8 +90,7 @@ class Journal:
     def append(self, stage: str, task: Sequence[str | None], outcome: Outcome) -> None:
         """`task`: a Task, or whatever files the outcome rests on, in their order. A failure that may pass is not kept."""
         if self._out is not None and not outcome.passing:
-            self._out.write(json.dumps({"key": _entry_key(stage, task), "outcome": outcome.to_dict()}) + "\n")
-            self._out.flush()
+            self._out.write(json.dumps({"key": _entry_key(stage, task), "outcome": outcome.to_dict()}).encode() + b"\n")
 
 
 class Shards:
@@ -126,9 +126,9 @@ class Shards:
             pa, parquet = need("pyarrow", "cluster"), need("pyarrow.parquet", "cluster")
             columns = dict(zip(("key", "audio_path", "outcome"), map(list, zip(*self._rows, strict=True)), strict=True))
             place = self._folder / f"shard-{self._number:06}.parquet"
-            part = place.with_suffix(".part")
-            parquet.write_table(pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()}), part)
-            part.replace(place)
+            table = pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
+            with replacing(place) as out:
+                parquet.write_table(table, out)
             self._number += 1
             self._rows = []
         self._since = time.monotonic()

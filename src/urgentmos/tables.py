@@ -264,10 +264,10 @@ def complain(path: str | Path, problems: list[str]) -> None:
     """One UsageError about all rows of a file that have no meaning; nothing if there are none."""
     if not problems:
         return
-    listed = "".join(f"\n  {path}, {problem}" for problem in problems[:_LISTED])
-    more = f"\n  and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
+    listed = [f"  {path}, {problem}" for problem in problems[:_LISTED]]
+    more = [f"  and {len(problems) - _LISTED} more"] if len(problems) > _LISTED else []
     rows = "1 row" if len(problems) == 1 else f"{len(problems)} rows"
-    raise UsageError(f"{path}: {rows} cannot be understood:{listed}{more}\nCorrect or remove them and run again.")
+    raise UsageError(f"{path}: {rows} cannot be understood:", *listed, *more, "Correct or remove them and run again.")
 
 
 # ---- writing

@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -180,7 +181,11 @@ def test_a_server_is_waited_for_as_long_as_it_asks_within_a_bound(
     assert pauses == [passing.LONGEST_PAUSE] * (passing.TRIES - 1)
 
 
-@given(st.one_of(st.text(), st.integers(0, 10**400).map(str), st.datetimes().map(lambda d: d.strftime("%a, %d %b %Y %H:%M:%S GMT"))))
+@given(
+    st.one_of(
+        st.text(), st.integers(0, 10**400).map(str), st.datetimes().map(lambda d: d.strftime("%a, %d %b %Y %H:%M:%S GMT"))
+    )
+)
 def test_whatever_a_header_says_the_pause_is_none_or_seconds(text: str) -> None:
     seconds = passing.retry_after(text)
     assert seconds is None or seconds >= 0
@@ -196,7 +201,7 @@ def test_pauses_grow_and_are_bounded(tries: int, pause: float) -> None:
         with pytest.raises(TimeoutError):
             passing.retried(lambda: (_ for _ in ()).throw(TimeoutError()))
     assert len(pauses) == tries - 1
-    assert all(a < b or b == passing.LONGEST_PAUSE or b > 0.8 * passing.LONGEST_PAUSE for a, b in zip(pauses, pauses[1:], strict=False))
+    assert all(a < b or b == passing.LONGEST_PAUSE or b > 0.8 * passing.LONGEST_PAUSE for a, b in pairwise(pauses))
     assert max(pauses, default=0.0) <= passing.LONGEST_PAUSE
 
 
@@ -383,7 +388,11 @@ def test_a_manifest_that_cannot_be_fetched_is_a_usage_error(serve: Callable[[Ans
         read_clips(f"{store.url}/m.jsonl")
 
 
-ORIGINS = st.tuples(st.sampled_from(["http", "https"]), st.sampled_from(["a.org", "A.org", "b.org"]), st.sampled_from(["", ":80", ":443", ":8080"]))
+ORIGINS = st.tuples(
+    st.sampled_from(["http", "https"]),
+    st.sampled_from(["a.org", "A.org", "b.org"]),
+    st.sampled_from(["", ":80", ":443", ":8080"]),
+)
 
 
 @given(ORIGINS, ORIGINS)

@@ -24,6 +24,7 @@ from urgentmos.audio import load as load_audio
 from urgentmos.clip_warnings import CHANNELS, SILENCE, detail_of, kind_of
 from urgentmos.clips import Clip
 from urgentmos.errors import AudioError, MeasureError
+from urgentmos.interrupts import deaf_children
 from urgentmos.journal import Journal, Outcome, Task
 from urgentmos.labellers import LABELLERS, Labeller, Measure, Settings, Signals, labeller_of, pesq
 from urgentmos.metrics import METRICS
@@ -341,7 +342,8 @@ def _in_processes(stage: Stage, tasks: Sequence[Task], settings: Settings, jobs:
                 while waiting or running:
                     while waiting and len(running) < 2 * jobs:
                         task = waiting[-1]
-                        running[pool.submit(_work, task)] = task
+                        with deaf_children():
+                            running[pool.submit(_work, task)] = task
                         waiting.pop()
                     for future in wait(running, return_when=FIRST_COMPLETED).done:
                         outcome = future.result()
@@ -355,7 +357,9 @@ def _alone(stage: Stage, task: Task, settings: Settings) -> Outcome:
     """One task in a process of its own."""
     try:
         with _pool(stage, settings, 1) as pool:
-            return pool.submit(_work, task).result()
+            with deaf_children():
+                future = pool.submit(_work, task)
+            return future.result()
     except BrokenProcessPool:
         return died(stage)
 

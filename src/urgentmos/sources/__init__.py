@@ -13,6 +13,7 @@ bytes that it can seek in. The name of an archive's member is never used as a pa
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
@@ -178,6 +179,8 @@ def check_local(path: str) -> None:
     except PermissionError:
         raise AudioError(f"{path} may not be read. Change its permissions, then {AGAIN}") from None
     except (OSError, ValueError) as e:
+        if getattr(e, "errno", None) == errno.ELOOP:
+            raise AudioError(f"{path} does not exist: its links lead in a circle. Copy the file itself") from None
         raise AudioError(_unreadable(path, e)) from None
 
 

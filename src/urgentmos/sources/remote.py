@@ -202,7 +202,16 @@ def _passes(error: Exception) -> bool:
         return status in STATUSES
     if may_pass(cause):
         return True
-    for_good = (AudioError, UsageError, Redirected, FileNotFoundError, PermissionError, ValueError, TypeError, NotImplementedError)
+    for_good = (
+        AudioError,
+        UsageError,
+        Redirected,
+        FileNotFoundError,
+        PermissionError,
+        ValueError,
+        TypeError,
+        NotImplementedError,
+    )
     return not isinstance(cause, for_good) and "Credentials" not in type(cause).__name__
 
 
