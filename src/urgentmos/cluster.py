@@ -11,7 +11,6 @@ its process again and again gets a row with that reason. What was written surviv
 from __future__ import annotations
 
 import json
-import logging
 import math
 import os
 import pickle
@@ -19,7 +18,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -28,6 +26,7 @@ from urgentmos.console import say
 from urgentmos.errors import UsageError, need
 from urgentmos.journal import Journal, Outcome, Shards, Task
 from urgentmos.packaged import PACKAGED
+from urgentmos.ray_session import ray_session as _ray
 from urgentmos.sources import Place, is_elsewhere, place_of
 from urgentmos.sources.remote import Page, trust_pages, trusted
 
@@ -462,33 +461,3 @@ def _go_to(folder: str | None) -> None:
         os.chdir(folder)
     except OSError as e:
         raise UsageError(f"a worker has no folder {folder} ({e.strerror}). Name the files by absolute paths or URLs.") from e
-
-
-# ---- Ray
-
-
-@contextmanager
-def _ray(address: str, jobs: int | None) -> Iterator[Any]:
-    """Ray, started or joined; one that runs in this process already is used and left running."""
-    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
-    ray: Any = need("ray", "cluster")
-    need("ray.data", "cluster")
-    running = ray.is_initialized()
-    if not running:
-        try:
-            size = {"num_cpus": jobs} if address == "local" and jobs else {}
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **size)
-        except Exception as e:  # Ray raises bare ones, too, where it cannot start in time
-            raise UsageError(
-                f"--cluster {address}: cannot be started or joined ({e}). Give local, or HOST:PORT of a Ray cluster."
-            ) from e
-    context = ray.data.DataContext.get_current()
-    before = context.enable_progress_bars
-    context.enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    try:
-        yield ray
-    finally:
-        context.enable_progress_bars = before
-        if not running:
-            ray.shutdown()

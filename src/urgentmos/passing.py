@@ -27,6 +27,7 @@ ERRNOS = frozenset(
         *("EIO", "ESTALE", "EAGAIN", "EBUSY", "EINTR", "ETIMEDOUT", "ENOLINK", "EREMOTEIO", "ECOMM", "EPIPE"),
         *("ECONNRESET", "ECONNREFUSED", "ECONNABORTED", "ENOTCONN", "ESHUTDOWN", "EHOSTDOWN", "EHOSTUNREACH"),
         *("ENETDOWN", "ENETUNREACH", "ENETRESET", "ENOBUFS", "ENOMEM", "EMFILE", "ENFILE"),
+        *("ENOSPC", "EDQUOT"),  # for what is unpacked into a temporary file
     )
     if hasattr(errno, name)
 )

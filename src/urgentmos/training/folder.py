@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from urgentmos import __version__
 from urgentmos.errors import UsageError, need
-from urgentmos.files import write_whole as write_bytes
+from urgentmos.files import write_whole as write_file
 from urgentmos.training.config import HOW_FAST, TrainConfig, make_config, read_yaml
 
 if TYPE_CHECKING:
@@ -115,4 +115,4 @@ def result_of(folder: Path) -> Trained | None:
 
 def write_whole(path: Path, text: str) -> None:
     """Write a file whole or not at all. UsageError if it cannot be written."""
-    write_bytes(path, text.encode())
+    write_file(path, text.encode())
