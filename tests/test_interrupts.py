@@ -9,6 +9,7 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 
@@ -29,10 +30,8 @@ COMMANDS = {
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Many names of one long recording: enough work for a signal to come in the middle of it."""
-    from conftest import voice
-
     folder = tmp_path_factory.mktemp("interrupts")
-    soundfile.write(folder / "long.wav", voice(0, 20.0), 16_000)
+    soundfile.write(folder / "long.wav", 0.1 * np.random.default_rng(0).standard_normal(20 * 16_000), 16_000)
     for name in ("systems/a", "systems/b", "clean"):
         (folder / name).mkdir(parents=True)
         for i in range(CLIPS):

@@ -33,6 +33,24 @@ def deaf_children() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def quiet_tracker() -> None:
+    """Start the process with which multiprocessing removes its semaphores, so that it does so without a word.
+
+    Call it before a pool is made: an interrupted command leaves them to it, and nobody can do anything about its warning.
+    """
+    from multiprocessing import resource_tracker
+
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, (before, "ignore:resource_tracker")))
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        if before is None:
+            del os.environ["PYTHONWARNINGS"]
+        else:
+            os.environ["PYTHONWARNINGS"] = before
+
+
 class Interrupts:
     """What happens at Ctrl-C in a process that is a command; `sentence` is what it says then, "" if it has said so already."""
 

@@ -24,7 +24,7 @@ from urgentmos.audio import load as load_audio
 from urgentmos.clip_warnings import CHANNELS, SILENCE, detail_of, kind_of
 from urgentmos.clips import Clip
 from urgentmos.errors import AudioError, MeasureError
-from urgentmos.interrupts import deaf_children
+from urgentmos.interrupts import deaf_children, quiet_tracker
 from urgentmos.journal import Journal, Outcome, Task
 from urgentmos.labellers import LABELLERS, Labeller, Measure, Settings, Signals, labeller_of, pesq
 from urgentmos.metrics import METRICS
@@ -378,6 +378,7 @@ def _pool(stage: Stage, settings: Settings, jobs: int) -> Iterator[ProcessPoolEx
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     before = {name: os.environ.get(name) for name in names}
     os.environ.update(dict.fromkeys(names, "1"))
+    quiet_tracker()
     pool = ProcessPoolExecutor(jobs, get_context("spawn"), _start_worker, (stage, settings, trusted()))
     try:
         yield pool
