@@ -43,8 +43,11 @@ from urgentmos.errors import UsageError
 
 _KNOWN = frozenset({*CLIP_KEYS, *TEXT_COLUMNS, *ID_COLUMNS, *ID_LISTS, *SCORE_KEYS})
 _SPECIAL = re.compile(r'[",;\t\r\n]')
-_FORMULA = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")  # what a spreadsheet computes, whatever it was meant to be
-_GUARDED = re.compile(f"'(?={_FORMULA.pattern})")
+# Text that a spreadsheet computes, whatever it was meant to be, behind apostrophes or none; a number is no formula.
+_FORMULA = re.compile(
+    r"'*(?![+-]?\d+([.,]\d+)?([eE][+-]?\d+)?\Z)[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]",
+    re.ASCII,
+)
 _MARKS = ((b"\xff\xfe\0\0", "utf-32"), (b"\0\0\xfe\xff", "utf-32"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 
 
@@ -273,7 +276,7 @@ def unguarded(path: str | Path, table: Table) -> Table:
 
 
 def _without_guard(cell: str) -> str:
-    return cell[1:] if _GUARDED.match(cell) else cell
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 # ---- writing
@@ -284,8 +287,8 @@ def guarded(cell: str) -> str:
 
     Text that opens with apostrophes and one of these gets one more, so that every text comes back as it was.
 
-    >>> guarded("=1+1"), guarded("'tis"), guarded("'=x")
-    ("'=1+1", "'tis", "''=x")
+    >>> guarded("=1+1"), guarded("-1.5"), guarded("'tis"), guarded("'=x")
+    ("'=1+1", '-1.5', "'tis", "''=x")
     """
     return f"'{cell}" if _FORMULA.match(cell) else cell
 
@@ -302,9 +305,7 @@ def write_table(records: Iterable[Mapping[str, Any]], out: BinaryIO, delimiter: 
         marked, column = _written(name, values, "audio_path" in columns)
         title = guarded(safe_text(name))
         head.append(f'"{title}"' if marked else _field(title))
-        # a number may have a sign
-        texts = [cell if isinstance(value, int | float) else guarded(cell) for cell, value in zip(column, values, strict=True)]
-        cells.append([_field(text) for text in texts])
+        cells.append([_field(guarded(cell)) for cell in column])
     for row in [head, *zip(*cells, strict=True)]:
         line = delimiter.join(row) or '""'  # a blank line is no row
         out.write(line.encode() + b"\n")

@@ -38,6 +38,8 @@ def quiet_tracker() -> None:
 
     Call it before a pool is made: an interrupted command leaves them to it, and nobody can do anything about its warning.
     """
+    if os.name == "nt":  # has none
+        return
     from multiprocessing import resource_tracker
 
     before = os.environ.get("PYTHONWARNINGS")
