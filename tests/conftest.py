@@ -30,6 +30,10 @@ def noisy(clean: np.ndarray, snr_db: float, seed: int = 0) -> np.ndarray:
     return (clean + gain * noise).astype(np.float32)
 
 
+LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1", 16: "hexadecagonal"}  # FFmpeg's names, by the number of channels
+WIDE = (("aac", 8), ("alac", 8))
+
+
 def encoded(container: str, samples: np.ndarray, rate: int) -> bytes:
     """(T,) or (T, C) -> a file: "WAV PCM_16" by libsndfile, "av matroska libopus" by FFmpeg; skips what is not built in."""
     if not container.startswith("av "):
@@ -41,19 +45,20 @@ def encoded(container: str, samples: np.ndarray, rate: int) -> bytes:
     av = pytest.importorskip("av")
     _, form, codec, *options = container.split()
     samples = samples.reshape(len(samples), -1)
-    layout = "mono" if samples.shape[1] == 1 else "stereo"
+    layout = "7.1(wide)" if (codec, samples.shape[1]) in WIDE else LAYOUTS[samples.shape[1]]
     file = io.BytesIO()
     try:
         with av.open(file, "w", format=form, options=dict(option.split("=") for option in options)) as out:
             stream = out.add_stream(codec, rate=rate, layout=layout)
             convert = av.AudioResampler(av.Codec(codec, "w").audio_formats[0], layout, rate)
-            for start in range(0, len(samples), 4096):
-                packed = np.ascontiguousarray((samples[start : start + 4096] * 32767).astype(np.int16).reshape(1, -1))
+            size = 4608 if codec == "flac" else 4096  # FFmpeg's FLAC takes frames of its own size only
+            for start in range(0, len(samples), size):
+                packed = np.ascontiguousarray((samples[start : start + size] * 32767).astype(np.int16).reshape(1, -1))
                 frame = av.AudioFrame.from_ndarray(packed, format="s16", layout=layout)
-                frame.sample_rate = rate
+                frame.sample_rate, frame.pts = rate, start
                 for part in convert.resample(frame):
                     out.mux(stream.encode(part))
-            for part in convert.resample(None):
+            for part in filter(None, convert.resample(None)):
                 out.mux(stream.encode(part))
             out.mux(stream.encode(None))
     except (av.FFmpegError, ValueError) as e:

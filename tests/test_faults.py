@@ -52,8 +52,10 @@ OTHERS = {
     "commands/shared.py": "mkdtemp for a cluster's shards without -o, which files.replacing fills",
     "commands/ending.py": "the null device in place of a stream that the shell closed",
     "simulation/codecs.py": "av.open of a file in memory",
-    "ffmpeg.py": "files in memory",
-    "libsndfile.py": "files in memory",
+    "decoder_pool.py": "a temporary file for a decoder: a failure is the reason in the clip's row",
+    "decoder_process.py": "a pipe to the process that asks",
+    "server/calculator.py": "a pipe to the process that computes",
+    "server/health.py": "the clip that the health check scores, in memory or in the service's own folder",
 }
 WRITERS = frozenset(
     {
@@ -280,7 +282,7 @@ COMMANDS = {
     "evaluate": ["evaluate", "labels.jsonl", "labels.jsonl", "-o", "out.json"],
     "models": ["models", "-o", "out.csv"],
     "report": ["rank", "systems", "-m", "lsd", "--reference-dir", "clips", "--jobs", "1", "--report", "out.html"],
-    "prepare": ["prepare", "custom", ".", "file=table.csv", "audio=wav", "mos_overall=mos", "-o", "out.prepared"],
+    "prepare": ["prepare", "custom", ".", "file=table.csv", "audio_path=wav", "mos_overall=mos", "-o", "out.prepared"],
 }
 
 

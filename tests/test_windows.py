@@ -11,7 +11,7 @@ import soundfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from urgentmos import describing
+from urgentmos import audio, describing
 from urgentmos.audio import load
 from urgentmos.errors import AudioError, UsageError
 from urgentmos.windows import READ_AHEAD, Heard, Reader, matched, merge, split, stretched, windows
@@ -234,3 +234,16 @@ def test_half_an_hour_is_scored_and_compared_in_constant_memory(tmp_path: Path) 
     error, duration, scoring, verdict, cmos, comparing = json.loads(done.stdout)
     assert (error, duration, verdict, cmos) == (None, 1800.0, "tie", 0.0)
     assert scoring < 50 and comparing < 50, "the samples alone would be 110 MB"
+
+
+def test_a_recording_of_many_channels_is_described_the_same_a_second_at_a_time(
+    tmp_path: Path, make_voice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waves = [make_voice(seed, 21.3) for seed in range(3)]
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.stack(waves, axis=1), 16_000, subtype="FLOAT")
+    at_once = load(path)
+    monkeypatch.setattr(audio, "HELD", 1)
+    by_seconds = load(path)
+    np.testing.assert_array_equal(by_seconds.wave, at_once.wave)
+    assert by_seconds.info == at_once.info

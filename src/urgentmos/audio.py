@@ -13,13 +13,15 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from urgentmos.decoding import AUDIO_ENDINGS, AUDIO_SUFFIXES, AV_SUFFIXES, PIECE, UNKNOWN_LENGTH, Stream, open_stream
-from urgentmos.describing import AudioInfo, Meter, block_length, blocks_of
+from urgentmos.describing import SECTIONS, AudioInfo, Meter, block_length, blocks_of, section_length
 from urgentmos.errors import AudioError, UsageError
+from urgentmos.streams import MAX_RATE, MIN_RATE
 
 __all__ = [
     "AUDIO_ENDINGS",
@@ -42,9 +44,9 @@ __all__ = [
     "resample",
 ]
 
-MIN_RATE, MAX_RATE = 1_000, 768_000
 CHANNELS_MAX = 8  # of an array: 7.1 sound; more rows are a batch
 SIXTEEN_BITS = 32_768
+HELD = 1 << 24  # samples of all channels; of a recording with more in a block, a second at a time is decoded
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,13 @@ class Reading:
         self.meter = Meter(stream.where, stream.rate, stream.channels)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        return (self.meter.add(block) for block in self._stream.blocks(block_length(self._stream.rate)))
+        rate = self._stream.rate
+        if block_length(rate) * self._stream.channels <= HELD:
+            yield from map(self.meter.add, self._stream.blocks(block_length(rate)))
+            return
+        sections = self._stream.blocks(section_length(rate))
+        for first in sections:
+            yield self.meter.add_sections(chain([first], islice(sections, SECTIONS - 1)))
 
     @property
     def info(self) -> AudioInfo:

@@ -6,7 +6,7 @@ or in windows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from math import isfinite, log10, sqrt
@@ -106,9 +106,14 @@ def frame_length(rate: int) -> int:
     return max(1, rate // FRAMES_PER_SECOND)
 
 
+def section_length(rate: int) -> int:
+    """Samples of a second, a whole number of frames."""
+    return FRAMES_PER_SECOND * frame_length(rate)
+
+
 def block_length(rate: int) -> int:
-    """Samples of the blocks that a Meter takes: SECTIONS seconds, a whole number of frames."""
-    return SECTIONS * FRAMES_PER_SECOND * frame_length(rate)
+    """Samples of the blocks that a Meter takes: SECTIONS seconds."""
+    return SECTIONS * section_length(rate)
 
 
 class Meter:
@@ -137,15 +142,21 @@ class Meter:
 
     def add(self, block: np.ndarray) -> np.ndarray:
         """(t, C) float32 -> (t,) float32. All blocks but the last are `block_length` long."""
-        mono = block[:, 0] if self.channels == 1 else block.mean(axis=1, dtype=np.float64).astype(np.float32)
-        mono = np.ascontiguousarray(mono)
-        section = FRAMES_PER_SECOND * self._frame
-        for start in range(0, len(block), section):
-            self._add_section(block[start : start + section], mono[start : start + section])
+        section = section_length(self.rate)
+        return self.add_sections(block[start : start + section] for start in range(0, len(block), section))
+
+    def add_sections(self, sections: Iterable[np.ndarray]) -> np.ndarray:
+        """The same for a block in sections of one second, of which one at a time is held."""
+        waves = []
+        for section in sections:
+            wave = section[:, 0] if self.channels == 1 else section.mean(axis=1, dtype=np.float64).astype(np.float32)
+            waves.append(np.ascontiguousarray(wave))
+            self._add_section(section, waves[-1])
+        mono = waves[0] if len(waves) == 1 else np.concatenate(waves)
         if not self.refused and len(mono) >= ANALYSIS_FRAME:
             power = spectrum(mono)
             self._power = power if self._power is None else self._power + power
-        self.n_samples += len(block)
+        self.n_samples += len(mono)
         return mono
 
     def info(self, notes: tuple[str, ...] = ()) -> AudioInfo:

@@ -135,20 +135,19 @@ def windows(path: str, rate: int, seconds: float, count: int | None = None, n_sa
     with open_stream(path) as stream:
         count = count or ceil(n_samples / (seconds * stream.rate))
         reading = Reading(stream)
-        edges = [n_samples * rate * (k + 1) // (count * stream.rate) for k in range(count)]
         held: list[np.ndarray] = []
-        start = passed = 0
+        done = start = passed = 0  # windows; samples before the current one; samples decoded
         for block in _resampled(reading, stream.rate, rate):
             if reading.meter.refused:  # read on, since the reason counts all of it
                 held = []
                 continue
             held.append(block)
             passed += len(block)
-            while len(edges) > 1 and passed >= edges[0]:
+            while done + 1 < count and passed >= (edge := n_samples * rate * (done + 1) // (count * stream.rate)):
                 wave = np.concatenate(held)
-                cut = edges.pop(0) - start
+                cut = edge - start
                 yield Audio(np.ascontiguousarray(wave[:cut]), rate, reading.meter.info())
-                held, start = [wave[cut:]], start + cut
+                held, start, done = [wave[cut:]], edge, done + 1
         info = reading.info
         yield Audio(np.concatenate(held), rate, info)
 
