@@ -383,3 +383,44 @@ def test_what_is_read_short_is_said(place: Path, monkeypatch: pytest.MonkeyPatch
     for read in (read_records, read_clips):
         with pytest.raises(UsageError, match="cannot be read"):
             read(place / "labels.jsonl")
+
+
+# ---- models
+
+
+@pytest.mark.parametrize("command", ["export", "import"])
+def test_a_model_that_cannot_be_written_leaves_the_old_one(command: str, tiny_model: Path, tmp_path: Path) -> None:
+    """Under a limit of the system, since the libraries open these files themselves."""
+    pytest.importorskip("onnx")
+    output = tmp_path / "x.onnx"
+    output.write_bytes(b"old")
+    save = "from urgentmos.checkpoints import load, save; m = load(sys.argv[1]); save(sys.argv[2], m.net, m.info)"
+    run = "from urgentmos.cli import main; main()" if command == "export" else f"import sys; {save}"
+    args = ["export", str(tiny_model), "-o", str(output)] if command == "export" else [str(tiny_model), str(tmp_path / "model")]
+    result = subprocess.run(
+        [sys.executable, "-c", run, *args], preexec_fn=confined(2000), capture_output=True, text=True, check=False
+    )
+    assert "cannot be written (File too large)" in result.stderr, result.stderr
+    if command == "export":
+        assert result.returncode == 2 and "Traceback" not in result.stderr
+    assert output.read_bytes() == b"old" and not [path for path in tmp_path.rglob("*") if path.is_file() and path != output]
+
+
+def test_the_state_of_a_training_run_survives(tmp_path: Path) -> None:
+    pytest.importorskip("lightning")
+    from types import SimpleNamespace
+
+    from urgentmos.training.config import make_config
+    from urgentmos.training.keep import STATE, Keeper
+
+    def full(path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / STATE).write_bytes(b"old")
+    keeper = Keeper(tmp_path, make_config({}), 1, {}, None, lambda text: None)
+    keeper._write = lambda *_: None  # type: ignore[method-assign]
+    trainer = SimpleNamespace(global_step=1, is_global_zero=True, save_checkpoint=full)
+    with pytest.raises(UsageError, match=r"last\.ckpt: cannot be written \(No space"):
+        keeper.validate(trainer, None)  # type: ignore[arg-type]
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [(STATE, b"old")]
