@@ -471,3 +471,54 @@ def test_a_folder_that_has_the_name_of_a_packaged_model_by_chance_is_not_taken_f
     monkeypatch.chdir(tmp_path)
     (work,) = cluster.works_of(load_judge("pocket"), "pocket", "auto", Settings({}, "cpu"))
     assert isinstance(work, cluster.NetworkWork) and work.model == "pocket"
+
+
+# ---- who can reach it
+
+LISTENING = """
+import glob, json, os, sys
+from urgentmos.ray_session import ray_session
+
+def sockets():
+    # {inode: address in hexadecimal} of all that listen
+    rows = [line.split() for family in ("tcp", "tcp6") for line in open(f"/proc/net/{family}").read().splitlines()[1:]]
+    return {row[9]: row[1].split(":")[0] for row in rows if row[3] == "0A"}
+
+def family(root):
+    parents = {}
+    for place in glob.glob("/proc/[0-9]*/stat"):
+        try:
+            text = open(place).read()
+        except OSError:
+            continue
+        parents[int(place.split("/")[2])] = int(text.rpartition(")")[2].split()[1])
+    members = {root}
+    while more := {pid for pid, parent in parents.items() if parent in members} - members:
+        members |= more
+    return members
+
+def addresses(pids):
+    listening = sockets()
+    for pid in pids:
+        for place in glob.glob(f"/proc/{pid}/fd/*"):
+            try:
+                target = os.readlink(place)
+            except OSError:
+                continue
+            if target.startswith("socket:[") and target[8:-1] in listening:
+                yield listening[target[8:-1]]
+
+with ray_session("local", 1) as ray:
+    assert ray.get(ray.remote(lambda: 1).remote()) == 1
+    print(json.dumps(sorted(addresses(family(os.getpid())))))
+"""
+LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}  # IPv4, mapped, IPv6
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/net/tcp"), reason="reads the sockets of Linux")
+def test_ray_on_this_machine_listens_on_loopback_alone():
+    pytest.importorskip("ray.data")
+    result = subprocess.run([sys.executable, "-c", LISTENING], capture_output=True, text=True, timeout=600, check=False)
+    assert result.returncode == 0, result.stderr[-3000:]
+    found = json.loads(result.stdout.splitlines()[-1])
+    assert len(found) >= 3 and set(found) <= LOOPBACK

@@ -2,10 +2,19 @@
 
 import io
 import sys
+import unicodedata
+from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
 
 from urgentmos import console
+from urgentmos.cli import main
+from urgentmos.errors import visible
 
 
 class Terminal(io.StringIO):
@@ -80,3 +89,73 @@ def test_as_many_columns_as_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -
     for width, wanted in ((200, 3), (53, 3), (52, 2), (46, 2), (45, 1)):
         monkeypatch.setenv("COLUMNS", str(width))
         assert console.columns_that_fit(head, rows) == wanted, width
+
+
+# ---- names that steer a terminal
+
+HOSTILE = st.text(
+    st.sampled_from("a\u00e9\u4e2d\U0001f3a7 \x1b[2J\x07\x08\r\n\t\x7f\x85\x9b\u200e\u202e\u2066\u2028\u2029\ufeff\u061c\udcff")
+)
+
+
+def steers(text: str) -> bool:
+    return any(unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp") for char in text)
+
+
+@given(st.one_of(HOSTILE, st.text()))
+def test_what_is_shown_is_one_line_that_steers_nothing(text: str) -> None:
+    shown = visible(text)
+    assert not steers("".join(char for char in shown if char not in "\u200c\u200d\xad")) and len(shown.splitlines()) <= 1
+    assert visible(shown) == shown
+    if not steers(text):
+        assert shown == text, "names in any script stay as they are"
+
+
+@given(HOSTILE)
+def test_nothing_that_is_printed_steers_a_terminal(text: str) -> None:
+    out, err = Terminal(), Terminal()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", out)
+        patch.setattr(sys, "stderr", err)
+        patch.setenv("COLUMNS", "400")
+        patch.setenv("TERM", "dumb")
+        console.say(text)
+        console.show(text)
+        console.table([text], [[text]])
+        lines = out.getvalue().count("\n"), err.getvalue().count("\n")
+    printed = (out.getvalue() + err.getvalue()).replace("\n", "")
+    assert not steers(printed), repr(printed)
+    assert lines[1] == 1
+
+
+def test_an_error_of_several_lines_keeps_them_and_no_other(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    name = "x\n\x1b[31mError: all is well.jsonl"
+    (tmp_path / name).write_text("no row\n")
+    result = CliRunner().invoke(main, ["score", str(tmp_path / name)])
+    assert result.exit_code == 2 and "\x1b" not in result.stderr
+    lines = result.stderr.splitlines()
+    assert len(lines) == 3 and lines[0].startswith("Error: ") and lines[2].startswith("Correct or remove")
+    assert "x\\n\\x1b[31mError: all is well.jsonl" in lines[0]
+
+
+@pytest.mark.parametrize("command", ["score", "rank"])
+def test_files_with_hostile_names(command: str, tmp_path: Path) -> None:
+    wave = 0.1 * np.random.default_rng(0).standard_normal(8_000)
+    for system in ("a\x1b]0;title\x07", "b\u202egpj"):
+        (tmp_path / system).mkdir()
+        soundfile.write(tmp_path / system / "u\r1.wav", wave, 8_000)
+        (tmp_path / system / "bad\x9b2J\n.wav").write_bytes(b"no audio")
+    more = ["--table"] if command == "rank" else []
+    result = CliRunner().invoke(main, [command, str(tmp_path), *more])
+    shown = result.stderr + (result.stdout if command == "rank" else "")
+    assert result.exit_code == 1 and not steers(shown.replace("\n", "")), repr(shown)
+
+
+def test_nowhere_to_talk_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(28, "No space left on device")
+
+    for stream in (None, Full()):
+        monkeypatch.setattr(sys, "stderr", stream)
+        console.say("a word")

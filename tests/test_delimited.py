@@ -5,6 +5,7 @@ import io
 import json
 import tempfile
 from itertools import pairwise
+from math import isfinite
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from urgentmos.cells import ID_COLUMNS, ID_KEYS, SIDES
 from urgentmos.clips import from_record, to_record
-from urgentmos.delimited import looks_like_data, read_table
+from urgentmos.delimited import _without_guard, guarded, looks_like_data, read_table
 from urgentmos.errors import UsageError
 from urgentmos.tables import read_records, write_records
 
@@ -59,7 +60,7 @@ def scored(path: Path, out: Path) -> None:
 
 def column(path: Path, name: str) -> list[str]:
     with path.open(newline="", encoding="utf-8") as file:
-        return [row[name] for row in csv.DictReader(file)]
+        return [_without_guard(row[name]) for row in csv.DictReader(file)]
 
 
 @settings(max_examples=150)
@@ -279,3 +280,70 @@ def test_every_command_reads_a_table_alike(rows, delimiter, coding, blank):
         options = {"audio_path": "audio_path", "uid": "uid", "mos_overall": "mos_overall", "file": "m.csv"}
         corpus = {clip.uid: clip.metrics.get("mos_overall") for clip in prepared(Path(folder), "train", **options)}
         assert manifest == corpus and list(manifest.values()) == list(evaluated.values())
+
+
+# ---- text that a spreadsheet would compute
+
+FORMULAS = st.text(st.sampled_from("'=+-@\t\r\n\uff1d\uff0da1,;\""), max_size=6)
+
+
+def is_a_number(cell: str) -> bool:
+    return isfinite(float(cell.replace(",", ".")))
+
+
+@given(st.one_of(FORMULAS, st.text(st.characters(exclude_categories=["Cs"]))))
+def test_a_guarded_text_starts_no_formula_and_comes_back(text: str) -> None:
+    cell = guarded(text)
+    assert cell[:1] not in tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20") or is_a_number(cell)
+    assert _without_guard(cell) == text
+    assert cell == text or cell == f"'{text}"
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+@given(
+    rows=st.lists(st.tuples(FORMULAS, FORMULAS, FORMULAS, st.floats(-1e6, 1e6), st.integers(-9, 9)), min_size=1, max_size=4),
+    key=FORMULAS.filter(bool),
+)
+def test_formulas_survive_a_file_and_compute_nothing(
+    suffix: str, rows: list[tuple[str, str, str, float, int]], key: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    records = [
+        {
+            "uid": f"u{uid}",
+            "audio_path": path or "a.wav",
+            "system_id": uid or None,
+            "metrics": {"sdr": score},
+            "meta": {key: text, "count": count},
+            f"x{key}": text or "t",
+        }
+        for uid, path, text, score, count in rows
+    ]
+    path = tmp_path_factory.mktemp("formulas") / f"x{suffix}"
+    write_records(records, path)
+    assert read_records(path) == records
+    cells = csv.reader(io.StringIO(path.read_text(), newline=""), delimiter="\t" if suffix == ".tsv" else ",")
+    for cell in (cell for row in cells for cell in row):
+        assert cell[:1] not in tuple("=+-@\t\r\n") or is_a_number(cell)
+
+
+@pytest.mark.parametrize("head", ["meta", "metrics", "sources", "intervals"])
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_column_beside_its_own_keys_is_one_sentence(head: str, suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"x{suffix}"
+    columns = ["audio_path", head, f"{head}.a.low"]
+    if suffix == ".csv":
+        path.write_text(",".join(columns) + "\na.wav,1,2\n")
+    else:
+        pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        parquet.write_table(pyarrow.table({name: ["1"] for name in columns}), path)
+    with pytest.raises(UsageError, match=rf"the column {head} stands beside '{head}\.a\.low'\. Keep one"):
+        read_records(path)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@pytest.mark.parametrize("head", ["meta", "sources"])
+def test_a_file_that_could_not_be_read_back_is_not_written(head: str, suffix: str, tmp_path: Path) -> None:
+    rows = [{"uid": "a", head: {"x": "1"}}, {"uid": "b", head: "text"}]
+    with pytest.raises(UsageError, match=f"the column {head} stands beside"):
+        write_records(rows, tmp_path / f"y{suffix}")
+    assert not list(tmp_path.iterdir())

@@ -4,7 +4,10 @@ import io
 import json
 import os
 import tempfile
+from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -327,3 +330,43 @@ def test_names_that_are_not_unicode_do_not_stop_a_table(tmp_path):
     for suffix in FORMATS:
         write_records([{"uid": "a", "audio_path": name, "metrics": {}, "meta": {"n": name}}], tmp_path / f"m{suffix}")
         assert read_records(tmp_path / f"m{suffix}")[0]["meta"] == {"n": name}
+
+
+def _timestamps(pa: Any, unit: str, value: int) -> Any:
+    return pa.array([value], pa.timestamp(unit))
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        lambda pa: _timestamps(pa, "ms", 2**62),
+        lambda pa: _timestamps(pa, "us", -(2**62)),
+        lambda pa: _timestamps(pa, "ns", 2**62 + 1),
+        lambda pa: pa.array([2**30], pa.date32()),
+        lambda pa: pa.array([2**62], pa.duration("s")),
+        lambda pa: pa.array([2**64 - 1], pa.uint64()),
+        lambda pa: pa.array([Decimal(10) ** 30], pa.decimal256(60, 2)),
+        lambda pa: pa.array([0], pa.timestamp("us", tz="Nowhere/Land")),
+        lambda pa: pa.array([b"\xff"], pa.binary()),
+        lambda pa: pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int64())),
+    ],
+)
+@pytest.mark.parametrize("name", ["x", "uid", "metrics.pesq", "duration", "warnings", "sources.pesq"])
+def test_values_that_overflow_are_values_or_one_sentence(name: str, column: Callable[[Any], Any], tmp_path: Path) -> None:
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "x.parquet"
+    parquet.write_table(pa.table({"audio_path": ["a.wav"], name: column(pa)}), path)
+    try:
+        assert len(read_records(path)) == 1
+    except UsageError as e:
+        assert str(e).startswith(f"{path}: cannot be read as Parquet (") and len(str(e).splitlines()) == 1
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".parquet"])
+@given(value=st.one_of(st.integers(-(10**400), 10**400), st.sampled_from([2**63, -(2**63) - 1, 2**64])))
+def test_integers_of_any_size_survive(suffix: str, value: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow")
+    path = tmp_path_factory.mktemp("integers") / f"x{suffix}"
+    write_records([{"uid": "a", "meta": {"n": value}}], path)
+    assert read_records(path)[0]["meta"]["n"] == value

@@ -129,9 +129,18 @@ def id_text(value: object) -> str:
         return value
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         raise ValueError(f"{brief(value)}, not text")
+    if isinstance(value, int):
+        return _digits(value)
     if not isfinite(value):
         raise ValueError(f"{value}, not text")
-    return str(int(value)) if value == int(value) else str(value)
+    return _digits(int(value)) if value == int(value) else str(value)
+
+
+def _digits(value: int) -> str:
+    try:
+        return str(value)
+    except ValueError:  # the interpreter's limit
+        raise ValueError("a number with too many digits, not text") from None
 
 
 def first_id(record: Mapping[str, Any]) -> str | None:

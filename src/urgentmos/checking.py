@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from urgentmos.clips import Clip
+from urgentmos.errors import visible
 from urgentmos.label_range import is_outside, limits
 from urgentmos.metrics import METRICS
 from urgentmos.sources import fault, is_elsewhere
@@ -63,7 +64,7 @@ def _paragraph(kind: str, problems: list[Problem], limit: int) -> str:
     lines = [f"{kind} ({len(problems)})", *(f"  {p.uid}: {p.message}" for p in problems[:limit])]
     if len(problems) > limit:
         lines.append(f"  and {len(problems) - limit} more")
-    return "\n".join([*lines, *([f"  {_CURES[kind]}"] if kind in _CURES else [])])
+    return "\n".join(map(visible, [*lines, *([f"  {_CURES[kind]}"] if kind in _CURES else [])]))
 
 
 def _of_clip(clip: Clip) -> Iterator[Problem]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from urgentmos.calibration import check_calibration
 from urgentmos.errors import UsageError, need
+from urgentmos.files import write_together
 from urgentmos.hub import is_hub_id, pull, release_of
 from urgentmos.releases import RELEASES, Release
 
@@ -83,10 +83,10 @@ def save(folder: str | Path, net: nn.Module, info: Mapping[str, Any], *, card: s
     except (TypeError, ValueError) as e:
         raise UsageError(f"what is said of the model cannot be written as JSON ({e}). Use plain data.") from e
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / WEIGHTS, weights)
+    contents = {folder / CONFIG: text.encode(), folder / WEIGHTS: weights}
     if card is not None or not (folder / CARD).exists():
-        _write(folder / CARD, (card or _short_card(about)).encode())
-    _write(folder / CONFIG, text.encode())  # last: without it the folder is no model yet
+        contents[folder / CARD] = (card or _short_card(about)).encode()
+    write_together(contents)
     return folder
 
 
@@ -174,16 +174,6 @@ def _architecture_of(net: nn.Module) -> str:
         if type(net).__name__ == name and type(net).__module__ == module:
             return architecture
     raise UsageError(f"a {type(net).__name__} is no architecture that can be saved. Known are: {', '.join(ARCHITECTURES)}.")
-
-
-def _write(path: Path, content: bytes) -> None:
-    """All or nothing: who reads meanwhile sees the old file or the new one."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _short_card(about: Mapping[str, Any]) -> str:

@@ -38,7 +38,7 @@ from urgentmos.commands.shared import (
     write_comparisons,
     write_ranking,
 )
-from urgentmos.console import progress, say
+from urgentmos.console import progress, say, say_lines, show_lines
 from urgentmos.errors import UsageError
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ def compare(
         lost = len(alone[0]) + sum(row.at_fault("b") and not row.at_fault("a") for row in rows)
         found = gate(rows, confidence=confidence, margin=margin, lost=lost)
     write_comparisons(rows, summary, judge, output, found, warnings)
-    clean_up(run)
+    clean_up(run, [row.error for row in rows])
     for sentence in warnings:
         say(f"Warning: {sentence}")
     failed = [("", row.error) for row in rows if row.error]  # the error names the file
@@ -273,7 +273,6 @@ def rank(
     """
     from dataclasses import replace
 
-    from urgentmos.cells import safe_text
     from urgentmos.checking import FILE_FAULTS, HINDERS_RANKING, check, report
     from urgentmos.manifest import read_system_inputs
     from urgentmos.metrics import HUMAN
@@ -298,7 +297,7 @@ def rank(
     unread = FILE_FAULTS if judge.name in HUMAN else ()  # the listeners' votes need no audio
     problems = [p for p in check(clips, systems=True) if p.kind in HINDERS_RANKING and p.kind not in unread]
     if problems:
-        say(report(problems))
+        say_lines(report(problems))
     with progress() as show:
         run = run_of(jobs, output, show)
         how = {"confidence": confidence, "samples": samples, "seed": seed, "noisy_system": noisy_system}
@@ -308,11 +307,11 @@ def rank(
         say(f"Warning: {warning}")
     ranking = replace(ranking, warnings=(*inputs.warnings, *ranking.warnings))
     if output is None and (as_table or sys.stdout.isatty()):
-        click.echo(safe_text(ranking.table()))
+        show_lines(ranking.table())
         say(f"Scores: {ranking.sources['score']}.")
     else:
         write_ranking(ranking.to_dict(), output)
-    clean_up(run)
+    clean_up(run, [error for _, error in failed])
     if page is not None:
         from urgentmos.report import ranking_page
 

@@ -11,7 +11,6 @@ its process again and again gets a row with that reason. What was written surviv
 from __future__ import annotations
 
 import json
-import logging
 import math
 import os
 import pickle
@@ -19,7 +18,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -28,7 +26,9 @@ from urgentmos.console import say
 from urgentmos.errors import UsageError, need
 from urgentmos.journal import Journal, Outcome, Shards, Task
 from urgentmos.packaged import PACKAGED
+from urgentmos.ray_session import ray_session as _ray
 from urgentmos.sources import Place, is_elsewhere, place_of
+from urgentmos.sources.remote import Page, trust_pages, trusted
 
 if TYPE_CHECKING:
     from urgentmos.labellers import Settings
@@ -207,7 +207,7 @@ def run_on_cluster(
     with _ray(address, jobs) as ray:
         for work in works:
             with Journal.open(shards) as log:
-                known = {task: found for task in todo if (found := log.get(work.stage, task)) is not None}
+                known = {task: found for task in todo if (found := log.get(work.stage, task)) and not found.passing}
             errors = {task for task, outcome in known.items() if outcome.error}
             errors |= _run_work(ray, work, [task for task in todo if task not in known], len(known), shards, progress)
             todo = [task for task in todo if task not in errors]  # what one pass cannot hear, no other can
@@ -271,11 +271,11 @@ def _stream(
     folder = os.getcwd() if any(_is_relative(tasks[place]) for place in places) else None
     pieces = [{"piece": pickle.dumps(piece)} for piece in _pieces(tasks, places)]
     decoded = ray.data.from_items(pieces, override_num_blocks=len(pieces)).flat_map(
-        _Listen(work, ledger, folder), num_cpus=1.0 if gpus else DECODER_CPUS, concurrency=cpus
+        _Listen(work, ledger, folder, trusted()), num_cpus=1.0 if gpus else DECODER_CPUS, concurrency=cpus
     )
     computed = decoded.map(
         _Compute,
-        fn_constructor_args=(work, ledger, folder),
+        fn_constructor_args=(work, ledger, folder, trusted()),
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=gpus or cpus),
         **({"num_gpus": 1, "num_cpus": 1.0} if gpus else {"num_cpus": MODEL_CPUS}),
     )
@@ -348,10 +348,12 @@ class _Listen:
     work: Work
     ledger: Any
     folder: str | None
+    pages: set[Page]
 
     def __call__(self, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
         from urgentmos.sources import tar
 
+        trust_pages(self.pages)
         try:
             _go_to(self.folder)
         except UsageError as e:
@@ -408,7 +410,8 @@ def _size_of(heard: Any) -> tuple[int, float]:
 class _Compute:
     """Holds a model, makes outcomes of batches. An actor of Ray."""
 
-    def __init__(self, work: Work, ledger: Any, folder: str | None) -> None:
+    def __init__(self, work: Work, ledger: Any, folder: str | None, pages: set[Page]) -> None:
+        trust_pages(pages)
         self._work, self._ledger = work, ledger
         self._fatal = ""
         try:
@@ -458,33 +461,3 @@ def _go_to(folder: str | None) -> None:
         os.chdir(folder)
     except OSError as e:
         raise UsageError(f"a worker has no folder {folder} ({e.strerror}). Name the files by absolute paths or URLs.") from e
-
-
-# ---- Ray
-
-
-@contextmanager
-def _ray(address: str, jobs: int | None) -> Iterator[Any]:
-    """Ray, started or joined; one that runs in this process already is used and left running."""
-    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
-    ray: Any = need("ray", "cluster")
-    need("ray.data", "cluster")
-    running = ray.is_initialized()
-    if not running:
-        try:
-            size = {"num_cpus": jobs} if address == "local" and jobs else {}
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **size)
-        except Exception as e:  # Ray raises bare ones, too, where it cannot start in time
-            raise UsageError(
-                f"--cluster {address}: cannot be started or joined ({e}). Give local, or HOST:PORT of a Ray cluster."
-            ) from e
-    context = ray.data.DataContext.get_current()
-    before = context.enable_progress_bars
-    context.enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    try:
-        yield ray
-    finally:
-        context.enable_progress_bars = before
-        if not running:
-            ray.shutdown()

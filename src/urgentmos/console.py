@@ -2,15 +2,42 @@
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO
+
+from urgentmos.errors import visible
 
 Progress = Callable[[str, int, int], None]
 
 
 def say(text: str) -> None:
-    """A sentence to the user, on stderr."""
-    print(text, file=sys.stderr)
+    """A line to the user, on stderr: names in it steer no terminal. Nowhere to say it is no failure of the work."""
+    with suppress(OSError, ValueError):
+        if sys.stderr is not None:
+            print(_encodable(visible(text), sys.stderr), file=sys.stderr)
+
+
+def say_lines(text: str) -> None:
+    """Several lines of ours, whose names are visible already; see `say`."""
+    for line in text.split("\n"):
+        say(line)
+
+
+def show(text: str = "") -> None:
+    """A line of results, on stdout, for a reader. OSError if there is no room for it."""
+    print(_encodable(visible(text), sys.stdout), file=sys.stdout, flush=True)
+
+
+def show_lines(text: str) -> None:
+    """Several lines of results, whose names are visible already; see `show`."""
+    for line in text.split("\n"):
+        show(line)
+
+
+def _encodable(text: str, stream: TextIO) -> str:
+    """`text` in the letters that a terminal has; others are spelled out."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 @contextmanager
@@ -23,13 +50,19 @@ def progress() -> Iterator[Progress]:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with Bars(*columns, console=Console(stderr=True)) as bars:
         known: dict[str, Any] = {}
 
         def show(title: str, done: int, total: int) -> None:
             if title not in known:
-                known[title] = bars.add_task(title, total=total)
+                known[title] = bars.add_task(visible(title), total=total)
             bars.update(known[title], completed=done, total=total)
 
         yield show
@@ -42,10 +75,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[
 
     made = Table(box=None, pad_edge=False, header_style="bold")
     for i, name in enumerate(head):
-        made.add_column(name, justify="right" if i in numbers else "left", overflow="fold")
+        made.add_column(visible(name), justify="right" if i in numbers else "left", overflow="fold")
     for row in rows:
-        made.add_row(*row)
+        made.add_row(*map(visible, row))
     Console(highlight=False, markup=False, emoji=False).print(made)
+    sys.stdout.flush()
 
 
 def columns_that_fit(head: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
@@ -54,7 +88,7 @@ def columns_that_fit(head: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
 
     room, gap = Console().width, 2
     for count, cells in enumerate(zip(head, *rows, strict=True)):
-        room -= max(map(len, cells)) + gap * bool(count)
+        room -= max(len(visible(cell)) for cell in cells) + gap * bool(count)
         if room < 0:
             return count
     return len(head)

@@ -18,8 +18,7 @@ from urgentmos import ffmpeg, frames
 from urgentmos.containers import MOST_PARTS, Part, TooManyParts, TooManySteps, parts
 from urgentmos.errors import AudioError
 from urgentmos.libsndfile import UNKNOWN_LENGTH, SoundStream
-from urgentmos.names import advice
-from urgentmos.sources import is_elsewhere, opened
+from urgentmos.sources import check_local, is_elsewhere, opened
 from urgentmos.streams import Stream, check_form
 
 __all__ = ["AUDIO_ENDINGS", "AUDIO_SUFFIXES", "AV_SUFFIXES", "PIECE", "UNKNOWN_LENGTH", "Stream", "open_stream"]
@@ -57,8 +56,7 @@ def open_stream(path: str | os.PathLike[str]) -> Iterator[Stream]:
 def _check_file(where: str) -> None:
     if is_elsewhere(where):  # whoever opens it says what is wrong
         return
-    if not os.path.exists(where):
-        raise AudioError(f"{where} does not exist. {advice(where)}")
+    check_local(where)
     if os.path.isdir(where):
         raise AudioError(f"{where} is a folder, not a recording. Remove it or name the files in it")
     if not os.path.isfile(where):

@@ -43,6 +43,11 @@ from urgentmos.errors import UsageError
 
 _KNOWN = frozenset({*CLIP_KEYS, *TEXT_COLUMNS, *ID_COLUMNS, *ID_LISTS, *SCORE_KEYS})
 _SPECIAL = re.compile(r'[",;\t\r\n]')
+# Text that a spreadsheet computes, whatever it was meant to be, behind apostrophes or none; a number is no formula.
+_FORMULA = re.compile(
+    r"'*(?![+-]?\d+([.,]\d+)?([eE][+-]?\d+)?\Z)[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]",
+    re.ASCII,
+)
 _MARKS = ((b"\xff\xfe\0\0", "utf-32"), (b"\0\0\xfe\xff", "utf-32"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 
 
@@ -157,6 +162,15 @@ def check_columns(path: str | Path, columns: list[str]) -> None:
     twice = sorted({name for name in columns if name and columns.count(name) > 1})
     if twice:
         raise UsageError(f"{path}: two columns are called {brief(twice[0])}. Rename or remove one of them.")
+    check_nesting(path, columns)
+
+
+def check_nesting(path: str | Path, columns: list[str]) -> None:
+    """UsageError if a column holds as a whole what others hold key by key, such as meta beside meta.speaker."""
+    for whole in (*NESTED, "intervals"):
+        part = next((name for name in columns if name.startswith(f"{whole}.")), None)
+        if whole in columns and part is not None:
+            raise UsageError(f"{path}: the column {whole} stands beside {brief(part)}. Keep one of them, or rename it.")
 
 
 def _column(name: str) -> str:
@@ -253,19 +267,45 @@ def _as_strings(cells: Sequence[str]) -> list[Any]:
     return [cell or ABSENT for cell in cells]
 
 
+def unguarded(path: str | Path, table: Table) -> Table:
+    """The table without the apostrophes that `guarded` puts before text."""
+    columns = [_without_guard(name) for name in table.columns]
+    check_columns(path, columns)
+    rows = [[_without_guard(cell) for cell in row] for row in table.rows]
+    return table._replace(columns=columns, rows=rows, as_text=frozenset(map(_without_guard, table.as_text)))
+
+
+def _without_guard(cell: str) -> str:
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
+
+
 # ---- writing
+
+
+def guarded(cell: str) -> str:
+    """The text of a cell that no spreadsheet takes for a formula: with an apostrophe before =, +, -, @, a tab or a line break.
+
+    Text that opens with apostrophes and one of these gets one more, so that every text comes back as it was.
+
+    >>> guarded("=1+1"), guarded("-1.5"), guarded("'tis"), guarded("'=x")
+    ("'=1+1", '-1.5', "'tis", "''=x")
+    """
+    return f"'{cell}" if _FORMULA.match(cell) else cell
 
 
 def write_table(records: Iterable[Mapping[str, Any]], out: BinaryIO, delimiter: str) -> None:
     """Records as a table with a header, in UTF-8."""
     records = list(records)
     columns = columns_of(records)
+    check_nesting("a table", columns)
     flats = [flatten(record) for record in records]
     head, cells = [], []
     for name in columns:
-        marked, column = _written(name, [flat.get(name, ABSENT) for flat in flats], "audio_path" in columns)
-        head.append(f'"{name}"' if marked else _field(safe_text(name)))
-        cells.append([_field(cell) for cell in column])
+        values = [flat.get(name, ABSENT) for flat in flats]
+        marked, column = _written(name, values, "audio_path" in columns)
+        title = guarded(safe_text(name))
+        head.append(f'"{title}"' if marked else _field(title))
+        cells.append([_field(guarded(cell)) for cell in column])
     for row in [head, *zip(*cells, strict=True)]:
         line = delimiter.join(row) or '""'  # a blank line is no row
         out.write(line.encode() + b"\n")

@@ -6,6 +6,9 @@ nothing: they become the reason in a clip's row.
 
 from importlib import import_module
 from types import ModuleType
+from unicodedata import category
+
+JOINERS = "\u200c\u200d\xad"
 
 
 class UrgentmosError(Exception):
@@ -13,7 +16,13 @@ class UrgentmosError(Exception):
 
 
 class UsageError(UrgentmosError):
-    """The request cannot be understood, its input does not exist, or its model cannot be loaded."""
+    """The request cannot be understood, its input does not exist, or its model cannot be loaded.
+
+    More arguments are further lines: a list of rows at fault, say.
+    """
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.args))
 
 
 class AudioError(UrgentmosError):
@@ -22,6 +31,24 @@ class AudioError(UrgentmosError):
 
 class MeasureError(UrgentmosError):
     """A clip that can be heard but for which one metric has no value: silent reference, unequal lengths, ..."""
+
+
+def visible(text: str) -> str:
+    """`text` as one line that a terminal shows as it is: what would steer it is spelled out, as \\n, \\x1b or \\u202e.
+
+    That is every control character, line and paragraph separators, marks of direction and other invisible ones, and bytes of
+    a name that is not UTF-8. Joiners stay, which many scripts are written with.
+
+    >>> visible("a\x1b[2Jb.wav")
+    'a\\x1b[2Jb.wav'
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(char if _is_harmless(char) else char.encode("unicode_escape").decode() for char in text)
+
+
+def _is_harmless(char: str) -> bool:
+    return char.isprintable() or char in JOINERS or category(char) in ("Zs", "Cn", "Co")
 
 
 def naming(path: str, sentence: str) -> str:

@@ -22,6 +22,7 @@ from urgentmos import int8
 from urgentmos.audio import collate
 from urgentmos.checkpoints import Loaded
 from urgentmos.errors import UsageError, need
+from urgentmos.files import replacing_path
 from urgentmos.judges import WINDOW_SECONDS
 from urgentmos.nets import ampm, conv, encoders, layers, ncpm, urgentmos
 from urgentmos.nets.conv import ConvEncoder
@@ -176,8 +177,7 @@ def to_onnx(model: Loaded, path: Path, start: Start = "waves") -> float:
     if not path.parent.is_dir():
         raise UsageError(f"{path}: the folder {path.parent} does not exist. Create it first.")
     onnx = need("onnx", "models")
-    scratch = path.with_name(f".{path.name}.new")
-    try:
+    with replacing_path(path) as scratch:
         _write(Graph(net, start).eval(), scratch)
         graph = onnx.load(str(scratch))
         onnx.helper.set_model_props(graph, facts(model, net, start))
@@ -188,9 +188,6 @@ def to_onnx(model: Loaded, path: Path, start: Start = "waves") -> float:
             raise UsageError(
                 f"onnxruntime differs from {model.info['name']} by {error:.1e}. Please report this; nothing was written."
             )
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
     return error
 
 

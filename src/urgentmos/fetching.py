@@ -18,6 +18,7 @@ from urllib.request import Request, urlopen
 
 from urgentmos.corpora import Source
 from urgentmos.errors import UsageError, need
+from urgentmos.files import appending, mark, replacing, write_whole
 
 BLOCK = 1 << 20  # bytes
 TIMEOUT = 60  # seconds without a byte
@@ -46,7 +47,7 @@ def fetch(source: Source, root: Path, show: Show = _quiet) -> str | None:
     unpack(archive, folder)
     for name in source.inner:
         unpack(folder / name, folder)
-    done.touch()
+    mark(done)
     return digest
 
 
@@ -106,7 +107,7 @@ def _transfer(url: str, part: Path, tag: Path, show: Show) -> None:
         # a part may be continued only if it can be told that the file is still the same
         etag = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
         if etag and not etag.startswith("W/"):
-            tag.write_text(etag)
+            write_whole(tag, etag.encode())
         else:
             tag.unlink(missing_ok=True)
         length = answer.headers.get("Content-Length")
@@ -117,7 +118,9 @@ def _transfer(url: str, part: Path, tag: Path, show: Show) -> None:
 
 
 def _copy(answer: IO[bytes], part: Path, begun: int, total: int, show: Show) -> None:
-    with part.open("ab" if begun else "wb") as out:
+    if not begun:
+        part.unlink(missing_ok=True)
+    with appending(part) as out:
         while block := answer.read(BLOCK):
             out.write(block)
             begun += len(block)
@@ -174,7 +177,7 @@ def _unpack(
         target.parent.mkdir(parents=True, exist_ok=True)
         content = read(member)
         if content is not None:
-            with content, target.open("wb") as out:
+            with content, replacing(target, sync=False) as out:
                 shutil.copyfileobj(content, out, BLOCK)
 
 

@@ -22,6 +22,7 @@ import numpy as np
 from urgentmos.audio import load
 from urgentmos.corpora import hub
 from urgentmos.errors import AudioError
+from urgentmos.files import appending, write_whole
 from urgentmos.names import Disk
 
 Show = Callable[[str, int, int], None]
@@ -69,18 +70,18 @@ def hear_all(sounds: Mapping[str, str], output: Path, *, jobs: int, show: Show) 
             result[name] = known[stamp]
         else:
             new.append(name)
-    with ThreadPoolExecutor(jobs) as pool, (output / ".heard.jsonl").open("a", encoding="utf-8") as journal:
-        if new and journal.tell():
-            journal.write("\n")  # ends a line that a kill left open
+    with ThreadPoolExecutor(jobs) as pool, appending(output / ".heard.jsonl") as journal:
+        if new and journal.size:
+            journal.write(b"\n")  # ends a line that a kill left open
         for start in range(0, len(new), _CHUNK):
-            names = new[start : start + _CHUNK]
+            names, lines = new[start : start + _CHUNK], []
             for name, found in zip(names, pool.map(hear, [places[name].path for name in names]), strict=True):
                 result[name] = found
                 if found.error and name in written:
                     Path(found.path).unlink(missing_ok=True)  # so that a data set fetched anew is taken out again
                 if not found.error:  # a fault may be mended: hear it again next time
-                    journal.write(json.dumps({"stamp": _stamp(found.path), **asdict(found)}) + "\n")
-            journal.flush()
+                    lines.append(json.dumps({"stamp": _stamp(found.path), **asdict(found)}) + "\n")
+            journal.write("".join(lines).encode())
             show("decoding", min(start + _CHUNK, len(new)), len(new))
     return result
 
@@ -131,9 +132,7 @@ def _written(locator: str, sound: bytes | None, stem: Path) -> Heard:
     if not sound:
         return Heard(locator, error=f"{locator} holds no sound. Fetch the data set again.")
     target = stem.with_name(stem.name + hub.suffix_of(sound))
-    part = stem.with_name(f".{target.name}.part")
-    part.write_bytes(sound)
-    part.replace(target)
+    write_whole(target, sound, sync=False)
     return Heard(str(target))
 
 

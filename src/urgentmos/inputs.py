@@ -129,6 +129,7 @@ def _remote(url: str) -> Group:
     from urgentmos.sources import remote
 
     remote.check_scheme(url)
+    remote.trust([url])
     if "*" in url:
         return together(url, file_name(url), [_remote(one) for one in remote.listing(url, lambda name: True)])
     if (shard := shard_group(url)) is not None:

@@ -11,9 +11,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 from urgentmos.cells import safe_text
+from urgentmos.files import Appended, appending, replacing
+from urgentmos.passing import is_passing
 from urgentmos.sources import fingerprint
 
 
@@ -36,6 +38,11 @@ class Outcome:
     rate: int | None = None
     bandwidth: float | None = None  # Hz; see `audio.AudioInfo`
 
+    @property
+    def passing(self) -> bool:
+        """Whether it lacks a value for a reason that may pass, so that a later run should ask again."""
+        return any(map(is_passing, (self.error, *self.reasons.values())))
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -46,7 +53,7 @@ class Journal:
     A folder of Parquet shards (below) can be read like such a file; nothing is appended to it.
     """
 
-    def __init__(self, known: dict[str, Outcome], out: TextIO | None) -> None:
+    def __init__(self, known: dict[str, Outcome], out: Appended | None) -> None:
         self._known, self._out = known, out
 
     @classmethod
@@ -60,9 +67,9 @@ class Journal:
             yield cls(Shards.read(path), None)
             return
         known = cls._read(path)
-        with path.open("a", encoding="utf-8") as out:
-            if path.stat().st_size:
-                out.write("\n")  # ends a line that a kill left open
+        with appending(path) as out:
+            if out.size:
+                out.write(b"\n")  # ends a line that a kill left open
             yield cls(known, out)
 
     @staticmethod
@@ -81,10 +88,9 @@ class Journal:
         return self._known.get(_entry_key(stage, task)) if self._known else None
 
     def append(self, stage: str, task: Sequence[str | None], outcome: Outcome) -> None:
-        """`task`: a Task, or whatever files the outcome rests on, in their order."""
-        if self._out is not None:
-            self._out.write(json.dumps({"key": _entry_key(stage, task), "outcome": outcome.to_dict()}) + "\n")
-            self._out.flush()
+        """`task`: a Task, or whatever files the outcome rests on, in their order. A failure that may pass is not kept."""
+        if self._out is not None and not outcome.passing:
+            self._out.write(json.dumps({"key": _entry_key(stage, task), "outcome": outcome.to_dict()}).encode() + b"\n")
 
 
 class Shards:
@@ -120,9 +126,9 @@ class Shards:
             pa, parquet = need("pyarrow", "cluster"), need("pyarrow.parquet", "cluster")
             columns = dict(zip(("key", "audio_path", "outcome"), map(list, zip(*self._rows, strict=True)), strict=True))
             place = self._folder / f"shard-{self._number:06}.parquet"
-            part = place.with_suffix(".part")
-            parquet.write_table(pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()}), part)
-            part.replace(place)
+            table = pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
+            with replacing(place) as out:
+                parquet.write_table(table, out)
             self._number += 1
             self._rows = []
         self._since = time.monotonic()

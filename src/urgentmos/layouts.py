@@ -88,8 +88,8 @@ def scan(folder: str | Path) -> Scan:
     made = Scan([], set(), [])
     refused = list(_walk(os.fspath(folder), (), frozenset(), made))
     if refused:
-        more = "" if len(refused) == 1 else f"\nThe others: {some(refused[1:])}."
-        raise UsageError(f"{refusal(refused[0])}, or move it away.{more}")
+        more = [] if len(refused) == 1 else [f"The others: {some(refused[1:])}."]
+        raise UsageError(f"{refusal(refused[0])}, or move it away.", *more)
     return made
 
 

@@ -298,11 +298,11 @@ def native(records: Sequence[Mapping[str, Any]], clips: Sequence[Clip], source: 
         try:
             found.append(_native(record, by_name))
         except ValueError as e:
-            problems.append(f"\n  row {count}: {e}")
+            problems.append(f"  row {count}: {e}")
     if problems:
-        more = f"\n  and {len(problems) - 10} more" if len(problems) > 10 else ""
-        listed = "".join(problems[:10]) + more
-        raise UsageError(f"{source}: {len(problems)} rows are no judged pairs:{listed}\nCorrect or remove them.")
+        more = [f"  and {len(problems) - 10} more"] if len(problems) > 10 else []
+        lines = *problems[:10], *more, "Correct or remove them."
+        raise UsageError(f"{source}: {len(problems)} rows are no judged pairs:", *lines)
     return found
 
 

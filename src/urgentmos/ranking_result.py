@@ -7,6 +7,8 @@ from itertools import groupby
 from math import isfinite
 from typing import Any
 
+from urgentmos.errors import visible
+
 
 @dataclass(frozen=True)
 class SystemRank:
@@ -170,6 +172,7 @@ def _interval(s: SystemRank) -> str:
 
 
 def _aligned(rows: list[list[str]], left: set[int]) -> str:
+    rows = [[visible(cell) for cell in row] for row in rows]
     widths = [max(len(row[c]) for row in rows) for c in range(len(rows[0]))]
     lines = []
     for row in rows:

@@ -33,7 +33,7 @@ from urgentmos.cells import (
     safe_text,
     unflatten,
 )
-from urgentmos.delimited import check_columns, read_table, rows_of_table, text_of, write_table
+from urgentmos.delimited import check_columns, check_nesting, read_table, rows_of_table, text_of, unguarded, write_table
 from urgentmos.errors import UsageError, need
 from urgentmos.files import replacing
 from urgentmos.metrics import METRICS, canonical
@@ -107,7 +107,7 @@ def _read_json(path: Path, data: bytes) -> Rows:
 
 
 def _read_csv(path: Path, data: bytes, columns: Sequence[str] | None = None) -> Rows:
-    table = read_table(path, data, columns=columns)
+    table = unguarded(path, read_table(path, data, columns=columns))
     values, lines, problems = rows_of_table(table)
     records = [unflatten(table.columns, row) for row in values]
     return Rows(records, lines, "line", sorted([*table.problems, *problems], key=line_of), table.columns)
@@ -119,7 +119,7 @@ def line_of(problem: str) -> int:
 
 
 def _read_parquet(path: Path, data: bytes) -> Rows:
-    parquet = need("pyarrow.parquet", "parquet")
+    parquet, arrow_error = need("pyarrow.parquet", "parquet"), need("pyarrow", "parquet").ArrowException
     try:
         table = parquet.ParquetFile(io.BytesIO(data)).read()
         fields = list(table.schema)
@@ -128,9 +128,11 @@ def _read_parquet(path: Path, data: bytes) -> Rows:
         values = [
             _from_arrow(c, f.metadata or {}, table.column(i)) for i, (c, f) in enumerate(zip(columns, fields, strict=True))
         ]
-    except (OSError, ValueError, NotImplementedError) as e:  # pyarrow's own errors derive from these
+    except (arrow_error, OSError, ValueError, TypeError, LookupError, NotImplementedError, ArithmeticError) as e:
         reason = str(e).splitlines()[0] if str(e) else type(e).__name__
         raise UsageError(f"{path}: cannot be read as Parquet ({reason}). Correct it or write it anew.") from None
+    except (MemoryError, RecursionError):
+        raise UsageError(f"{path}: unpacks to more than there is memory for. Correct it or write it anew.") from None
     keep = [i for i, name in enumerate(columns) if not re.fullmatch(r"__index_level_\d+__", name)]  # pandas
     names = [columns[i] for i in keep]
     rows = zip(*(values[i] for i in keep), strict=True) if keep else iter(())
@@ -264,10 +266,10 @@ def complain(path: str | Path, problems: list[str]) -> None:
     """One UsageError about all rows of a file that have no meaning; nothing if there are none."""
     if not problems:
         return
-    listed = "".join(f"\n  {path}, {problem}" for problem in problems[:_LISTED])
-    more = f"\n  and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
+    listed = [f"  {path}, {problem}" for problem in problems[:_LISTED]]
+    more = [f"  and {len(problems) - _LISTED} more"] if len(problems) > _LISTED else []
     rows = "1 row" if len(problems) == 1 else f"{len(problems)} rows"
-    raise UsageError(f"{path}: {rows} cannot be understood:{listed}{more}\nCorrect or remove them and run again.")
+    raise UsageError(f"{path}: {rows} cannot be understood:", *listed, *more, "Correct or remove them and run again.")
 
 
 # ---- writing
@@ -308,6 +310,7 @@ def _write_parquet(records: Iterable[Mapping[str, Any]], out: BinaryIO) -> None:
     pa, parquet = need("pyarrow", "parquet"), need("pyarrow.parquet", "parquet")
     records = list(records)
     columns = columns_of(records)
+    check_nesting("a table", columns)
     flats = [flatten(record) for record in records]
     made = [_to_arrow(pa, name, [flat.get(name, ABSENT) for flat in flats]) for name in columns]
     schema = pa.schema([field for field, _ in made])

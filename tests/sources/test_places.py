@@ -16,7 +16,7 @@ import soundfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from urgentmos import sources
+from urgentmos import passing, sources
 from urgentmos.audio import decode, load, probe
 from urgentmos.checking import check
 from urgentmos.clips import Clip, to_record
@@ -33,7 +33,7 @@ RATE = 8_000
 
 @pytest.fixture(autouse=True)
 def nothing_kept(monkeypatch):
-    monkeypatch.setattr(remote, "PAUSE", 0.0)
+    monkeypatch.setattr(passing, "PAUSE", 0.0)
     monkeypatch.delenv(remote.ALLOWED, raising=False)
     sources._kept.clear()
     tar.take_hints({})

@@ -11,7 +11,7 @@ import click
 
 from urgentmos.commands.reporting import report_options, write_page
 from urgentmos.commands.shared import Command, check_output, output_option
-from urgentmos.console import number, say, table
+from urgentmos.console import number, say, show, table
 from urgentmos.errors import UsageError
 
 if TYPE_CHECKING:
@@ -344,7 +344,7 @@ def _show(report: Mapping[str, Any]) -> None:
         shown = [_preference_row(judge, found) for judge, found in report["preference"].items()]
         table(["judge", "pairs", f"acc_{delta}", "pairs", "acc_0", "best"], shown, numbers=range(1, 6))
     for judge, origin in report["sources"].items():
-        click.echo(f"{judge}: {origin['prediction']}; labels: {origin['label']}")
+        show(f"{judge}: {origin['prediction']}; labels: {origin['label']}")
     _show_corpora(report)
     for part in report.get("published", ()):
         _show_published(part)
@@ -380,7 +380,7 @@ def _show_corpora(report: Mapping[str, Any]) -> None:
 
 
 def _show_published(part: Mapping[str, Any]) -> None:
-    click.echo(f"{part['source']} ({' / '.join(part['statistics'])})")
+    show(f"{part['source']} ({' / '.join(part['statistics'])})")
     rows = []
     for row in part["rows"]:
         cells = [" / ".join("-" if x is None else f"{x:.2f}" for x in row[column]) for column in part["columns"]]
@@ -398,5 +398,5 @@ def _show_versus(versus: Mapping[str, Any] | None) -> None:
                 one = found[name]
                 ps = [number(one.get(test, {}).get("p")) for test in ("bootstrap", "williams", "steiger")]
                 rows.append([level, judge, str(found["n"]), name, number(one["difference"]), *ps])
-    click.echo(f"difference from {versus['predictions']}, and p of no difference")
+    show(f"difference from {versus['predictions']}, and p of no difference")
     table(["level", "judge", "n", "statistic", "difference", "bootstrap", "Williams", "Steiger"], rows, numbers=(2, 4, 5, 6, 7))

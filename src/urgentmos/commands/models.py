@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from urgentmos.commands.shared import Command, check_output, output_option
-from urgentmos.console import say, table
+from urgentmos.console import say, show, table
 from urgentmos.errors import UsageError
 
 FACTS = ("ready", "repo", "file", "licence", "size", "metrics", "trained_on")
@@ -98,13 +98,13 @@ def _show(rows: Sequence[dict[str, Any]]) -> None:
     """A paragraph per release, and a line per measured metric: one wide table fits no terminal."""
     measured = [row for row in rows if str(row["kind"]).startswith("measured")]
     for row in (row for row in rows if row not in measured):
-        click.echo(row["model"])
+        show(row["model"])
         for key in FACTS:
             if row[key] is not None:
                 first, *more = wrap(str(row[key]), 84, break_long_words=False, break_on_hyphens=False) or [""]
-                click.echo(f"  {key.replace('_', ' '):<10}  {first}")
+                show(f"  {key.replace('_', ' '):<10}  {first}")
                 for line in more:
-                    click.echo(f"{'':14}{line}")
-        click.echo()
+                    show(f"{'':14}{line}")
+        show()
     shown = [[row["model"], row["ready"], "reference signals" if "reference" in row["kind"] else "-"] for row in measured]
     table(["measured here", "ready", "needs"], shown)

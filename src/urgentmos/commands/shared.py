@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import errno
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from urgentmos.commands.ending import Command as Command
+from urgentmos.commands.ending import Commands as Commands
+from urgentmos.commands.ending import journal_of, shards_of
 from urgentmos.console import columns_that_fit, number, say, table, with_interval
-from urgentmos.errors import UrgentmosError, UsageError
-from urgentmos.files import beside, unwritable, write_whole
+from urgentmos.errors import UsageError
+from urgentmos.files import check_writable, write_whole
 
 if TYPE_CHECKING:
     from urgentmos.clips import Clip
@@ -26,76 +27,7 @@ if TYPE_CHECKING:
     from urgentmos.results import Run
 
 F = TypeVar("F", bound=Callable[..., Any])
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room: on the disk, under a quota, under a limit of the shell
 SHOWN_WARNINGS = 10  # of clips on a terminal
-
-
-class Command(click.Command):
-    """Ends with one sentence on stderr: exit status 2 for our errors and the system's, 130 after Ctrl-C.
-
-    Anything else is a bug and shows.
-    """
-
-    def invoke(self, ctx: click.Context) -> Any:
-        output = ctx.params.get("output")
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError:  # `| head` has seen enough
-            raise
-        except UrgentmosError as e:
-            _end(str(e), output)
-        except OSError as e:
-            _end(_system_error(e, output), output)
-        except UnicodeError as e:
-            _end(f"a text cannot be read or written as UTF-8 ({e}). Rename the file, or save it as UTF-8.", output)
-        except KeyboardInterrupt:
-            lost = (
-                "Nothing is kept without -o FILE."
-                if output is None
-                else f"{output} was not written. Run the same command again."
-            )
-            say(f"Interrupted. {_what_is_kept(output) or lost}")
-            sys.exit(130)
-
-
-def _end(sentence: str, output: Path | None) -> NoReturn:
-    """Say what is wrong and what is kept, and leave with exit status 2."""
-    say(" ".join(filter(None, (f"Error: {sentence}", _what_is_kept(output)))))
-    sys.exit(2)
-
-
-def _system_error(error: OSError, output: Path | None) -> str:
-    """A sentence about an error of the system that no code closer to it has turned into one of ours."""
-    if error.filename is not None and error.errno not in FULL:
-        return f"{error.filename}: {error.strerror}. Check the path and its permissions."
-    if output is None and error.filename is None:
-        _drop_stdout()
-    return str(unwritable(error.filename or output or "standard output", error))
-
-
-def _drop_stdout() -> None:
-    """Standard output cannot be written: what is left in its buffer must not end in a second error when Python exits."""
-    import os
-
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _what_is_kept(output: Path | None) -> str:
-    """Where finished work waits for the next run; "" if nothing was finished."""
-    if output is None:
-        return ""
-    kept = journal_of(output), shards_of(output)
-    if any(place.is_dir() or (place.is_file() and place.stat().st_size > 1) for place in kept):
-        return "Finished work is kept: run the same command again to go on."
-    return ""
-
-
-class Commands(click.Group):
-    command_class = Command
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)  # in the order of the work, not of the alphabet
 
 
 # ---- options
@@ -221,26 +153,7 @@ def check_output(output: Path | None, *, rows: str = "") -> None:
     if rows and output.suffix.lower() == ".scp":
         others = " ".join(suffix for suffix in tables.SUFFIXES if suffix != ".scp")
         raise UsageError(f"{output}: {rows} does not fit into a .scp file. Choose one of: {others}.")
-    journal = journal_of(output)
-    existed = journal.exists()
-    try:
-        journal.open("a").close()
-    except OSError as e:
-        raise UsageError(
-            f"{output}: the folder {output.parent} cannot be written to ({e.strerror}). Choose another place."
-        ) from None
-    if not existed:
-        journal.unlink()
-
-
-def journal_of(output: Path) -> Path:
-    """Where finished measurements wait until the results are written: beside them, hidden."""
-    return beside(output, "partial")
-
-
-def shards_of(output: Path) -> Path:
-    """Where a cluster's finished work waits: a folder beside the results, hidden."""
-    return beside(output, "shards")
+    check_writable(journal_of(output), output)
 
 
 def spread(
@@ -314,7 +227,7 @@ def finish(
         say(f"Warning: {warning}")
     if output is None and sys.stdout.isatty():
         _say_warnings([(clip.audio_path, warning) for clip, extra in rows for warning in extra["warnings"]])
-    clean_up(run)
+    clean_up(run, [extra["error"] for _, extra in rows])
     then()
     leave([(clip.audio_path, extra["error"]) for clip, extra in rows if extra["error"]], len(rows))
 
@@ -427,8 +340,13 @@ def _content(path: str, folder: str) -> str:
     return os.path.splitext(place_of(path).member or os.path.relpath(path, folder))[0]
 
 
-def clean_up(run: Run) -> None:
-    """The results are safe: what was kept for a resume can go."""
+def clean_up(run: Run, errors: Iterable[str | None] = ()) -> None:
+    """The results are safe: what was kept for a resume can go, unless one of the clips' errors may pass."""
+    from urgentmos.passing import is_passing
+
+    if run.journal is not None and any(map(is_passing, errors)):
+        say("Some clips failed for a reason that may pass. Finished work is kept: run the same command again to ask for these.")
+        return
     if run.journal is not None and run.journal.is_dir():
         import shutil
 

@@ -12,6 +12,7 @@ import click
 
 from urgentmos.commands.shared import Command
 from urgentmos.console import progress, say
+from urgentmos.errors import visible
 
 
 @click.command(cls=Command)
@@ -35,7 +36,7 @@ def train(what: str, settings: tuple[str, ...], data: tuple[str, ...], output: P
     with _bar() as tell, progress() as show:
         trained = fit(config, say=say, tell=tell, progress=show)
     if trained.step:  # one process of several speaks
-        click.echo(str(trained.model))
+        click.echo(visible(str(trained.model)) if sys.stdout.isatty() else str(trained.model))
 
 
 @contextmanager
@@ -47,7 +48,7 @@ def _bar() -> Iterator[Any]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bars:
         task = bars.add_task("training", total=None)
 

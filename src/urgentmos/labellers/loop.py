@@ -24,10 +24,12 @@ from urgentmos.audio import load as load_audio
 from urgentmos.clip_warnings import CHANNELS, SILENCE, detail_of, kind_of
 from urgentmos.clips import Clip
 from urgentmos.errors import AudioError, MeasureError
+from urgentmos.interrupts import deaf_children, quiet_tracker
 from urgentmos.journal import Journal, Outcome, Task
 from urgentmos.labellers import LABELLERS, Labeller, Measure, Settings, Signals, labeller_of, pesq
 from urgentmos.metrics import METRICS
 from urgentmos.provenance import measured_by, with_values
+from urgentmos.sources.remote import Page, trust_pages, trusted
 
 Progress = Callable[[str, int, int], None]  # what is measured, clips done, clips in all
 ROUNDING = 1e-5  # by which a cosine of equal vectors, say, may exceed its bound; a label must not
@@ -308,9 +310,11 @@ def one_torch_thread() -> Iterator[None]:
 _measures: list[tuple[Labeller, Measure]] = []  # of a worker process
 
 
-def _start_worker(stage: Stage, settings: Settings) -> None:
+def _start_worker(stage: Stage, settings: Settings, pages: set[Page]) -> None:
     import multiprocessing
     import threading
+
+    trust_pages(pages)
 
     def die_with_parent() -> None:
         parent = multiprocessing.parent_process()
@@ -338,7 +342,8 @@ def _in_processes(stage: Stage, tasks: Sequence[Task], settings: Settings, jobs:
                 while waiting or running:
                     while waiting and len(running) < 2 * jobs:
                         task = waiting[-1]
-                        running[pool.submit(_work, task)] = task
+                        with deaf_children():
+                            running[pool.submit(_work, task)] = task
                         waiting.pop()
                     for future in wait(running, return_when=FIRST_COMPLETED).done:
                         outcome = future.result()
@@ -352,7 +357,9 @@ def _alone(stage: Stage, task: Task, settings: Settings) -> Outcome:
     """One task in a process of its own."""
     try:
         with _pool(stage, settings, 1) as pool:
-            return pool.submit(_work, task).result()
+            with deaf_children():
+                future = pool.submit(_work, task)
+            return future.result()
     except BrokenProcessPool:
         return died(stage)
 
@@ -371,7 +378,8 @@ def _pool(stage: Stage, settings: Settings, jobs: int) -> Iterator[ProcessPoolEx
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     before = {name: os.environ.get(name) for name in names}
     os.environ.update(dict.fromkeys(names, "1"))
-    pool = ProcessPoolExecutor(jobs, get_context("spawn"), _start_worker, (stage, settings))
+    quiet_tracker()
+    pool = ProcessPoolExecutor(jobs, get_context("spawn"), _start_worker, (stage, settings, trusted()))
     try:
         yield pool
     finally:

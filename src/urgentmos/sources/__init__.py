@@ -13,9 +13,11 @@ bytes that it can seek in. The name of an archive's member is never used as a pa
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
+import stat
 import threading
 import time
 from collections import OrderedDict
@@ -26,7 +28,8 @@ from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import urlsplit
 
 from urgentmos.errors import AudioError, UsageError
-from urgentmos.names import is_utf8
+from urgentmos.names import advice, is_utf8
+from urgentmos.passing import AGAIN, may_pass, retried
 
 IN_MEMORY = 64 << 20  # bytes; what is larger is read piece by piece where it lies
 KEEP_BYTES, KEEP_SECONDS = 32 << 20, 30.0  # a header is read before the samples: what was fetched is kept for that long
@@ -140,13 +143,53 @@ def opened(path: str) -> Iterator[tuple[str | BinaryIO, str]]:
     """(what a decoder opens, the ending that tells its format): the path itself for a file of this machine.
 
     A file whose name is not UTF-8 is opened here, because libsndfile and FFmpeg want its name as text.
-    AudioError says why there are no bytes.
+    AudioError says why there are no bytes, also where they stop coming while a decoder reads them.
     """
     if not is_elsewhere(path) and is_utf8(path):
         yield path, os.path.splitext(path)[1].lower()
         return
     with open_audio(path) as file:
-        yield file, _kept_suffix(path)
+        if isinstance(file, io.BytesIO):
+            yield file, _kept_suffix(path)
+            return
+        guarded = _Guarded(file, path)
+        try:
+            yield guarded, _kept_suffix(path)  # type: ignore[misc]
+        finally:
+            if guarded.failure is not None:  # a decoder takes it for the end of the file
+                raise guarded.failure
+
+
+def check_local(path: str) -> None:
+    """AudioError if a file of this machine does not exist, or if the system does not give its first byte.
+
+    A failure that may pass, of a network's file system say, is tried again.
+    """
+
+    def first_byte() -> bytes:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a folder, or a pipe that would wait for ever
+            return b""
+        with open(path, "rb", buffering=0) as file:
+            return file.read(1)
+
+    try:
+        retried(first_byte)
+    except (FileNotFoundError, NotADirectoryError):
+        raise AudioError(f"{path} does not exist. {advice(path)}") from None
+    except PermissionError:
+        raise AudioError(f"{path} may not be read. Change its permissions, then {AGAIN}") from None
+    except (OSError, ValueError) as e:
+        if getattr(e, "errno", None) == errno.ELOOP:
+            raise AudioError(f"{path} does not exist: its links lead in a circle. Copy the file itself") from None
+        raise AudioError(_unreadable(path, e)) from None
+
+
+def _unreadable(path: str, error: Exception) -> str:
+    """The sentence for a file of this machine that the system does not give."""
+    why = getattr(error, "strerror", None) or str(error)
+    if may_pass(error):
+        return f"{path} cannot be read ({why}). Check the disk or the network that it lies on, then {AGAIN}"
+    return f"{path} cannot be read ({why}). Check the path and its permissions"
 
 
 def open_audio(path: str) -> BinaryIO:
@@ -156,10 +199,11 @@ def open_audio(path: str) -> BinaryIO:
     """
     place = place_of(path)
     if not is_elsewhere(path):
+        check_local(path)
         try:
             return open(path, "rb")
         except OSError as e:
-            raise AudioError(f"{path} cannot be opened ({e.strerror}). Check the path and its permissions") from None
+            raise AudioError(_unreadable(path, e)) from None
     kept = _kept.get(path)
     if kept is not None:
         return io.BytesIO(kept)
@@ -184,7 +228,8 @@ def _open(place: Place, path: str) -> bytes | BinaryIO:
     except UsageError as e:  # a package that is missing, an archive that is none: one clip's fault when it is only opened now
         raise AudioError(str(e).rstrip(".")) from e
     except OSError as e:
-        raise AudioError(f"{path} cannot be read ({e.strerror or e}). Check that {place.file} is there and whole") from e
+        cure = f"Check that {place.file} is there and whole" + (f", then {AGAIN}" if may_pass(e) else "")
+        raise AudioError(f"{path} cannot be read ({e.strerror or e}). {cure}") from e
 
 
 def _kept_suffix(path: str) -> str:
@@ -262,6 +307,41 @@ class Slice(io.RawIOBase):
         super().close()
 
 
+class _Guarded(io.RawIOBase):
+    """A file for a decoder: where its bytes stop coming it ends, and `failure` says why; a decoder in C would go on."""
+
+    def __init__(self, file: BinaryIO, path: str) -> None:
+        super().__init__()
+        self._file, self._path = file, path
+        self.failure: AudioError | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def readinto(self, buffer: Any) -> int:
+        if self.failure is not None:
+            return 0
+        try:
+            data = self._file.read(len(buffer))
+        except (AudioError, UsageError) as e:
+            self.failure = AudioError(str(e).rstrip("."))
+            return 0
+        except (OSError, ValueError) as e:
+            self.failure = AudioError(_unreadable(self._path, e))
+            return 0
+        buffer[: len(data)] = data
+        return len(data)
+
+
 # ---- what is asked about a place without opening it
 
 
@@ -270,8 +350,13 @@ def fault(path: str) -> tuple[str, str] | None:
     place = place_of(path)
     if place.remote:
         return None
-    if not os.path.isfile(place.file):
+    try:
+        if not stat.S_ISREG(os.stat(place.file).st_mode):
+            return "missing file", f"{place.file} is no file"
+    except (FileNotFoundError, NotADirectoryError):
         return "missing file", f"{place.file} does not exist"
+    except (OSError, ValueError) as e:
+        return "missing file", _unreadable(place.file, e)
     if place.member and is_archive(place.file):
         from urgentmos.sources import archives
 
@@ -301,10 +386,10 @@ def fingerprint(path: str | None) -> list[Any]:
 def local_stamp(file: str) -> tuple[int | None, int | None]:
     """(size, time of change in ns) of a file of this machine; None twice if it cannot be asked."""
     try:
-        stat = os.stat(file)
+        state = os.stat(file)
     except (OSError, ValueError):
         return None, None
-    return stat.st_size, stat.st_mtime_ns
+    return state.st_size, state.st_mtime_ns
 
 
 def open_file(file: str) -> BinaryIO:

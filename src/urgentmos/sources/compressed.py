@@ -18,6 +18,7 @@ import zlib
 from typing import IO, Any, BinaryIO, NamedTuple
 
 from urgentmos.errors import AudioError, UsageError
+from urgentmos.passing import AGAIN, may_pass
 from urgentmos.sources import open_stored, stamp_of
 
 MAX_BYTES = 64 << 30  # of one tar
@@ -79,7 +80,8 @@ def _copy(file: str, stream: IO[bytes], out: IO[bytes], size: int) -> None:
             if written > MAX_BYTES or (written > SUSPICIOUS_BYTES and written > SUSPICIOUS_RATIO * size):
                 raise UsageError(f"{file}: holds over {written >> 30} GB in {size >> 20} MB. If you trust it, {_unpack(file)}.")
             if written % CHECKED < CHUNK and shutil.disk_usage(tempfile.gettempdir()).free < FREE_BYTES:
-                raise UsageError(f"{file}: {tempfile.gettempdir()} has no room to decompress it. {_unpack(file).capitalize()}.")
+                cure = f"{_unpack(file).capitalize()}, or make room and {AGAIN}"
+                raise UsageError(f"{file}: {tempfile.gettempdir()} has no room to decompress it. {cure}.")
             out.write(chunk)
     except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as e:
         why = "it is cut off" if isinstance(e, EOFError) else str(e)
@@ -88,7 +90,8 @@ def _copy(file: str, stream: IO[bytes], out: IO[bytes], size: int) -> None:
         raise UsageError(f"{e}.") from e
     except OSError as e:  # of bz2: data that are none; of the temporary file: no room
         why = e.strerror or str(e)
-        raise UsageError(f"{file}: cannot be decompressed ({why}). Copy it again, or {_unpack(file)}.") from e
+        cure = f"Make room and {AGAIN}" if may_pass(e) else "Copy it again"
+        raise UsageError(f"{file}: cannot be decompressed ({why}). {cure}, or {_unpack(file)}.") from e
 
 
 def _decompressor(file: str, source: BinaryIO) -> IO[bytes]:

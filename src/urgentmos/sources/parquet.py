@@ -36,7 +36,19 @@ class Row(NamedTuple):
 
 
 def _broken() -> tuple[type[Exception], ...]:
-    return (OSError, ValueError, need("pyarrow", "parquet").ArrowException)
+    """What unpacking a damaged or hostile file may raise."""
+    arrow = need("pyarrow", "parquet").ArrowException
+    return (
+        OSError,
+        ValueError,
+        TypeError,
+        LookupError,
+        ArithmeticError,
+        NotImplementedError,
+        MemoryError,
+        RecursionError,
+        arrow,
+    )
 
 
 def _open(file: str) -> Any:

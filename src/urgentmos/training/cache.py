@@ -20,6 +20,7 @@ from torch import Tensor
 from urgentmos.audio import collate
 from urgentmos.clips import Clip
 from urgentmos.errors import AudioError, UsageError
+from urgentmos.files import replacing
 from urgentmos.nets.encoders import Encoder, normalised
 from urgentmos.nets.layers import layer_sum, zero_padding
 
@@ -124,10 +125,5 @@ def branch(encoder: Encoder, states: Sequence[np.ndarray | None], device: torch.
 
 def _write(path: Path, states: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            np.save(file, states)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(path, sync=False) as file:
+        np.save(file, states)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from urgentmos import __version__
 from urgentmos.errors import UsageError, need
+from urgentmos.files import write_whole as write_file
 from urgentmos.training.config import HOW_FAST, TrainConfig, make_config, read_yaml
 
 if TYPE_CHECKING:
@@ -113,7 +114,5 @@ def result_of(folder: Path) -> Trained | None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    """Write a file whole or not at all. UsageError if it cannot be written."""
+    write_file(path, text.encode())

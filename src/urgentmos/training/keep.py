@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import os
+import io
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,6 +14,7 @@ import lightning
 import torch
 
 from urgentmos import checkpoints
+from urgentmos.files import appending, replacing_path, write_whole
 from urgentmos.training.config import TrainConfig
 from urgentmos.training.tasks import Judged, Task
 
@@ -90,11 +91,12 @@ class Keeper(lightning.Callback):
         self.kept = best_of([*self.kept, _entry(trainer.global_step, judged)], self.config.keep)
         if trainer.is_global_zero:
             self._write(trainer, task, judged)
-        part = self.folder / f".{STATE}.part"
-        trainer.save_checkpoint(part)
         if trainer.is_global_zero:
-            part.replace(self.folder / STATE)
+            with replacing_path(self.folder / STATE) as part:
+                trainer.save_checkpoint(part)
             self._remove_others()
+        else:  # takes part, and writes nothing
+            trainer.save_checkpoint(self.folder / STATE)
 
     # ---- ours
 
@@ -148,8 +150,8 @@ def append_log(path: Path, row: Mapping[str, Any]) -> None:
         columns += new
         _write_log(path, columns, [*rows, dict(row)])
         return
-    with path.open("a", newline="") as file:
-        csv.DictWriter(file, columns).writerow(row)
+    with appending(path) as out:
+        out.write(_csv(columns, [row]))
 
 
 def read_log(path: Path) -> list[dict[str, str]]:
@@ -170,12 +172,13 @@ def cut_log(path: Path, step: int) -> None:
 
 
 def _write_log(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with part.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
-    part.replace(path)
+    write_whole(path, _csv(columns, [dict(zip(columns, columns, strict=True)), *rows]))
+
+
+def _csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> bytes:
+    text = io.StringIO(newline="")
+    csv.DictWriter(text, columns).writerows(rows)
+    return text.getvalue().encode()
 
 
 def _means(losses: Sequence[Mapping[str, float]]) -> dict[str, float]:
