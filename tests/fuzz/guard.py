@@ -1,0 +1,42 @@
+"""What a process that reads strangers' files may not do, noticed by an audit hook: connect, execute, write elsewhere."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from typing import Any
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost", "0.0.0.0", "")
+violations: list[str] = []
+
+
+def watch(folder: str) -> None:
+    """From now on all that is done elsewhere than in `folder` and the folder of temporary files goes to `violations`."""
+    places = tuple(os.path.realpath(place) for place in (folder, tempfile.gettempdir(), "/dev", "/proc"))
+
+    def look(event: str, args: tuple[Any, ...]) -> None:
+        violation = _violation(event, args, places)
+        if violation and len(violations) < 100:
+            violations.append(violation)
+            if event.startswith("socket"):
+                raise PermissionError(violation)
+
+    sys.addaudithook(look)
+
+
+def _violation(event: str, args: tuple[Any, ...], places: tuple[str, ...]) -> str:
+    if event in ("socket.connect", "socket.sendto") and isinstance(args[1], tuple) and str(args[1][0]) not in LOOPBACK:
+        return f"a connection to {args[1][0]}"
+    if event == "socket.getaddrinfo" and str(args[0]) not in (*LOOPBACK, "None"):
+        return f"a look-up of {args[0]}"
+    if event in ("os.system", "os.exec", "os.posix_spawn") or (event == "subprocess.Popen" and args[0] != sys.executable):
+        return f"{event} of {args[0]!r:.80}"
+    if event == "open" and _writes(args) and not os.path.realpath(os.fsdecode(args[0])).startswith(places):
+        return f"{args[0]!r:.80} opened for writing"
+    return ""
+
+
+def _writes(args: tuple[Any, ...]) -> bool:
+    path, _, flags = args
+    return isinstance(path, str | bytes) and bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC))
