@@ -1,6 +1,7 @@
 """The process that runs cases: `python -m fuzz.child KIND FOLDER`. It loads once and forks; who dies is replaced at once.
 
-On standard input a case a line, on standard output a line of JSON for each: {"started": pid}, a report, {"dead": status}.
+On standard input a case a line, on standard output a line of JSON for each: a report, or {"dead": status};
+and {"started": pid} of each child.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+NO_MORE, RETIRED = 104, 105  # exit statuses
 CASES = 500  # after so many the child makes way for a fresh one
 ADDRESS_SPACE = 6 << 30  # bytes beyond what was there
 
@@ -38,9 +40,10 @@ def main(kind: str, place: str) -> None:
                 os._exit(3)
         _, status = os.waitpid(pid, 0)
         code = os.waitstatus_to_exitcode(status)
-        if code == 4:  # there are no more cases
+        if code == NO_MORE:
             return
-        _say(answers, {"dead": code})
+        if code != RETIRED:
+            _say(answers, {"dead": code})
 
 
 def _say(answers: int, plain: dict[str, Any]) -> None:
@@ -61,9 +64,9 @@ def _serve(kind: str, folder: Path, answers: int) -> None:
     for _ in range(CASES):
         line = _line()
         if not line:
-            os._exit(4)
+            os._exit(NO_MORE)
         _say(answers, _report(kind, json.loads(line), folder / "case"))
-    os._exit(0)
+    os._exit(RETIRED)
 
 
 def _line() -> bytes:

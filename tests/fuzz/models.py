@@ -76,7 +76,7 @@ def _released() -> bytes:
         "metric2absolute_score_predictor.mos_overall.prediction_head.weight": torch.zeros(1, 16),
         "category2encoder.naturalness.layers.0.linear1.weight": torch.zeros(16, 16),
     }
-    arch = {"encoder_nhead": 2, "category_encoder": {"encoder_layer": {"nhead": 2, "activation": "gelu"}}}
+    arch = {"encoder_nhead": 2, "category_encoder": {"encoder_layer": {"nhead": 2, "activation": "relu"}}}
     return _saved({"model": state, "config": {"arch": arch, "category2metrics": {"naturalness": {"mos_overall": {"min": 1, "max": 5}}}}})
 
 

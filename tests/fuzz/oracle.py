@@ -11,6 +11,7 @@ from fuzz.cases import Case
 from fuzz.seeds import seed_named
 
 LONGEST = 1000  # characters of a sentence
+MOST_LINES = 25
 MOST_BYTES = 1 << 30  # of memory that a case may take beyond what stood before it
 CPU_SECONDS = 10.0
 WALL_SECONDS = 60.0  # a machine may be busy: only a process that waits for ever takes so long
@@ -41,6 +42,8 @@ def _problems(case: Case, report: Mapping[str, Any], intact: Mapping[str, Any] |
         yield f"status: {report['status']}"
     for row in report["rows"]:
         yield from row_problems(row)
+    if not all(math.isfinite(x) for x in report.get("numbers", [])):
+        yield "made-up number: the answer holds one that is not finite"
     yield from _of_kind(case, report, intact)
 
 
@@ -51,10 +54,11 @@ def sentence_problems(sentence: object, names: list[str]) -> Iterator[str]:
         return
     if found := UNSURE.search(sentence):
         yield f"sentence: {found[0]} is in it: {sentence[:200]}"
-    if "\n" in sentence.strip() or "\x1b" in sentence:
-        yield f"sentence: it has several lines or control characters: {sentence[:200]!r}"
-    if len(sentence) > LONGEST:
-        yield f"sentence: it has {len(sentence)} characters: {sentence[:200]}"
+    lines = re.split(r"\n(?=  )|\n(?=[A-Z][^\n]*$)", sentence)  # a list of faults, and what to do
+    if any("\n" in line.strip() for line in lines):
+        yield f"sentence: it is broken into lines: {sentence[:200]!r}"
+    if max(map(len, lines)) > LONGEST or len(lines) > MOST_LINES:
+        yield f"sentence: it has {len(sentence)} characters in {len(lines)} lines: {sentence[:200]}"
     if names and not any(name in sentence for name in names):
         yield f"sentence: it names no file: {sentence[:200]}"
 
@@ -91,8 +95,6 @@ def _of_audio(case: Case, report: Mapping[str, Any]) -> Iterator[str]:
     (row,) = report["rows"]
     if not _same(row, report["again"]):
         yield f"unequal: {_brief(row)} as a clip, {_brief(report['again'])} as a file"
-    if row["error"] is not None:
-        yield from sentence_problems(row["error"], report["names"])
     seed = seed_named(case.seed)
     only_cut = [name for name, *_ in case.mutations] == ["cut"]
     lost = seed.seconds - (row["duration"] or 0.0)
@@ -125,10 +127,14 @@ def _of_model(report: Mapping[str, Any], intact: Mapping[str, Any]) -> Iterator[
 
 
 def signature(case: Case, problem: str) -> str:
-    """What failures are alike in: the kind of problem, its exception or sentence without numbers and names, the format."""
-    suffix = case.seed.rpartition("/")[2].partition(".")[2] if case.seed.startswith(("audio", "archive")) else case.seed
-    plain = re.sub(r"(/[\w.+-]+)+/?|0x[0-9a-f]+|-?\d[\d.e+-]*|'[^']*'|\"[^\"]*\"", "#", problem)
-    return f"{suffix} {plain[:60]}"
+    """What failures have in common: the problem without numbers and names; of crashes and numbers also the format."""
+    if problem.startswith("sentence"):
+        return f"{case.seed.split('/')[0]} {':'.join(problem.split(':')[:2])}"
+    plain = re.sub(r"(/[\w.+-]+)+/?|0x[0-9a-f]+|-?\d[\d.e+-]*|'[^']*'|\"[^\"]*\"", "#", problem.split(" in File ")[0])[:60]
+    if problem.startswith("raised"):
+        return f"{case.seed.split('/')[0]} {plain}"
+    stem, _, name = case.seed.rpartition("/")
+    return f"{stem}/{name.partition('.')[2] or name} {plain}"
 
 
 def is_grave(problem: str) -> bool:

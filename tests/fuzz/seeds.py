@@ -45,7 +45,7 @@ class Seed:
     @property
     def suffix(self) -> str:
         name = self.name.rpartition("/")[2]
-        return name[name.index(".") :]
+        return name[name.index(".") :] if "." in name else ""
 
 
 # ---- recordings
@@ -305,7 +305,7 @@ def requests() -> Iterator[Seed]:
         "score-csv": ("/v1/score?format=csv", form([("files", "a.wav", wav)])),
         "compare": ("/v1/compare", form([("a", "new.wav", wav), ("b", "old.flac", flac)])),
         "rank": ("/v1/rank?scoring=binary&confidence=0.95&samples=100&seed=1", form(named)),
-        "rank-mos": ("/v1/rank?scoring=mos&samples=50&format=csv", form([("files", "p.wav", wav), ("files", "q.wav", wav)], texts)),
+        "rank-mos": ("/v1/rank?scoring=mos&samples=100&format=csv", form([("files", "p.wav", wav), ("files", "q.wav", wav)], texts)),
     }
     for name, (address, body) in bodies.items():
         yield Seed(f"request/{name}.query", lambda a=address: a.encode(), text=True)  # type: ignore[misc]
@@ -333,7 +333,13 @@ def kinds() -> Mapping[str, Callable[[], Iterator[Seed]]]:
         "checkpoint": checkpoints,
         "config": configs,
         "request": requests,
+        "selftest": selftests,
     }
+
+
+def selftests() -> Iterator[Seed]:
+    for deed in ("nothing", "crash", "hang", "raise", "memory", "connect", "execute", "write"):
+        yield Seed(f"selftest/{deed}", deed.encode)
 
 
 KINDS = ("audio", "manifest", "archive", "checkpoint", "config", "request")

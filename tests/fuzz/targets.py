@@ -14,6 +14,7 @@ from fuzz.cases import Case
 from fuzz.models import plant
 from fuzz.seeds import ok, request_of, seed_named
 
+LONGEST_ADDRESS = 10_000  # bytes; the client makes no longer ones
 Report = dict[str, Any]  # rows, refusal, and whatever the oracle of the kind looks at
 
 
@@ -111,7 +112,7 @@ def config(case: Case, data: bytes, folder: Path) -> Report:
         json.dumps(read_config(str(path)).to_dict())
         return {"is_config": True}
 
-    return {"names": [], **_refusable(work)}
+    return {"names": [path.name], **_refusable(work)}
 
 
 @cache
@@ -127,7 +128,7 @@ def _client() -> Any:
 
 def request(case: Case, data: bytes, folder: Path) -> Report:
     address, body = request_of(case.seed, data)
-    path, _, query = address.partition(b"?")
+    path, _, query = address[:LONGEST_ADDRESS].partition(b"?")
     url = "/" + quote_from_bytes(path.lstrip(b"/"), safe="/") + "?" + quote_from_bytes(query, safe="&=+;%,")
     answer = _client().post(url, content=body, headers={"content-type": "multipart/form-data; boundary=xyz"})
     plain = answer.json() if "json" in answer.headers.get("content-type", "") else None
@@ -135,9 +136,16 @@ def request(case: Case, data: bytes, folder: Path) -> Report:
     if answer.status_code >= 300:
         report["refusal"] = plain.get("detail") if isinstance(plain, dict) else answer.text[:2000] or "nothing"
     elif plain is not None:
-        rows = plain.get("rows") if isinstance(plain, dict) else plain
-        report["rows"] = [_answered(row) for row in rows or [] if isinstance(row, dict)]
+        report["rows"] = [_answered(row) for row in plain.get("clips", [])]
+        report["numbers"] = _numbers(plain)
     return report
+
+
+def _numbers(plain: object) -> list[float]:
+    """All numbers of an answer."""
+    if isinstance(plain, dict | list):
+        return [x for value in (plain.values() if isinstance(plain, dict) else plain) for x in _numbers(value)]
+    return [plain] if isinstance(plain, int | float) else []
 
 
 def _answered(row: Mapping[str, Any]) -> Report:
@@ -151,6 +159,32 @@ def _answered(row: Mapping[str, Any]) -> Report:
     }
 
 
+def selftest(case: Case, data: bytes, folder: Path) -> Report:
+    """Does on purpose what must be noticed."""
+    import os
+    import socket
+
+    blocks = []
+    match data.decode():
+        case "crash":
+            os.abort()
+        case "hang":
+            while True:
+                pass
+        case "raise":
+            raise ValueError("a bug")
+        case "memory":
+            blocks.append(b"x" * (1100 << 20))
+        case "connect":
+            with socket.socket() as connection:
+                connection.connect(("192.0.2.1", 9))
+        case "execute":
+            os.system("true")
+        case "write":
+            Path("/var/tmp/urgentmos-fuzz").touch()
+    return {"rows": [], "refusal": "clip.wav is refused. Do something else", "names": ["clip.wav"]}
+
+
 TARGETS: Mapping[str, Callable[[Case, bytes, Path], Report]] = {
     "audio": audio,
     "manifest": manifest,
@@ -158,11 +192,14 @@ TARGETS: Mapping[str, Callable[[Case, bytes, Path], Report]] = {
     "checkpoint": checkpoint,
     "config": config,
     "request": request,
+    "selftest": selftest,
 }
 
 
 def prepare(kind: str, folder: Path) -> None:
     """Imports and loads what the kind needs, so that the time of a case is its own. Starts no process."""
+    if kind == "selftest":
+        return
     import av  # noqa: F401
     import scipy.fft  # noqa: F401
 
