@@ -30,6 +30,10 @@ def noisy(clean: np.ndarray, snr_db: float, seed: int = 0) -> np.ndarray:
     return (clean + gain * noise).astype(np.float32)
 
 
+LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1", 16: "hexadecagonal"}  # FFmpeg's names, by the number of channels
+WIDE = (("aac", 8), ("alac", 8))
+
+
 def encoded(container: str, samples: np.ndarray, rate: int) -> bytes:
     """(T,) or (T, C) -> a file: "WAV PCM_16" by libsndfile, "av matroska libopus" by FFmpeg; skips what is not built in."""
     if not container.startswith("av "):
@@ -41,7 +45,7 @@ def encoded(container: str, samples: np.ndarray, rate: int) -> bytes:
     av = pytest.importorskip("av")
     _, form, codec, *options = container.split()
     samples = samples.reshape(len(samples), -1)
-    layout = "mono" if samples.shape[1] == 1 else "stereo"
+    layout = "7.1(wide)" if (codec, samples.shape[1]) in WIDE else LAYOUTS[samples.shape[1]]
     file = io.BytesIO()
     try:
         with av.open(file, "w", format=form, options=dict(option.split("=") for option in options)) as out:

@@ -20,6 +20,7 @@ import numpy as np
 from urgentmos.decoding import AUDIO_ENDINGS, AUDIO_SUFFIXES, AV_SUFFIXES, PIECE, UNKNOWN_LENGTH, Stream, open_stream
 from urgentmos.describing import AudioInfo, Meter, block_length, blocks_of
 from urgentmos.errors import AudioError, UsageError
+from urgentmos.streams import MAX_RATE, MIN_RATE
 
 __all__ = [
     "AUDIO_ENDINGS",
@@ -42,7 +43,6 @@ __all__ = [
     "resample",
 ]
 
-MIN_RATE, MAX_RATE = 1_000, 768_000
 CHANNELS_MAX = 8  # of an array: 7.1 sound; more rows are a batch
 SIXTEEN_BITS = 32_768
 

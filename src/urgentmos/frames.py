@@ -161,7 +161,7 @@ def _behind_tags(data: Buffer, at: int) -> int:
     while True:
         head = data(at, 32)
         if head.startswith(b"ID3") and len(head) >= 10:
-            at += 10 + sum((byte & 0x7F) << 7 * (3 - i) for i, byte in enumerate(head[6:10])) + 10 * bool(head[5] & 0x10)
+            at += id3_size(head)
         elif head.startswith(b"TAG"):
             at += 128
         elif head.startswith(b"APETAGEX") and len(head) == 32:
@@ -169,6 +169,11 @@ def _behind_tags(data: Buffer, at: int) -> int:
             at += 32 + (int.from_bytes(head[12:16], "little") if is_header else 0)
         else:
             return min(at, data.end)
+
+
+def id3_size(head: bytes) -> int:
+    """Bytes of the ID3 tag whose header these bytes begin."""
+    return 10 + sum((byte & 0x7F) << 7 * (3 - i) for i, byte in enumerate(head[6:10])) + 10 * bool(head[5] & 0x10)
 
 
 def _sync(data: Buffer, at: int, kind: tuple[int, int, int, bool] | None) -> int | None:
@@ -381,16 +386,27 @@ _AMR_SIZES = {
 
 def walker_of(head: bytes) -> Walk | None:
     """What walks over a container that FFmpeg's libraries read; None if the bytes begin no such container."""
+    container = _container_of(head)
+    return container[1] if container else None
+
+
+def demuxer_of(head: bytes) -> str | None:
+    """FFmpeg's name of the container that these bytes begin, of those that `walker_of` knows."""
+    container = _container_of(head)
+    return container[0] if container else None
+
+
+def _container_of(head: bytes) -> tuple[str, Walk] | None:
     if head[4:8] in _BOXES:
-        return _mp4_missing
+        return "mov", _mp4_missing
     if head.startswith(_EBML):
-        return _matroska_missing
+        return "matroska", _matroska_missing
     if head.startswith(tuple(_AMR_SIZES)):
-        return _amr_missing
+        return "amr", _amr_missing
     if head.startswith(_ASF):
-        return _asf_missing
+        return "asf", _asf_missing
     if len(head) > 1 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0:
-        return _adts_missing
+        return "aac", _adts_missing
     return None
 
 
