@@ -15,6 +15,7 @@ import logging
 import math
 import os
 import pickle
+import secrets
 import sys
 import time
 from collections import Counter
@@ -23,6 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+from unittest import mock
 
 from urgentmos.console import say
 from urgentmos.errors import UsageError, need
@@ -464,6 +466,20 @@ def _go_to(folder: str | None) -> None:
 
 
 @contextmanager
+def _no_reports(address: str) -> Iterator[None]:
+    """A cluster that starts meanwhile on this machine keeps no token in the home folder and has no process for reports.
+
+    With reports switched off that process still asks the metadata services of three clouds where it runs.
+    """
+    if address != "local":
+        yield
+        return
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    with mock.patch("ray._private.node.Node.start_api_server", lambda *_, **__: None):
+        yield
+
+
+@contextmanager
 def _ray(address: str, jobs: int | None) -> Iterator[Any]:
     """Ray, started or joined; one that runs in this process already is used and left running."""
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
@@ -473,7 +489,8 @@ def _ray(address: str, jobs: int | None) -> Iterator[Any]:
     if not running:
         try:
             size = {"num_cpus": jobs} if address == "local" and jobs else {}
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **size)
+            with _no_reports(address):
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **size)
         except Exception as e:  # Ray raises bare ones, too, where it cannot start in time
             raise UsageError(
                 f"--cluster {address}: cannot be started or joined ({e}). Give local, or HOST:PORT of a Ray cluster."
