@@ -10,12 +10,13 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import soundfile
-from fuzz import guard
 
+from fuzz import guard
 from urgentmos.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -72,17 +73,19 @@ def place(encode) -> Iterator[Path]:
             path = place / "systems" / system / f"{content}.wav"
             soundfile.write(path, voice(content, 0.6) * (1.0 if system == "a" else 0.5), 16_000)
             mos = 4.0 + content / 10 - (system == "b")
-            rows.append({"uid": f"{system}{content}", "audio_path": str(path), "system_id": system, "reference_id": f"c{content}"})
+            rows.append(
+                {"uid": f"{system}{content}", "audio_path": str(path), "system_id": system, "reference_id": f"c{content}"}
+            )
             rows[-1] |= {"duration": 0.6, "metrics": {"mos_overall": mos}}
     (place / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (place / "labels.csv").write_text("uid,mos_overall\n" + "".join(f"{r['uid']},{r['metrics']['mos_overall']}\n" for r in rows))
+    (place / "labels.csv").write_text(
+        "uid,mos_overall\n" + "".join(f"{r['uid']},{r['metrics']['mos_overall']}\n" for r in rows)
+    )
     (place / "corpus").mkdir()
     soundfile.write(place / "corpus" / "x.wav", voice(0, 0.6), 16_000)
     (place / "corpus" / "scores.csv").write_text("wav,score\nx.wav,3.5\n")
-    try:
+    with suppress(pytest.skip.Exception):  # then the command that reads it is skipped, too
         (place / "clip.mka").write_bytes(encode("av matroska pcm_s16le", voice(0, 0.6), 16_000))
-    except pytest.skip.Exception:
-        pass  # the command that reads it is skipped, too
     yield place
     shutil.rmtree(place, ignore_errors=True)
 

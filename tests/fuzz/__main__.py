@@ -29,7 +29,7 @@ SHARES = {"audio": 4, "manifest": 2, "archive": 2, "checkpoint": 2, "config": 1,
 def main(arguments: list[str]) -> int:
     if arguments and arguments[0].endswith(".json"):
         return again(Path(arguments[0]))
-    kinds = arguments or list(KINDS)
+    kinds = arguments or os.environ.get("FUZZ_KINDS", "").split() or list(KINDS)
     if unknown := [kind for kind in kinds if kind not in KINDS]:
         print(f"there is no kind {unknown[0]}. Kinds: {', '.join(KINDS)}.", file=sys.stderr)
         return 2

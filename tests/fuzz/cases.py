@@ -1,4 +1,4 @@
-"""A case is a recipe: the name of a seed and mutations of its bytes. It is plain data, so that it shrinks and can be committed."""
+"""A case is a recipe, the name of a seed and mutations of its bytes: plain data, so that it shrinks and can be committed."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any
 NUMBERS = (0, 1, 2, 3, 0x7F, 0x80, 0xFF, 1024, 1025, 0x7FFF, 0x8000, 0xFFFF, 0x40000000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE,
            0xFFFFFFFF, 2**62, 2**63, 2**64 - 1)  # fmt: skip
 WIDTHS = (1, 2, 4, 8)
-_YAML_DAG = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
-    f"a{i}: &a{i} [{','.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 25)
+_YAML_DAG = "net:\n  a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"  a{i}: &a{i} [{','.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 25)
 )
 ODD_VALUES = (
     "", "0", "-1", "1e400", "-1e-400", "NaN", ".nan", "Infinity", "null", "true", "[]", "{}", '""', '"\\u0000"', "9" * 5000,
@@ -25,7 +25,9 @@ ODD_VALUES = (
 )  # fmt: skip
 SNIPPETS: Mapping[str, bytes] = {
     "yaml dag": _YAML_DAG.encode(),
-    "pickle dag": b"\x80\x02]q\x00" + b"".join(b"(h" + bytes([i]) + b"h" + bytes([i]) + b"lq" + bytes([i + 1]) for i in range(40)),
+    "pickle dag": b"\x80\x02]q\x00"
+    + b"".join(b"(h" + bytes([i]) + b"h" + bytes([i]) + b"lq" + bytes([i + 1]) for i in range(40)),
+    "yaml alias": b"\nlr: *a24\n",
     "pickle call": b"cposix\nsystem\n(S'true'\ntR.",
     "riff chunk": b"data" + b"\xff" * 4,
     "ogg page": b"OggS\x00\x02" + bytes(21) + b"\x01\xff",
@@ -173,7 +175,10 @@ def length_fields(data: bytes, most: int = 64) -> list[tuple[int, int, bool]]:
 
 def _is_tag(data: bytes, position: int, end: int) -> bool:
     """Whether a name of four letters stands before the length and another one behind what it measures."""
-    return all(len(tag) == 4 and tag.isascii() and tag.replace(b" ", b"a").isalnum() for tag in (data[max(0, position - 4) : position], data[end : end + 4]))
+    return all(
+        len(tag) == 4 and tag.isascii() and tag.replace(b" ", b"a").isalnum()
+        for tag in (data[max(0, position - 4) : position], data[end : end + 4])
+    )
 
 
 # ---- checksums

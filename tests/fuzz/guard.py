@@ -60,7 +60,9 @@ def _violation(event: str, args: tuple[Any, ...], places: tuple[str, ...]) -> st
 
 def _is_address(host: str) -> bool:
     """Whether it needs no look-up; 169.254.169.254 is where clouds say what a machine is."""
-    return host in ("None", "localhost", "") or (bool(re.fullmatch(r"[0-9.]+|[0-9a-f:]*:[0-9a-f:.]*", host)) and not host.startswith("169.254"))
+    return host in ("None", "localhost", "") or (
+        bool(re.fullmatch(r"[0-9.]+|[0-9a-f:]*:[0-9a-f:.]*", host)) and not host.startswith("169.254")
+    )
 
 
 def _writes(args: tuple[Any, ...]) -> bool:

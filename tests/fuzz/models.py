@@ -34,6 +34,8 @@ def folders() -> Mapping[str, Mapping[str, bytes]]:
             "torch": {path.name: path.read_bytes() for path in sorted(torch_folder.iterdir()) if path.suffix != ".md"},
             "onnx": {"model.onnx": (onnx_folder / "model.onnx").read_bytes()},
             "released": {"model.pt": _released()},
+            "shared": {"model.pt": _released(activation=_shared())},
+            "shared-metrics": {"model.pt": _released(metric=[_shared()])},
             "utmos": {"model.ckpt": _saved({"state_dict": {"ssl.x": torch.zeros(2)}, "epoch": 3})},
         }
 
@@ -68,7 +70,15 @@ def _saved(value: object) -> bytes:
     return out.getvalue()
 
 
-def _released() -> bytes:
+def _shared(depth: int = 30) -> object:
+    """Small in memory, endless as text: tuples that hold the one before ten times."""
+    value: object = "x"
+    for _ in range(depth):
+        value = (value,) * 10
+    return value
+
+
+def _released(activation: object = "relu", metric: object = None) -> bytes:
     """The names of the released format around weights that are not a whole model."""
     import torch
 
@@ -76,11 +86,23 @@ def _released() -> bytes:
         "metric2absolute_score_predictor.mos_overall.prediction_head.weight": torch.zeros(1, 16),
         "category2encoder.naturalness.layers.0.linear1.weight": torch.zeros(16, 16),
     }
-    arch = {"encoder_nhead": 2, "category_encoder": {"encoder_layer": {"nhead": 2, "activation": "relu"}}}
-    return _saved({"model": state, "config": {"arch": arch, "category2metrics": {"naturalness": {"mos_overall": {"min": 1, "max": 5}}}}})
+    arch = {"encoder_nhead": 2, "category_encoder": {"encoder_layer": {"nhead": 2, "activation": activation}}}
+    return _saved(
+        {
+            "model": state,
+            "config": {"arch": arch, "category2metrics": {"naturalness": metric or {"mos_overall": {"min": 1, "max": 5}}}},
+        }
+    )
 
 
-FILES = {"torch": ("config.json", "model.safetensors"), "onnx": ("model.onnx",), "released": ("model.pt",), "utmos": ("model.ckpt",)}
+FILES = {
+    "torch": ("config.json", "model.safetensors"),
+    "onnx": ("model.onnx",),
+    "released": ("model.pt",),
+    "shared": ("model.pt",),
+    "shared-metrics": ("model.pt",),
+    "utmos": ("model.ckpt",),
+}
 
 
 def checkpoints() -> Iterator[Seed]:

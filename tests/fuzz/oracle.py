@@ -18,8 +18,6 @@ WALL_SECONDS = 60.0  # a machine may be busy: only a process that waits for ever
 SHARE_LOST = 0.15  # seconds that may be missing without a word
 REFUSING = (501, 503, 504)  # statuses of a server that says why
 UNSURE = re.compile(r"Traceback|<class '|\bobject at 0x|\b[A-Z]\w+(?:Error|Exception)\b|\bErrno\b")
-# Problems that mean danger or a wrong number; the others are sentences that could be better.
-GRAVE = ("crash", "hang", "raised", "memory", "guard", "made-up number", "unexplained", "unequal", "status")
 
 
 def problems(case: Case, report: Mapping[str, Any], intact: Mapping[str, Any] | None = None) -> list[str]:
@@ -120,22 +118,15 @@ def _tells(warnings: list[str]) -> bool:
 def _of_model(report: Mapping[str, Any], intact: Mapping[str, Any]) -> Iterator[str]:
     """A model under the same name and version gives the same number."""
     values, before = (one["rows"][0]["metrics"] for one in (report, intact))
-    if report["model"] == intact["model"] and any(
-        name in before and value != before[name] for name, value in values.items()
-    ):
+    if report["model"] == intact["model"] and any(name in before and value != before[name] for name, value in values.items()):
         yield f"made-up number: {report['model']} gave {before} and gives {values}"
 
 
 def signature(case: Case, problem: str) -> str:
-    """What failures have in common: the problem without numbers and names; of crashes and numbers also the format."""
-    if problem.startswith("sentence"):
-        return f"{case.seed.split('/')[0]} {':'.join(problem.split(':')[:2])}"
-    plain = re.sub(r"(/[\w.+-]+)+/?|0x[0-9a-f]+|-?\d[\d.e+-]*|'[^']*'|\"[^\"]*\"", "#", problem.split(" in File ")[0])[:60]
-    if problem.startswith("raised"):
-        return f"{case.seed.split('/')[0]} {plain}"
-    stem, _, name = case.seed.rpartition("/")
-    return f"{stem}/{name.partition('.')[2] or name} {plain}"
-
-
-def is_grave(problem: str) -> bool:
-    return problem.startswith(GRAVE)
+    """What failures have in common: of sentences and exceptions what is wrong with them, of all others also the format."""
+    kind, stem = case.seed.split("/")[0], case.seed.rpartition("/")[0]
+    parts = problem.split(":")
+    if parts[0] in ("sentence", "raised"):
+        return f"{kind} {':'.join(parts[: 2 if parts[0] == 'sentence' else 3])}"
+    name = case.seed.removeprefix(f"{stem}/")
+    return f"{stem}/{name.partition('.')[2] or name} {parts[0]}"

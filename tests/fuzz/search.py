@@ -71,7 +71,7 @@ class Searcher:
         return found
 
     def check(self, case: Case) -> None:
-        """Failed if the case has a problem of a new kind; raised in one place only, by which hypothesis tells failures apart."""
+        """Failed if the case has a problem of a new kind; raised in one place only: by it hypothesis tells failures apart."""
         if problem := self._new_problem(case):
             raise Failed(case, problem)
 

@@ -1,4 +1,4 @@
-"""Whole files of every kind, made here: what mutations start from. Nothing is read from disk, and nothing depends on the day."""
+"""Whole files of every kind, made here: what mutations start from. Nothing is read from disk or depends on the day."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from functools import cache
 
 import numpy as np
 import soundfile
-from conftest import voice
 
+from conftest import voice
 from fuzz.cases import Case, mutated, repaired
 
 RATE = 16_000
@@ -57,10 +57,18 @@ def sound(channels: int = 1, seconds: float = SECONDS, rate: int = RATE) -> np.n
     return np.stack([np.roll(wave, 3 * k) for k in range(channels)], axis=1)
 
 
-def by_sndfile(form: str, subtype: str, channels: int = 1, seconds: float = SECONDS, rate: int = RATE, endian: str | None = None) -> bytes:
+def sixteen_bits(samples: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray((samples * 32767).astype(np.int16))
+
+
+def by_sndfile(
+    form: str, subtype: str, channels: int = 1, seconds: float = SECONDS, rate: int = RATE, endian: str | None = None
+) -> bytes:
     out = io.BytesIO()
     try:
-        soundfile.write(out, sound(channels, seconds, rate), rate, subtype=subtype, endian=endian, format=form)
+        samples = sound(channels, seconds, rate)
+        samples = sixteen_bits(samples) if "_16" in subtype else samples
+        soundfile.write(out, samples, rate, subtype=subtype, endian=endian, format=form)
     except (soundfile.LibsndfileError, ValueError) as e:
         raise Missing(f"{form} {subtype} of {channels} channels: {e}") from e
     return out.getvalue()
@@ -77,7 +85,7 @@ def by_ffmpeg(form: str, codec: str, layout: str = "mono", rate: int = RATE, sec
             stream = container.add_stream(codec, rate=rate, layout=layout)
             if codec == "wmav2":
                 stream.bit_rate = 48_000
-            samples = np.ascontiguousarray((sound(stream.codec_context.channels, seconds, rate) * 32767).astype(np.int16))
+            samples = sixteen_bits(sound(stream.codec_context.channels, seconds, rate))
             convert = av.AudioResampler(av.Codec(codec, "w").audio_formats[0], layout, rate, frame_size=_frame_size(stream))
             frame = av.AudioFrame.from_ndarray(samples.reshape(1, -1), format="s16", layout=layout)
             frame.sample_rate = rate
@@ -141,7 +149,11 @@ def recordings() -> Iterator[Seed]:
             yield Seed(f"audio/{subtype.lower()}-1ch.{ending}", lambda s=subtype: by_sndfile("WAV", s, rate=8000))  # type: ignore[misc]
     yield Seed("audio/rifx-2ch.wav", lambda: by_sndfile("WAV", "PCM_16", 2, endian="BIG"))
     for form in FOREIGN:
-        yield Seed(f"audio/{form.lower()}-1ch.wav", lambda f=form: by_sndfile(f, "PCM_16", rate=8000), counted=form in ("WAVEX", "NIST"))  # type: ignore[misc]
+        yield Seed(
+            f"audio/{form.lower()}-1ch.wav",
+            lambda f=form: by_sndfile(f, "PCM_16", rate=8000),
+            counted=form in ("WAVEX", "NIST"),
+        )  # type: ignore[misc]
     for ending, (form, codec, rate, most, counted) in FFMPEG.items():
         for layout, channels in LAYOUTS.items():
             if channels <= most:
@@ -174,7 +186,10 @@ def _delimited(separator: str) -> bytes:
 
 
 def _jsonl() -> bytes:
-    rows = [{**{k: v for k, v in row.items() if k != "mos"}, "metrics": {"mos_overall": row["mos"]}, "meta": {"k": [1, "z"]}} for row in ROWS]
+    rows = [
+        {**{k: v for k, v in row.items() if k != "mos"}, "metrics": {"mos_overall": row["mos"]}, "meta": {"k": [1, "z"]}}
+        for row in ROWS
+    ]
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
@@ -253,7 +268,10 @@ def archives() -> Iterator[Seed]:
     }
     for ending, (unpack, pack) in packers.items():
         yield Seed(f"archive/pax.tar.{ending}", lambda p=pack: p(tar()), unpack=unpack, pack=pack)  # type: ignore[misc]
-    cells = [{"audio": {"bytes": ok(), "path": "a.wav"}, "mos": 3.5}, {"audio": {"bytes": ok("FLAC"), "path": None}, "mos": None}]
+    cells = [
+        {"audio": {"bytes": ok(), "path": "a.wav"}, "mos": 3.5},
+        {"audio": {"bytes": ok("FLAC"), "path": None}, "mos": None},
+    ]
     yield Seed("archive/cells.parquet", lambda: _parquet(cells))  # type: ignore[arg-type]
 
 
@@ -301,11 +319,17 @@ def requests() -> Iterator[Seed]:
     named = [("files", "x/1.wav", wav), ("files", "y/1.wav", wav), ("files", "x/2.flac", flac), ("files", "y/2.wav", wav)]
     texts = [("system_id", "x"), ("reference_id", "1"), ("system_id", "y"), ("reference_id", "1")]
     bodies = {
-        "score": ("/v1/score?metrics=mos_overall&timeline=true&format=json", form([("files", "a.wav", wav), ("files", "b.flac", flac)])),
+        "score": (
+            "/v1/score?metrics=mos_overall&timeline=true&format=json",
+            form([("files", "a.wav", wav), ("files", "b.flac", flac)]),
+        ),
         "score-csv": ("/v1/score?format=csv", form([("files", "a.wav", wav)])),
         "compare": ("/v1/compare", form([("a", "new.wav", wav), ("b", "old.flac", flac)])),
         "rank": ("/v1/rank?scoring=binary&confidence=0.95&samples=100&seed=1", form(named)),
-        "rank-mos": ("/v1/rank?scoring=mos&samples=100&format=csv", form([("files", "p.wav", wav), ("files", "q.wav", wav)], texts)),
+        "rank-mos": (
+            "/v1/rank?scoring=mos&samples=100&format=csv",
+            form([("files", "p.wav", wav), ("files", "q.wav", wav)], texts),
+        ),
     }
     for name, (address, body) in bodies.items():
         yield Seed(f"request/{name}.query", lambda a=address: a.encode(), text=True)  # type: ignore[misc]

@@ -1,5 +1,6 @@
 """A short, fixed search for inputs that kill, hang or lie; past failures; and that the harness notices what it should."""
 
+import io
 import json
 import tarfile
 from pathlib import Path
@@ -150,15 +151,14 @@ def test_any_mutation_fits_any_bytes(data: bytes, case: Case) -> None:
     assert isinstance(mutated(data, case.mutations, lambda _: b"other"), bytes)
 
 
-def test_repairing_whole_files_changes_nothing_and_mends_damaged_ones(tmp_path: Path) -> None:
+def test_repairing_whole_files_changes_nothing_and_mends_damaged_ones() -> None:
     for name in ("archive/pax.tar", "archive/gnu.tar", "audio/vorbis-1ch.ogg"):
         assert repaired(seeds.content(name)) == seeds.content(name)
     damaged = seeds.bytes_of(Case("archive/gnu.tar", (("write", 110, 1, False, 0x37),)))  # the user's number
-    with pytest.raises(tarfile.ReadError):
-        (tmp_path / "x.tar").write_bytes(damaged)
-        tarfile.open(tmp_path / "x.tar")
-    (tmp_path / "x.tar").write_bytes(repaired(damaged))
-    assert "x/1.wav" in tarfile.open(tmp_path / "x.tar").getnames()
+    with pytest.raises(tarfile.ReadError), tarfile.open(fileobj=io.BytesIO(damaged)):
+        pass
+    with tarfile.open(fileobj=io.BytesIO(repaired(damaged))) as archive:
+        assert "x/1.wav" in archive.getnames()
 
 
 def test_lengths_of_chunks_are_found() -> None:

@@ -97,7 +97,7 @@ def test_compiled_code_of_librosa_never_goes_home_nor_where_others_write(taken: 
     assert os.environ["NUMBA_CACHE_DIR"] == "mine"  # a choice of the user stays
     monkeypatch.delenv("NUMBA_CACHE_DIR")
     ge2e.keep_numba_from_home()
-    monkeypatch.setattr(ge2e.tempfile, "TemporaryFile", lambda dir: open("/nonexistent/x", "w"))
+    monkeypatch.setattr(ge2e.tempfile, "TemporaryFile", lambda dir: Path("/nonexistent/x").touch())
     monkeypatch.setattr(ge2e.tempfile, "tempdir", str(tmp_path))
     place = tmp_path / f"urgentmos-numba-{os.getuid()}"
     if taken == "open to others":
