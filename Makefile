@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test setup lint bench browser package docs docs-serve clean
+.PHONY: demo test check fuzz setup lint bench browser package docs docs-serve clean
 
 demo: .venv/.demo
 	mkdir -p demo
@@ -15,6 +15,16 @@ test: lint browser
 	packaging/check.sh > build.log 2>&1 & check=$$!; \
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2; tests=$$?; \
 	wait $$check || { tail -30 build.log; exit 1; }; exit $$tests
+
+# In a few minutes: format, lint, types, what strangers' files may do, and a minute of looking for one that does more.
+check: lint
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 tests/fuzz tests/sources tests/test_audio.py tests/test_decoding.py \
+		tests/test_packaging.py tests/test_paths_equal.py tests/test_unpickle.py
+	$(MAKE) fuzz FUZZ_SECONDS=60
+
+# FUZZ_SECONDS=7200 make fuzz: for two hours, on two processes. See docs/security.md.
+fuzz: .venv/.dev
+	PYTHONPATH=tests .venv/bin/python -m fuzz
 
 setup: .venv/.dev
 

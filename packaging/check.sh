@@ -39,11 +39,18 @@ began=$(date +%s.%N)
 echo "scored by $judge in $("$python" -c "print(round($(date +%s.%N) - $began, 2))") s: $(grep -o '"metrics": *{[^}]*}' "$work/scores.jsonl")"
 cd "$root"
 
+echo "== bill of materials: every package has a name, a version and a licence"
+mkdir -p build
+"$work/core/bin/python" packaging/sbom.py urgentmos > build/sbom-core.json
+echo "build/sbom-core.json: $(grep -c '"bom-ref"' build/sbom-core.json) packages"
+
 [ "${1:-}" = --no-image ] && exit 0
 echo "== the steps of the Dockerfile, without Docker"
 mkdir -p "$work/src" "$work/opt"
-cp -r pyproject.toml README.md LICENSE src "$work/src"
+cp -r pyproject.toml README.md LICENSE NOTICE packaging src "$work/src"
 PATH=$(dirname "$(command -v "$python")"):$PATH "$work/tools/bin/python" packaging/steps.py Dockerfile "$work" > "$work/steps.sh"
 VARIANT=${VARIANT:-cpu} sh -eu "$work/steps.sh"
 "$work/opt/urgentmos/bin/urgentmos" serve --help > "$work/serve.txt"
 echo "image: $(du -sh "$work/opt" | cut -f1) of packages"
+"$work/opt/urgentmos/bin/python" packaging/sbom.py urgentmos av,parquet,report,serve,urls > build/sbom-image.json
+echo "build/sbom-image.json: $(grep -c '"bom-ref"' build/sbom-image.json) packages"

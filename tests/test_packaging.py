@@ -163,3 +163,92 @@ def test_a_wheel_that_lacks_data_is_noticed():
     files = {path.relative_to(ROOT / "src").as_posix() for path in SOURCE.rglob("*") if path.is_file()}
     assert contents.missing(files) == []
     assert contents.missing(files - {"urgentmos/py.typed"}) == ["urgentmos/py.typed"]
+
+
+# ---- licences, hashes
+
+
+def test_ffmpeg_is_what_the_notice_says_it_is() -> None:
+    """Which libraries PyAV's wheel brings is looked up; each of them stands in NOTICE, the GPL ones by their licence."""
+    av = pytest.importorskip("av")
+    notice = (ROOT / "NOTICE").read_text(encoding="utf-8")
+    folder = Path(av.__file__).parents[1] / "av.libs"
+    brought = {re.match(r"lib[A-Za-z]+(\d\d\d)?(-amr[nw]b)?(1d)?", path.name)[0] for path in folder.glob("lib*")}
+    own = {"libavcodec", "libavdevice", "libavfilter", "libavformat", "libavutil", "libswresample", "libswscale"}
+    assert [name for name in sorted(brought - own) if name.rstrip("-") not in notice] == []
+    for name in ("libx264", "libx265"):
+        assert (name in brought) == bool(re.search(rf"{name} +GPL-2.0-or-later", notice)) or not brought
+    (licence,) = {one["license"] for one in av._core.library_meta.values()}
+    assert f'"{licence}"' in notice
+    assert "GPL-2.0-or-later" in DOCKERFILE
+
+
+def test_the_image_takes_no_file_without_a_hash() -> None:
+    (installs,) = [rest for name, rest in steps.stages(DOCKERFILE)[0] if name == "RUN" and "pip install" in rest]
+    commands = [part for part in installs.split(";") if "pip install" in part]
+    assert all("--require-hashes" in command or "--no-deps" in command for command in commands) and len(commands) == 2
+
+
+@pytest.mark.parametrize("variant", ["cpu", "cuda"])
+def test_all_that_a_variant_needs_is_locked(variant: str) -> None:
+    text = (ROOT / "packaging" / f"requirements-{variant}.txt").read_text(encoding="utf-8")
+    entries = [entry.split() for entry in text.replace("\\\n", " ").splitlines() if not entry.startswith("#")]
+    names = {entry[0].split("==")[0] for entry in entries}
+    assert all("==" in entry[0] and len(entry) > 1 for entry in entries)
+    assert all(re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", word) for entry in entries for word in entry[1:])
+    lock = script("lock")
+    wanted = {
+        re.match(r"[\w-]+", line)[0].lower().replace("_", "-")
+        for line in lock.requirements(lock.EXTRAS[variant], PROJECT["project"])
+    }
+    assert wanted <= names, "run packaging/lock.py again"
+    assert f"{variant}) extras={lock.EXTRAS[variant]} ;;" in DOCKERFILE
+
+
+def test_a_lock_holds_every_file_once_and_one_version_each() -> None:
+    lock = script("lock")
+
+    def package(name: str, version: str, digest: str) -> dict:
+        return {
+            "metadata": {"name": name, "version": version},
+            "download_info": {"archive_info": {"hashes": {"sha256": digest}}},
+        }
+
+    text = lock.locked([[package("B_x", "1", "b"), package("a", "2", "a")], [package("b-x", "1", "c")]])
+    assert text == "a==2 \\\n    --hash=sha256:a\nb-x==1 \\\n    --hash=sha256:b \\\n    --hash=sha256:c\n"
+    with pytest.raises(ValueError, match="b-x would be 1 on one machine and 2"):
+        lock.locked([[package("b-x", "1", "b")], [package("b-x", "2", "b")]])
+
+
+# ---- the bill of materials
+
+
+def test_the_bill_names_all_that_the_core_needs_with_licences() -> None:
+    sbom = script("sbom")
+    plain = sbom.bill("urgentmos")
+    names = {part["name"] for part in plain["components"]}
+    assert {re.match(r"[\w-]+", line)[0].lower() for line in PROJECT["project"]["dependencies"]} <= names
+    assert "cffi" in names  # of soundfile
+    assert "torch" not in names
+    assert sbom.faults(plain) == []
+    assert plain["bomFormat"] == "CycloneDX" and plain["metadata"]["component"]["name"] == "urgentmos"
+    refs = {part["bom-ref"] for part in [plain["metadata"]["component"], *plain["components"]]}
+    assert {edge["ref"] for edge in plain["dependencies"]} == refs
+    assert all(set(edge["dependsOn"]) <= refs for edge in plain["dependencies"])
+    assert sbom.bill("urgentmos") == plain
+
+
+def test_the_bill_of_an_extra_follows_extras_of_extras() -> None:
+    sbom = script("sbom")
+    try:
+        names = {part["name"] for part in sbom.bill("urgentmos", ["train"])["components"]}
+    except sbom.PackageNotFoundError as e:
+        pytest.skip(f"{e.name} is not installed")
+    assert {"torch", "lightning"} <= names
+
+
+def test_a_package_without_a_licence_is_a_fault() -> None:
+    sbom = script("sbom")
+    plain = sbom.bill("urgentmos")
+    plain["components"][0] |= {"licenses": [], "version": ""}
+    assert sbom.faults(plain) == [f"{plain['components'][0]['name']} has no {key}" for key in ("version", "license")]

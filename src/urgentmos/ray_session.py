@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
@@ -19,14 +20,19 @@ def _start_here(ray: Any, size: Mapping[str, Any], quiet: Mapping[str, Any]) -> 
 
     By itself Ray takes the address of the network, also where it is told 127.0.0.1; except where it is told that there are no
     clusters, as it is on macOS and Windows. UsageError if it takes another one nevertheless.
+
+    It keeps no token in the home folder and has no process for reports: with reports switched off, that process still asks the
+    metadata services of three clouds where it runs.
     """
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     constants: Any = import_module("ray._private.ray_constants")
-    before = constants.ENABLE_RAY_CLUSTER
-    constants.ENABLE_RAY_CLUSTER = False
+    node: Any = import_module("ray._private.node").Node
+    before = constants.ENABLE_RAY_CLUSTER, node.start_api_server
+    constants.ENABLE_RAY_CLUSTER, node.start_api_server = False, lambda *_, **__: None
     try:
         ray.init(address="local", include_dashboard=False, _node_ip_address=LOOPBACK, **size, **quiet)
     finally:
-        constants.ENABLE_RAY_CLUSTER = before
+        constants.ENABLE_RAY_CLUSTER, node.start_api_server = before
     addresses = {node["NodeManagerAddress"] for node in ray.nodes()}
     if addresses != {LOOPBACK}:
         ray.shutdown()

@@ -1,5 +1,8 @@
 """spksim_ge2e: the cosine of two GE2E embeddings; what has no voice has no speaker."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -84,3 +87,26 @@ def test_the_arrays_stay_as_they_were(measure, make_voice) -> None:
     before = a.copy(), b.copy()
     measure(a, b)
     np.testing.assert_array_equal((a, b), before)
+
+
+@pytest.mark.parametrize("taken", ["", "open to others", "a link"])
+def test_compiled_code_of_librosa_never_goes_home_nor_where_others_write(taken: str, tmp_path, monkeypatch) -> None:
+    pytest.importorskip("librosa")
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "mine")
+    ge2e.keep_numba_from_home()
+    assert os.environ["NUMBA_CACHE_DIR"] == "mine"  # a choice of the user stays
+    monkeypatch.delenv("NUMBA_CACHE_DIR")
+    ge2e.keep_numba_from_home()
+    monkeypatch.setattr(ge2e.tempfile, "TemporaryFile", lambda dir: Path("/nonexistent/x").touch())
+    monkeypatch.setattr(ge2e.tempfile, "tempdir", str(tmp_path))
+    place = tmp_path / f"urgentmos-numba-{os.getuid()}"
+    if taken == "open to others":
+        place.mkdir()
+        place.chmod(0o777)
+    elif taken:
+        (tmp_path / "elsewhere").mkdir(mode=0o700)
+        place.symlink_to(tmp_path / "elsewhere")
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    ge2e.keep_numba_from_home()
+    folder = Path(os.environ.pop("NUMBA_CACHE_DIR"))
+    assert folder.parent == tmp_path and folder.stat().st_mode & 0o077 == 0 and (folder == place) == (not taken)
