@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from urgentmos import int8
+from urgentmos import checksums, int8
 from urgentmos.audio import collate
-from urgentmos.checkpoints import Loaded
+from urgentmos.checkpoints import CONFIG, ONNX, Loaded, list_file, read_info
 from urgentmos.errors import UsageError, need
 from urgentmos.judges import WINDOW_SECONDS
 from urgentmos.nets import ampm, conv, encoders, layers, ncpm, urgentmos
@@ -180,18 +180,32 @@ def to_onnx(model: Loaded, path: Path, start: Start = "waves") -> float:
     try:
         _write(Graph(net, start).eval(), scratch)
         graph = onnx.load(str(scratch))
-        onnx.helper.set_model_props(graph, facts(model, net, start))
+        onnx.helper.set_model_props(graph, {**facts(model, net, start), **checksums.empty_entry()})
         int8.pack(graph)
-        onnx.save(graph, str(scratch))
+        content = checksums.sealed_onnx(graph.SerializeToString())
+        scratch.write_bytes(content)
         error = largest_difference(net, scratch)
         if not error <= TOLERANCE:
             raise UsageError(
                 f"onnxruntime differs from {model.info['name']} by {error:.1e}. Please report this; nothing was written."
             )
-        scratch.replace(path)
+        _put(scratch, path, model, checksums.sha256_of(content))
     finally:
         scratch.unlink(missing_ok=True)
     return error
+
+
+def _put(scratch: Path, path: Path, model: Loaded, digest: str) -> None:
+    """The file into its place; as that of a model folder also into config.json, before and after: a kill leaves no contradiction."""
+    beside = path.name == ONNX and (path.parent / CONFIG).is_file()
+    if beside:
+        about = read_info(path.parent)
+        if any(about[key] != model.info[key] for key in ("name", "version")):
+            raise UsageError(f"{path.parent} holds another model, {about['name']} {about['version']}. Choose another place for -o.")
+        list_file(path.parent, ONNX, None)
+    scratch.replace(path)
+    if beside:
+        list_file(path.parent, ONNX, digest)
 
 
 def _exportable(model: Loaded) -> UrgentMos:
@@ -212,7 +226,7 @@ def facts(model: Loaded, net: UrgentMos, start: Start) -> dict[str, str]:
         "min_samples": net.min_samples,
         "window_seconds": min(net.window_seconds or WINDOW_SECONDS, WINDOW_SECONDS),
         "ranges": json.dumps([[None if abs(bound) == inf else bound for bound in pair] for pair in net.config.ranges.values()]),
-        "info": json.dumps({key: value for key, value in model.info.items() if key != "config"}, ensure_ascii=False),
+        "info": json.dumps({k: v for k, v in checksums.unsealed(model.info).items() if k != "config"}, ensure_ascii=False),
     }
     if start == "log-mel":
         encoder = net.encoders[0]
