@@ -50,9 +50,10 @@ def _shown(value: object, width: int, depth: int) -> str:
     if isinstance(value, Path):
         return _shown(str(value), width, depth)
     if isinstance(value, Mapping):
-        return "{%s}" % _listed((f"{_item(k, width, depth)}: {_item(v, width, depth)}" for k, v in value.items()), len(value))
+        pairs = (f"{_item(k, width, depth)}: {_item(v, width, depth)}" for k, v in value.items())
+        return "{" + _listed(pairs, len(value)) + "}"
     if isinstance(value, list | tuple | set | frozenset):
-        opening, closing = {list: "[]", tuple: "()"}.get(type(value), "{}")
+        opening, closing = {list: ("[", "]"), tuple: ("(", ")")}.get(type(value), ("{", "}"))
         comma = "," if isinstance(value, tuple) and len(value) == 1 else ""
         return f"{opening}{_listed((_item(item, width, depth) for item in value), len(value))}{comma}{closing}"
     return f"<{type(value).__name__}>"
@@ -73,15 +74,14 @@ def reason(error: BaseException, width: int = 200) -> str:
     """The first line of what an exception says, at most `width` characters; its class where it says nothing."""
     if isinstance(error, OSError) and error.strerror:
         text = error.strerror
-    elif type(error).__str__ in _PRINTERS_OF_ARGUMENTS:
+    elif type(error).__str__ is KeyError.__str__:
+        text = ", ".join(shown(arg, width) for arg in error.args[:ITEMS])
+    elif type(error).__str__ is BaseException.__str__:
         text = ", ".join(arg if type(arg) is str else shown(arg, width) for arg in error.args[:ITEMS])
     else:
         text = str(error)
     text = _first_line(text)
     return (text if len(text) <= width else f"{text[: width - 3]}...") or type(error).__name__
-
-
-_PRINTERS_OF_ARGUMENTS = (BaseException.__str__, KeyError.__str__)  # whatever those are
 
 
 def _first_line(text: str) -> str:

@@ -64,9 +64,10 @@ class Loaded:
 def save(folder: str | Path, net: nn.Module, info: Mapping[str, Any], *, card: str | None = None) -> Path:
     """Write `net` as a model folder and return it; an existing model there is replaced, each file at once.
 
-    info: plain data. "name" is needed; "version" is a hash of what computes (`checksums.version_of`) where it is not given;
-    "metrics" are those that the model was taught and offers, all of an UrgentMOS net where not given. "trained_on", "licence"
-    and whatever else is there is kept. card: the text of MODEL_CARD.md; a short one is written where there is none.
+    info: plain data. "name" is needed; "version" is a hash of what computes (`checksums.version_of`) where it is not given, or
+    given for what computed something else; "metrics" are those that the model was taught and offers, all of an UrgentMOS net
+    where not given. "trained_on", "licence" and whatever else is there is kept. card: the text of MODEL_CARD.md; a short one
+    is written where there is none.
 
     Raises UsageError if `info` has no name or is not plain data, or a weight is not finite.
     """
@@ -86,7 +87,7 @@ def save(folder: str | Path, net: nn.Module, info: Mapping[str, Any], *, card: s
             "config": _plain_config(net.config),
         }
     )
-    about["version"] = str(info.get("version") or checksums.version_of(about, sha256_of(weights)))
+    about["version"] = _version(info, about, sha256_of(weights))
     check_info(about, folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -97,6 +98,16 @@ def save(folder: str | Path, net: nn.Module, info: Mapping[str, Any], *, card: s
         write_whole(folder / CARD, (card or _short_card(about)).encode())
     _write_config(folder, about, {WEIGHTS: sha256_of(weights)})  # last: without it the folder is no model yet
     return folder
+
+
+def _version(info: Mapping[str, Any], about: Mapping[str, Any], weights: str) -> str:
+    """The given version, unless `info` is that of a folder of ours and something that computes has changed since; else ours."""
+    ours = checksums.version_of(about, weights)
+    if checksums.is_sealed(info):
+        before = {"config": about["config"], **info}
+        if checksums.version_of(before, checksums.files_of(info).get(WEIGHTS, "")) != ours:
+            return ours
+    return str(info.get("version") or ours)
 
 
 def _plain(about: Mapping[str, Any]) -> dict[str, Any]:
@@ -165,7 +176,9 @@ def read_info(folder: str | Path) -> dict[str, Any]:
     if not isinstance(about, dict) or not isinstance(about.get("config"), dict):
         raise UsageError(f"{path} does not describe a model. Give a folder that `urgentmos train` or `import` made.")
     if type(about.get("format")) is not int or about["format"] != FORMAT:
-        raise UsageError(f"{path} has format {shown(about.get('format'), 40)}, and this version reads {FORMAT}. Update urgentmos.")
+        raise UsageError(
+            f"{path} has format {shown(about.get('format'), 40)}, and this version reads {FORMAT}. Update urgentmos."
+        )
     checksums.check_config(about, path)
     check_info(about, path)
     return about
@@ -263,7 +276,9 @@ def build(architecture: str, config: Mapping[str, Any], *, source: str | Path = 
     import torch
 
     if architecture not in ARCHITECTURES:
-        raise UsageError(f"{source}: there is no architecture {shown(architecture, 60)}. Known are: {', '.join(ARCHITECTURES)}.")
+        raise UsageError(
+            f"{source}: there is no architecture {shown(architecture, 60)}. Known are: {', '.join(ARCHITECTURES)}."
+        )
     module, config_name, net_name = ARCHITECTURES[architecture]
     found = import_module(module)
     try:
@@ -272,9 +287,7 @@ def build(architecture: str, config: Mapping[str, Any], *, source: str | Path = 
     except UsageError as e:
         raise UsageError(f"{source}: {e}") from e
     except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
-        raise UsageError(
-            f"{source} describes a net that cannot be built ({type(e).__name__}: {reason(e)}). {AGAIN}"
-        ) from e
+        raise UsageError(f"{source} describes a net that cannot be built ({type(e).__name__}: {reason(e)}). {AGAIN}") from e
     return net
 
 
@@ -379,7 +392,9 @@ def load_any(model: str | Path, *, allow_download: bool = False) -> Loaded:
     if release is None and is_hub_id(str(model)) and allow_download:
         return load(pull(str(model)))
     if release is None:
-        raise UsageError(f"there is no model {shown(str(model), 200)}. Give a folder, a file, or a release: {', '.join(RELEASES)}.")
+        raise UsageError(
+            f"there is no model {shown(str(model), 200)}. Give a folder, a file, or a release: {', '.join(RELEASES)}."
+        )
     if not allow_download:
         raise UsageError(
             f"{release.name} is not on this machine. Get {release.file} from {release.repo}, or allow the download."

@@ -130,10 +130,8 @@ def onnx_is_whole(content: bytes) -> bool | None:
 
 def _entry(content: bytes) -> tuple[int, int] | None:
     """Where the digits are: in the last entry of that form, since metadata stand at the end."""
-    last = None
-    for last in _ONNX_ENTRY.finditer(content):
-        pass
-    return None if last is None else last.span(1)
+    places = [match.span(1) for match in _ONNX_ENTRY.finditer(content)]
+    return places[-1] if places else None
 
 
 def _missing() -> tuple[int, int]:

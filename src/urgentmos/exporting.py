@@ -196,12 +196,14 @@ def to_onnx(model: Loaded, path: Path, start: Start = "waves") -> float:
 
 
 def _put(scratch: Path, path: Path, model: Loaded, digest: str) -> None:
-    """The file into its place; as that of a model folder also into config.json, before and after: a kill leaves no contradiction."""
+    """The file into its place, and into the config.json of its folder, which names no other file even after a kill."""
     beside = path.name == ONNX and (path.parent / CONFIG).is_file()
     if beside:
         about = read_info(path.parent)
         if any(about[key] != model.info[key] for key in ("name", "version")):
-            raise UsageError(f"{path.parent} holds another model, {about['name']} {about['version']}. Choose another place for -o.")
+            raise UsageError(
+                f"{path.parent} holds another model, {about['name']} {about['version']}. Choose another place for -o."
+            )
         list_file(path.parent, ONNX, None)
     scratch.replace(path)
     if beside:

@@ -221,7 +221,7 @@ def _model_of(session: Any, said: Mapping[str, str]) -> OnnxModel:
     metrics = tuple(said["metrics"].split(","))
     ends = [(-inf if low is None else low, inf if high is None else high) for low, high in parse_json(said["ranges"])]
     ranges = dict(zip(metrics, ends, strict=True))
-    info = {**parse_json(said["info"]), "name": said["name"], "version": said["version"]}
+    info = {"architecture": "urgentmos", **parse_json(said["info"]), "name": said["name"], "version": said["version"]}
     front = LogMel(**parse_json(said["log_mel"])) if "log_mel" in said else None
     sizes = int(said["rate"]), metrics, ranges, int(said["min_samples"]), float(said["window_seconds"])
     return OnnxModel(session, *sizes, front, info)

@@ -250,7 +250,8 @@ def _sources(found: Evidence, judge: Predictor, with_mos: bool) -> dict[str, str
 def warnings_about(scores: Sequence[Score], judge: Predictor) -> list[str]:
     """The warnings of clips, grouped by system, and whether the judge is deaf to a part of their spectrum."""
     flagged = [Flagged(score.clip.system_id, score.warnings) for score in scores]
-    return [*judge.notes, *grouped(flagged), *above_band({"": [score.bandwidth for score in scores]}, judge.hears_up_to, judge.name)]
+    bands = {"": [score.bandwidth for score in scores]}
+    return [*judge.notes, *grouped(flagged), *above_band(bands, judge.hears_up_to, judge.name)]
 
 
 def warnings_about_pairs(a: str, b: str, rows: Sequence[Comparison], judge: Predictor) -> list[str]:
