@@ -23,7 +23,7 @@ from urgentmos.calibration import check_calibration
 from urgentmos.checksums import sha256_of
 from urgentmos.errors import UsageError, need
 from urgentmos.files import write_whole
-from urgentmos.hub import is_hub_id, pull, release_of
+from urgentmos.hub import check_not_a_path, is_hub_id, pull, release_of
 from urgentmos.releases import RELEASES, Release
 
 if TYPE_CHECKING:
@@ -390,6 +390,7 @@ def load_any(model: str | Path, *, allow_download: bool = False) -> Loaded:
         return _load_released(path, allow_download)
     release = release_of(str(model))
     if release is None and is_hub_id(str(model)) and allow_download:
+        check_not_a_path(str(model))
         return load(pull(str(model)))
     if release is None:
         raise UsageError(

@@ -26,6 +26,7 @@ from urgentmos.logmel import LogMel
 Start = Literal["waves", "log-mel"]  # where a graph begins
 INPUTS: dict[Start, tuple[str, ...]] = {"waves": ("wave", "n_samples"), "log-mel": ("log_mel",)}
 MAX_BYTES = 1 << 31  # protobuf reads no more
+LOOPS = (b'"\x04Loop', b'"\x04Scan')  # nodes of these types (onnx.proto: NodeProto.op_type), which may never end
 MAX_RATE = 768_000  # Hz; and samples of the shortest clip
 MAX_FRONT_END = 8192  # bands, window lengths, as in nets.urgentmos
 MAX_WINDOW_SECONDS = 3600.0
@@ -131,15 +132,26 @@ def judged_pair(query: Any, key: Any, answer: Any) -> np.ndarray:
 def run_graph(model: OnnxModel, waves: Sequence[np.ndarray]) -> list[dict[str, np.ndarray]]:
     """Clips (T_i,) -> the graph's outputs for each: in one padded batch, or one by one where it takes one clip only."""
     if model.front is not None:
-        runs = [model.session.run(None, {"log_mel": model.front(wave)[None]}) for wave in waves]
+        runs = [_run(model, {"log_mel": model.front(wave)[None]}) for wave in waves]
         return [{name: value[0] for name, value in zip(model.outputs, run, strict=True)} for run in runs]
     batch = collate(waves, [""] * len(waves))
-    run = model.session.run(None, {"wave": batch.wave, "n_samples": batch.n_samples})
+    run = _run(model, {"wave": batch.wave, "n_samples": batch.n_samples})
     told = dict(zip(model.outputs, run, strict=True))
     return [
         {name: value[i] if value.ndim < 3 else value[i, :, :n] for name, value in told.items()}
         for i, n in enumerate(told["n_frames"].tolist())
     ]
+
+
+def _run(model: OnnxModel, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+    try:
+        run: list[np.ndarray] = model.session.run(None, inputs)
+    except Exception as e:  # onnxruntime has a class for each status
+        raise UsageError(f"{model.info['name']:.200} cannot be computed ({reason(e)}). Export the model again.") from e
+    metrics = run[model.outputs.index("metrics")]
+    if metrics.shape[1:] != (len(model.metrics),):
+        raise UsageError(f"{model.info['name']:.200} computes other metrics than it names. Export the model again.")
+    return run
 
 
 def thread_count() -> int:
@@ -284,6 +296,8 @@ def _session(file: Path, content: bytes) -> Any:
     options.enable_mem_pattern = False  # plans memory for one length, and clips have many
     options.log_severity_level = 3
     try:
+        if any(loop in content for loop in LOOPS):
+            raise ValueError("it has loops, which no exported model has")
         # from memory: then the graph cannot name other files
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as e:  # onnxruntime has a class for each status

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from urgentmos.bounded import shown
 from urgentmos.clip_warnings import Flagged, above_band, grouped, is_silent
 from urgentmos.clips import Clip
 from urgentmos.comparing import Comparison, failed_comparison
 from urgentmos.errors import AudioError, MeasureError, UsageError, naming
-from urgentmos.hub import is_hub_id
+from urgentmos.hub import check_not_a_path, is_hub_id, nearest_path, release_of
 from urgentmos.label_range import left_out
 from urgentmos.labellers import MEASURABLE
 from urgentmos.layouts import same_names
@@ -128,7 +129,11 @@ def load(
     if name not in RELEASES and not Path(model).exists() and not is_hub_id(name):
         named, measured = ", ".join((*PACKAGED, *RELEASES)), ", ".join((*HUMAN, *MEASURABLE))
         known = f"Releases: {named}. Measured metrics that can judge: {measured}"
-        raise UsageError(f"unknown model {name!r}. Give a model folder, a checkpoint file, or a name. {known}.")
+        near = nearest_path(name)
+        meant = f"Did you mean {near}?" if near else "Give a model folder, a checkpoint file, or a name."
+        raise UsageError(f"unknown model {shown(name, 200)}. {meant} {known}.")
+    if name not in RELEASES and release_of(name) is None:
+        check_not_a_path(name)
     from urgentmos.loading import load_network
 
     allow_download = allow_download and not Path(model).exists()  # what lies here never makes us fetch anything
