@@ -17,6 +17,8 @@ from urgentmos.errors import UsageError, need
 
 WIDTH = 80  # characters of a value in a message
 DEPTH, ITEMS = 2, 4  # of a container, as far as it is shown
+_CONTAINERS = Mapping | list | tuple | set | frozenset
+_LARGE = int | Mapping | list | tuple | set | frozenset  # arguments of an exception that may be endless as text
 DIGITS = 40  # of a whole number, as text
 MAX_YAML_BYTES = 1 << 18  # pure Python parses this in about three seconds; real ones have a few KB
 MAX_YAML_VALUES = 1 << 16  # with everything that is shared counted as often as it stands there
@@ -60,7 +62,7 @@ def _shown(value: object, width: int, depth: int) -> str:
 
 
 def _item(value: object, width: int, depth: int) -> str:
-    if depth == 0 and isinstance(value, Mapping | list | tuple | set | frozenset):
+    if depth == 0 and isinstance(value, _CONTAINERS):
         return "..."
     return _shown(value, width, depth - 1)
 
@@ -74,10 +76,8 @@ def reason(error: BaseException, width: int = 200) -> str:
     """The first line of what an exception says, at most `width` characters; its class where it says nothing."""
     if isinstance(error, OSError) and error.strerror:
         text = error.strerror
-    elif type(error).__str__ is KeyError.__str__:
-        text = ", ".join(shown(arg, width) for arg in error.args[:ITEMS])
-    elif type(error).__str__ is BaseException.__str__:
-        text = ", ".join(arg if type(arg) is str else shown(arg, width) for arg in error.args[:ITEMS])
+    elif isinstance(error, KeyError) or any(isinstance(arg, _LARGE) for arg in error.args):
+        text = ", ".join(arg if type(arg) is str and len(error.args) > 1 else shown(arg, width) for arg in error.args[:ITEMS])
     else:
         text = str(error)
     text = _first_line(text)
