@@ -44,7 +44,7 @@ def judges() -> dict[str, Callable[[np.ndarray], object]]:
     torch.set_num_threads(1)
     light = urgentmos.load("pocket")
     alone, _ = open_judge(PACKAGED["pocket"] / ONNX)
-    heavy, _ = torch_judge(PACKAGED["pocket"], "cpu", False)
+    heavy, *_ = torch_judge(PACKAGED["pocket"], "cpu", False)
     own = {
         name: next(row for row in LABELLERS if row.name == name).load(Settings({}, "cpu")) for name in ("dnsmos", "distill_mos")
     }

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from urgentmos import checkpoints
-from urgentmos.checkpoints import RELEASES, assemble, build, convert, load, load_any, read_info, save
+from urgentmos.checkpoints import RELEASES, assemble, build, convert, load, load_any, read_info, save, seal
 from urgentmos.errors import UsageError
 from urgentmos.metrics import METRICS
 from urgentmos.nets.encoders import EncoderConfig
@@ -40,16 +40,16 @@ def folder(net, tmp_path):
 
 
 def change(folder, **fields):
-    """Overwrite fields of config.json."""
-    path = folder / "config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+    """Overwrite fields of config.json, on purpose: its checksums fit."""
+    seal(folder, {**json.loads((folder / "config.json").read_text()), **fields})
 
 
 def reweigh(folder, edit):
-    """Rewrite model.safetensors after `edit(state)`."""
+    """Rewrite model.safetensors after `edit(state)`, on purpose."""
     state = load_file(folder / "model.safetensors")
     edit(state)
     save_file(state, folder / "model.safetensors")
+    seal(folder)
 
 
 # --- round trip ------------------------------------------------------------------------------------------------------
@@ -168,7 +168,8 @@ def test_a_config_that_is_no_json_is_refused(folder, content):
 @pytest.mark.parametrize("content", [b"", b"\x00" * 7, b"\xff" * 64, (2**60).to_bytes(8, "little") + b"{}", b"PK\x03\x04" * 9])
 def test_weights_that_are_no_safetensors_are_refused(folder, content):
     (folder / "model.safetensors").write_bytes(content)
-    with pytest.raises(UsageError, match=r"model\.safetensors"):
+    seal(folder)
+    with pytest.raises(UsageError, match=r"model\.safetensors cannot be read as safetensors"):
         load(folder)
 
 

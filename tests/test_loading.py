@@ -19,7 +19,7 @@ pytest.importorskip("onnx")
 
 from urgentmos import predictor  # noqa: E402
 from urgentmos.checkpoints import load as load_folder  # noqa: E402
-from urgentmos.checkpoints import save  # noqa: E402
+from urgentmos.checkpoints import save, seal  # noqa: E402
 from urgentmos.cli import main  # noqa: E402
 from urgentmos.errors import UsageError  # noqa: E402
 from urgentmos.exporting import to_onnx  # noqa: E402
@@ -200,10 +200,9 @@ def test_comparisons_mirror_to_the_last_bit(folder: Path, clips: Path) -> None:
 @pytest.mark.parametrize("key", ["name", "version"])
 def test_a_file_of_other_weights_is_refused(key: str, folder: Path, tmp_path: Path) -> None:
     stale = Path(shutil.copytree(folder, tmp_path / "stale"))
-    about = json.loads((stale / "config.json").read_text())
-    (stale / "config.json").write_text(json.dumps({**about, key: "other"}))
+    seal(stale, {**json.loads((stale / "config.json").read_text()), key: "other"})
     with pytest.raises(
-        UsageError, match=rf"made of {key} .* and config.json says 'other'. Make it anew with: urgentmos export"
+        UsageError, match=rf"made of {key} .* and config.json says 'other'. Make it again with: urgentmos export"
     ):
         load(stale)
 
@@ -261,8 +260,7 @@ def test_a_temperature_in_the_config_softens_verdicts(
 )
 def test_a_config_that_means_nothing_is_refused(wrong: dict[str, Any], said: str, folder: Path, tmp_path: Path) -> None:
     bad = Path(shutil.copytree(folder, tmp_path / "bad"))
-    about = json.loads((bad / "config.json").read_text())
-    (bad / "config.json").write_text(json.dumps({**about, **wrong}))
+    seal(bad, {**json.loads((bad / "config.json").read_text()), **wrong})
     with pytest.raises(UsageError, match=said):
         load(bad)
 

@@ -48,7 +48,7 @@ def test_both_runtimes_say_the_same(pocket: Predictor, clean: list[np.ndarray]) 
     from urgentmos.loading import torch_judge
     from urgentmos.network import Network
 
-    judge, info = torch_judge(PACKAGED["pocket"], "cpu", allow_download=False)
+    judge, info, _ = torch_judge(PACKAGED["pocket"], "cpu", allow_download=False)
     heavy = Network(judge, "pocket", "0", tuple(info["metrics"]), ranks_by="mos_overall", symmetric=True)
     noisy = simulate(clean[0], [chain_step("white", 4, 0)])
     for wave in (clean[0], noisy):

@@ -24,7 +24,7 @@ from targets import column, read
 
 import urgentmos
 from urgentmos.calibration import LEVEL, calibrate
-from urgentmos.checkpoints import CONFIG, load_any
+from urgentmos.checkpoints import CONFIG, load_any, seal
 from urgentmos.exporting import to_onnx
 from urgentmos.int8 import snapped
 from urgentmos.onnx_judge import ONNX
@@ -115,12 +115,13 @@ def preferred(models: Sequence[Path], before: Path, rows: Sequence[dict], out: P
         scores = []
         for number, some in enumerate(choice):
             mean_of(some, folder := Path(work, str(number)))
+            seal(folder)
             scores.append(agreement(*heard(folder, rows)))
             print(f"{scores[-1]:.4f} {'the mean of ' * (len(some) > 1)}{', '.join(map(str, some))}")
         best = int(np.argmax(scores))
         shutil.copytree(Path(work, str(best)), out, dirs_exist_ok=True)
     config = json.loads((out / CONFIG).read_text(encoding="utf-8"))
-    (out / CONFIG).write_text(json.dumps(unfinished(config, len(choice[best]) > 1)), encoding="utf-8")
+    seal(out, unfinished(config, len(choice[best]) > 1))
 
 
 def unfinished(config: dict[str, object], mean: bool) -> dict[str, object]:
@@ -172,12 +173,12 @@ def main() -> None:
     config = unfinished(config, args.mean)
     config |= {"name": "pocket", "version": snap(args.out), "trained_on": TRAINED_ON, "licence": LICENCE}
     config["training"]["config"] = without_folders(config["training"]["config"])
-    (args.out / CONFIG).write_text(json.dumps(config), encoding="utf-8")
+    seal(args.out, config)
     told, measured, p, delta = heard(args.out, rows)
     intervals = calibrate(told, measured, level=args.level, groups=[row["reference_id"] for row in rows])
     temperature = best_temperature(p, delta)
     config |= {"intervals": rounded(intervals), "verdict_temperature": round(temperature, 3)}
-    (args.out / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+    seal(args.out, config)
     if args.card:
         shutil.copy(args.card, args.out / "MODEL_CARD.md")
     error = to_onnx(load_any(args.out), args.out / ONNX, start="log-mel")  # again: it carries the intervals, too

@@ -13,13 +13,13 @@ as None.
 
 import json
 import re
-import reprlib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from decimal import Decimal
 from math import inf, isfinite
 from typing import Any, NoReturn
 
+from urgentmos.bounded import shown
 from urgentmos.errors import UsageError
 from urgentmos.metrics import ALIASES, METRICS
 
@@ -70,11 +70,7 @@ _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 
 def brief(value: object) -> str:
     """repr of what a file held, short enough for a message."""
-    shortener = reprlib.Repr()
-    shortener.maxlevel, shortener.maxdict, shortener.maxlist = 2, 3, 3
-    shortener.maxstring = shortener.maxother = 60
-    text = shortener.repr(value)
-    return text if len(text) <= 120 else f"{text[:117]}..."
+    return shown(value)
 
 
 def number(value: object) -> float | None:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from urgentmos.bounded import shown
 from urgentmos.clips import Clip
 from urgentmos.errors import visible
 from urgentmos.label_range import is_outside, limits
@@ -109,7 +110,7 @@ def _unknown_metrics(clips: Sequence[Clip]) -> Iterator[Problem]:
                 first.setdefault(name, clip.uid)
                 counts[name] += 1
     for name, uid in first.items():
-        yield Problem("unknown metric", uid, f"{name!r} is no metric that we know ({_clips(counts[name])})")
+        yield Problem("unknown metric", uid, f"{shown(name)} is no metric that we know ({_clips(counts[name])})")
 
 
 def _clips(count: int) -> str:

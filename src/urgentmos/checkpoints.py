@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -16,10 +17,13 @@ from math import inf, isfinite, isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from urgentmos import checksums
+from urgentmos.bounded import load_json, reason, shown
 from urgentmos.calibration import check_calibration
+from urgentmos.checksums import sha256_of
 from urgentmos.errors import UsageError, need
-from urgentmos.files import write_together
-from urgentmos.hub import is_hub_id, pull, release_of
+from urgentmos.files import write_together, write_whole
+from urgentmos.hub import check_not_a_path, is_hub_id, pull, release_of
 from urgentmos.releases import RELEASES, Release
 
 if TYPE_CHECKING:
@@ -27,7 +31,10 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "MODEL_CARD.md"
+ONNX = "model.onnx"  # beside model.safetensors: the same model for onnxruntime
 MAX_CONFIG_BYTES = 4 << 20
+IN_MEMORY = 256 << 20  # bytes of weights that are read once and kept; larger files are mapped
+AGAIN = "Get the model again."
 RANGE_BUFFERS = (".bound.low", ".bound.high")  # the only numbers that may be infinite
 
 # architecture -> module, class of its configuration, class of its net
@@ -44,6 +51,7 @@ class Loaded:
 
     net: nn.Module
     info: dict[str, Any]  # architecture, name, version, metrics, config, licence, trained_on, ...
+    notes: tuple[str, ...] = ()  # what every result must say of the model itself: it has no checksums
 
     @property
     def architecture(self) -> str:
@@ -56,9 +64,10 @@ class Loaded:
 def save(folder: str | Path, net: nn.Module, info: Mapping[str, Any], *, card: str | None = None) -> Path:
     """Write `net` as a model folder and return it; an existing model there is replaced, each file at once.
 
-    info: plain data. "name" is needed; "version" is made of the weights where it is not given; "metrics" are those that the
-    model was taught and offers, all of an UrgentMOS net where not given. "trained_on", "licence" and whatever else is there
-    is kept. card: the text of MODEL_CARD.md; a short one is written where there is none.
+    info: plain data. "name" is needed; "version" is a hash of what computes (`checksums.version_of`) where it is not given, or
+    given for what computed something else; "metrics" are those that the model was taught and offers, all of an UrgentMOS net
+    where not given. "trained_on", "licence" and whatever else is there is kept. card: the text of MODEL_CARD.md; a short one
+    is written where there is none.
 
     Raises UsageError if `info` has no name or is not plain data, or a weight is not finite.
     """
@@ -68,36 +77,98 @@ def save(folder: str | Path, net: nn.Module, info: Mapping[str, Any], *, card: s
     state = {name: tensor.detach().to("cpu").contiguous().clone() for name, tensor in net.state_dict().items()}
     _check_finite(state, folder)
     weights: bytes = safetensors.save(state, {"format": "pt"})
-    about = {
-        **info,
-        "format": FORMAT,
-        "architecture": architecture,
-        "name": info.get("name"),
-        "version": str(info.get("version") or hashlib.sha256(weights).hexdigest()[:12]),
-        "metrics": [*(info.get("metrics") or getattr(net, "metrics", None) or ())],
-        "config": _plain_config(net.config),
-    }
-    _check_info(about, folder)
+    about = _plain(
+        {
+            **checksums.unsealed(info),
+            "format": FORMAT,
+            "architecture": architecture,
+            "name": info.get("name"),
+            "metrics": [*(info.get("metrics") or getattr(net, "metrics", None) or ())],
+            "config": _plain_config(net.config),
+        }
+    )
+    about["version"] = _version(info, about, sha256_of(weights))
+    check_info(about, folder)
     try:
-        text = json.dumps(about, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
-    except (TypeError, ValueError) as e:
-        raise UsageError(f"what is said of the model cannot be written as JSON ({e}). Use plain data.") from e
-    folder.mkdir(parents=True, exist_ok=True)
-    contents = {folder / CONFIG: text.encode(), folder / WEIGHTS: weights}
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise UsageError(f"{folder} cannot be made ({reason(e)}). Choose another place.") from e
+    contents = {folder / CONFIG: _config_text(about, {WEIGHTS: sha256_of(weights)}), folder / WEIGHTS: weights}
     if card is not None or not (folder / CARD).exists():
         contents[folder / CARD] = (card or _short_card(about)).encode()
-    write_together(contents)
+    write_together(contents)  # config.json last: without it the folder is no model yet
     return folder
 
 
+def _version(info: Mapping[str, Any], about: Mapping[str, Any], weights: str) -> str:
+    """The given version, unless `info` is that of a folder of ours and something that computes has changed since; else ours."""
+    ours = checksums.version_of(about, weights)
+    if checksums.is_sealed(info):
+        before = {"config": about["config"], **info}
+        if checksums.version_of(before, checksums.files_of(info).get(WEIGHTS, "")) != ours:
+            return ours
+    return str(info.get("version") or ours)
+
+
+def _plain(about: Mapping[str, Any]) -> dict[str, Any]:
+    """The same as it will be read back."""
+    try:
+        made: dict[str, Any] = json.loads(json.dumps(about, allow_nan=False))
+    except (RecursionError, TypeError, ValueError) as e:
+        raise UsageError(f"what is said of the model cannot be written as JSON ({reason(e)}). Use plain data.") from e
+    return made
+
+
+def _config_text(about: Mapping[str, Any], files: Mapping[str, str]) -> bytes:
+    text = json.dumps(checksums.sealed(about, files), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _write_config(folder: Path, about: Mapping[str, Any], files: Mapping[str, str]) -> None:
+    write_whole(folder / CONFIG, _config_text(about, files))
+
+
+def seal(folder: str | Path, about: Mapping[str, Any] | None = None) -> None:
+    """Write config.json with the checksums of the weight files in the folder.
+
+    about: the new content of config.json; None: as it is, without a look at its checksums. For whoever changed a model's files
+    on purpose. UsageError if there is no config.json, or it is no JSON.
+    """
+    folder = Path(folder)
+    plain = _plain(load_json(folder / CONFIG, MAX_CONFIG_BYTES, AGAIN) if about is None else about)
+    _write_config(folder, plain, {name: _digest_of(folder / name) for name in (WEIGHTS, ONNX) if (folder / name).is_file()})
+
+
+def list_file(folder: Path, name: str, digest: str | None) -> None:
+    """Put a weight file into the checksums of config.json, or out of them (None); nothing if the model has no checksums."""
+    about = read_info(folder)
+    if checksums.is_sealed(about):
+        files = {key: value for key, value in checksums.files_of(about).items() if key != name}
+        _write_config(folder, about, files if digest is None else {**files, name: digest})
+
+
+def _digest_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def load(folder: str | Path) -> Loaded:
-    """The model in `folder`, in eval mode on the CPU. Raises UsageError that names the file and what is wrong with it."""
+    """The model in `folder`, in eval mode on the CPU.
+
+    UsageError that names the file and what is wrong with it: it is damaged (its checksum does not fit), or does not belong to
+    the net that config.json describes.
+    """
     folder = Path(folder)
     about = read_info(folder)
     source = folder / WEIGHTS
-    net = assemble(about["architecture"], about["config"], _read_weights(source), source)
+    net = assemble(about["architecture"], about["config"], _read_weights(source, about), source)
     _check_metrics(about, net, folder)
-    return Loaded(net, about)
+    return Loaded(net, about, notes_of(about, folder))
+
+
+def notes_of(about: Mapping[str, Any], folder: Path) -> tuple[str, ...]:
+    """What every result of the model in `folder` must say of it."""
+    return () if checksums.is_sealed(about) else (checksums.unchecked(folder),)
 
 
 def read_info(folder: str | Path) -> dict[str, Any]:
@@ -105,30 +176,32 @@ def read_info(folder: str | Path) -> dict[str, Any]:
     path = Path(folder) / CONFIG
     if not path.is_file():
         raise UsageError(f"{folder} is not a model: it has no {CONFIG}. Give a folder that `urgentmos train` or `import` made.")
-    try:
-        if path.stat().st_size > MAX_CONFIG_BYTES:
-            raise ValueError(f"it has more than {MAX_CONFIG_BYTES} bytes")
-        about = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as e:
-        raise UsageError(f"{path} cannot be read as JSON ({e}). Get the model again.") from e
+    about = load_json(path, MAX_CONFIG_BYTES, AGAIN)
     if not isinstance(about, dict) or not isinstance(about.get("config"), dict):
         raise UsageError(f"{path} does not describe a model. Give a folder that `urgentmos train` or `import` made.")
-    if about.get("format") != FORMAT:
-        raise UsageError(f"{path} has format {about.get('format')!r:.40}, and this version reads {FORMAT}. Update urgentmos.")
-    _check_info(about, path)
+    if type(about.get("format")) is not int or about["format"] != FORMAT:
+        raise UsageError(
+            f"{path} has format {shown(about.get('format'), 40)}, and this version reads {FORMAT}. Update urgentmos."
+        )
+    checksums.check_config(about, path)
+    check_info(about, path)
     return about
 
 
-def _check_info(about: Mapping[str, Any], source: Path) -> None:
+def check_info(about: Mapping[str, Any], source: Path) -> None:
+    """UsageError that names `source` unless what is said of a model, without its sizes, makes sense."""
     if about.get("architecture") not in list(ARCHITECTURES):  # a list also answers to what cannot be hashed
         known = ", ".join(ARCHITECTURES)
-        raise UsageError(f"{source}: there is no architecture {about.get('architecture')!r:.60}. Known are: {known}.")
+        raise UsageError(f"{source}: there is no architecture {shown(about.get('architecture'), 60)}. Known are: {known}.")
     for key in ("name", "version"):
         if not isinstance(about.get(key), str) or not about[key]:
             raise UsageError(f"{source}: the model has no {key}. Give it one: every result names the model that made it.")
     metrics = about.get("metrics", [])
     if not isinstance(metrics, list) or not all(isinstance(metric, str) for metric in metrics):
-        raise UsageError(f"{source}: the model's metrics are not a list of names.")
+        raise UsageError(f"{source}: the model's metrics are not a list of names. {AGAIN}")
+    if len(set(metrics)) < len(metrics):
+        twice = next(metric for place, metric in enumerate(metrics) if metric in metrics[:place])
+        raise UsageError(f"{source}: the model's metrics name {shown(twice, 60)} twice. {AGAIN}")
     verdict_temperature(about, source)
     if "intervals" in about:
         check_calibration(about["intervals"], source)
@@ -138,7 +211,7 @@ def verdict_temperature(about: Mapping[str, Any], source: Path) -> float:
     """What the logits of verdicts are divided by: 1 unless config.json has a "verdict_temperature"."""
     value = about.get("verdict_temperature", 1.0)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < inf:
-        raise UsageError(f"{source}: verdict_temperature is {value!r:.60} and should be a number above 0. Correct it.")
+        raise UsageError(f"{source}: verdict_temperature is {shown(value, 60)} and should be a number above 0. Correct it.")
     if value != 1 and about["architecture"] != "urgentmos":
         raise UsageError(f"{source}: {about['architecture']} models have no verdict_temperature. Remove it.")
     return float(value)
@@ -152,15 +225,25 @@ def _check_metrics(about: dict[str, Any], net: nn.Module, folder: Path) -> None:
             raise UsageError(f"{folder} offers metrics that its net does not have. It has: {', '.join(can)}.")
 
 
-def _read_weights(path: Path) -> dict[str, Tensor]:
-    """The file's tensors, mapped and not yet read."""
+def _read_weights(path: Path, about: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The file's tensors: of the bytes whose checksum was taken, or mapped from a file that did not change meanwhile."""
     safetensors = need("safetensors.torch", "models")
     if not path.is_file():
-        raise UsageError(f"{path} does not exist. Get the model again.")
+        raise UsageError(f"{path} does not exist. {AGAIN}")
     try:
-        state: dict[str, Tensor] = safetensors.load_file(path)
+        with path.open("rb") as file:
+            before = os.fstat(file.fileno())
+            content = file.read() if before.st_size <= IN_MEMORY else None
+            digest = sha256_of(content) if content is not None else hashlib.file_digest(file, "sha256").hexdigest()
+        checksums.check_file(about, path, digest, AGAIN)
+        state: dict[str, Tensor] = safetensors.load_file(path) if content is None else safetensors.load(content)
+        now = path.stat()
+    except UsageError:
+        raise
     except Exception as e:  # safetensors has one exception class for all, outside the hierarchy
-        raise UsageError(f"{path} cannot be read as safetensors ({e}). Get the model again.") from e
+        raise UsageError(f"{path} cannot be read as safetensors ({reason(e)}). {AGAIN}") from e
+    if content is None and (before.st_ino, before.st_size, before.st_mtime_ns) != (now.st_ino, now.st_size, now.st_mtime_ns):
+        raise UsageError(f"{path} changed while it was read. Run again when it is complete.")
     return state
 
 
@@ -197,7 +280,9 @@ def build(architecture: str, config: Mapping[str, Any], *, source: str | Path = 
     import torch
 
     if architecture not in ARCHITECTURES:
-        raise UsageError(f"{source}: there is no architecture {architecture!r:.60}. Known are: {', '.join(ARCHITECTURES)}.")
+        raise UsageError(
+            f"{source}: there is no architecture {shown(architecture, 60)}. Known are: {', '.join(ARCHITECTURES)}."
+        )
     module, config_name, net_name = ARCHITECTURES[architecture]
     found = import_module(module)
     try:
@@ -206,9 +291,7 @@ def build(architecture: str, config: Mapping[str, Any], *, source: str | Path = 
     except UsageError as e:
         raise UsageError(f"{source}: {e}") from e
     except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
-        raise UsageError(
-            f"{source} describes a net that cannot be built ({type(e).__name__}: {e}). Get the model again."
-        ) from e
+        raise UsageError(f"{source} describes a net that cannot be built ({type(e).__name__}: {reason(e)}). {AGAIN}") from e
     return net
 
 
@@ -311,9 +394,12 @@ def load_any(model: str | Path, *, allow_download: bool = False) -> Loaded:
         return _load_released(path, allow_download)
     release = release_of(str(model))
     if release is None and is_hub_id(str(model)) and allow_download:
+        check_not_a_path(str(model))
         return load(pull(str(model)))
     if release is None:
-        raise UsageError(f"there is no model {str(model)!r:.200}. Give a folder, a file, or a release: {', '.join(RELEASES)}.")
+        raise UsageError(
+            f"there is no model {shown(str(model), 200)}. Give a folder, a file, or a release: {', '.join(RELEASES)}."
+        )
     if not allow_download:
         raise UsageError(
             f"{release.name} is not on this machine. Get {release.file} from {release.repo}, or allow the download."
@@ -326,7 +412,9 @@ def load_any(model: str | Path, *, allow_download: bool = False) -> Loaded:
 def convert(source: str | Path, folder: str | Path, *, allow_download: bool = False) -> Loaded:
     """A released checkpoint file (or whatever `load_any` takes) -> a model folder of ours, loaded back from there."""
     loaded = load_any(source, allow_download=allow_download)
-    info = {key: value for key, value in loaded.info.items() if key not in ("config", "format")}
+    # A model without checksums may not be what its version says: it gets that of its content.
+    left_out = ("config", "format", "version") if loaded.notes else ("config", "format")
+    info = {key: value for key, value in loaded.info.items() if key not in left_out}
     return load(save(folder, loaded.net, info))
 
 
@@ -357,4 +445,7 @@ def _fetch(release: Release) -> Path:
             hub.hf_hub_download(release.repo, file, revision=release.revision)
         return Path(hub.hf_hub_download(release.repo, release.file, revision=release.revision))
     except Exception as e:
-        raise UsageError(f"{release.name} could not be fetched from {release.repo} ({type(e).__name__}: {e}).") from e
+        raise UsageError(
+            f"{release.name} could not be fetched from {release.repo} ({type(e).__name__}: {reason(e)}). Check the connection, "
+            "or get the file on another machine and give it."
+        ) from e

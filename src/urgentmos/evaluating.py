@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from urgentmos import evaluation, published
+from urgentmos.bounded import shown
 from urgentmos.errors import UsageError
 from urgentmos.evaluated_sources import clip_warnings_of, label_warnings, origin_warnings, origins_of, same_labels
 from urgentmos.evaluation import Resampling
@@ -492,5 +493,5 @@ def _nothing(predictions: Source, references: Source, matched: Matched, label: s
     sides = []
     for source in (predictions, references):
         ids = [row.uid for row in source.clips[:1]] + [f"{row.a} / {row.b}" for row in source.pairs[:1]]
-        sides.append(f"{source.path} has ids such as {ids[0]!r}")
+        sides.append(f"{source.path} has ids such as {shown(ids[0])}")
     return f"no row of the two files belongs together: {', '.join(sides)}. Give both the same uid per clip."

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from urgentmos import int8
+from urgentmos import checksums, int8
 from urgentmos.audio import collate
-from urgentmos.checkpoints import Loaded
+from urgentmos.checkpoints import CONFIG, ONNX, Loaded, list_file, read_info
 from urgentmos.errors import UsageError, need
 from urgentmos.files import replacing_path
 from urgentmos.judges import WINDOW_SECONDS
@@ -177,18 +177,34 @@ def to_onnx(model: Loaded, path: Path, start: Start = "waves") -> float:
     if not path.parent.is_dir():
         raise UsageError(f"{path}: the folder {path.parent} does not exist. Create it first.")
     onnx = need("onnx", "models")
+    beside = _belongs(path, model)
     with replacing_path(path) as scratch:
         _write(Graph(net, start).eval(), scratch)
         graph = onnx.load(str(scratch))
-        onnx.helper.set_model_props(graph, facts(model, net, start))
+        onnx.helper.set_model_props(graph, {**facts(model, net, start), **checksums.empty_entry()})
         int8.pack(graph)
-        onnx.save(graph, str(scratch))
+        content = checksums.sealed_onnx(graph.SerializeToString())
+        scratch.write_bytes(content)
         error = largest_difference(net, scratch)
         if not error <= TOLERANCE:
             raise UsageError(
                 f"onnxruntime differs from {model.info['name']} by {error:.1e}. Please report this; nothing was written."
             )
+        if beside:
+            list_file(path.parent, ONNX, None)  # after a kill, config.json names no other file
+    if beside:
+        list_file(path.parent, ONNX, checksums.sha256_of(content))
     return error
+
+
+def _belongs(path: Path, model: Loaded) -> bool:
+    """Whether `path` is the ONNX file of a model folder, whose config.json lists it. UsageError if that is another model's."""
+    if path.name != ONNX or not (path.parent / CONFIG).is_file():
+        return False
+    about = read_info(path.parent)
+    if any(about[key] != model.info[key] for key in ("name", "version")):
+        raise UsageError(f"{path.parent} holds another model, {about['name']} {about['version']}. Choose another place for -o.")
+    return True
 
 
 def _exportable(model: Loaded) -> UrgentMos:
@@ -209,7 +225,7 @@ def facts(model: Loaded, net: UrgentMos, start: Start) -> dict[str, str]:
         "min_samples": net.min_samples,
         "window_seconds": min(net.window_seconds or WINDOW_SECONDS, WINDOW_SECONDS),
         "ranges": json.dumps([[None if abs(bound) == inf else bound for bound in pair] for pair in net.config.ranges.values()]),
-        "info": json.dumps({key: value for key, value in model.info.items() if key != "config"}, ensure_ascii=False),
+        "info": json.dumps({k: v for k, v in checksums.unsealed(model.info).items() if k != "config"}, ensure_ascii=False),
     }
     if start == "log-mel":
         encoder = net.encoders[0]

@@ -16,6 +16,7 @@ from typing import IO, Any
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
+from urgentmos.bounded import shown
 from urgentmos.corpora import Source
 from urgentmos.errors import UsageError, need
 from urgentmos.files import appending, mark, replacing, write_whole
@@ -192,7 +193,7 @@ def _safe(archive: Path, folder: Path, name: str, plain: bool) -> Path:
     target = folder.joinpath(*posix.parts)
     leaves = posix.is_absolute() or ".." in posix.parts or ":" in posix.parts[0]
     if leaves or not target.resolve().is_relative_to(folder.resolve()):
-        raise UsageError(f"{archive}: its member {name!r} would be written outside {folder}. Do not use this archive.")
+        raise UsageError(f"{archive}: its member {shown(name)} would be written outside {folder}. Do not use this archive.")
     if not plain:
-        raise UsageError(f"{archive}: its member {name!r} is a link or a device. Unpack it by hand if you trust it.")
+        raise UsageError(f"{archive}: its member {shown(name, 200)} is a link or a device. Unpack it by hand if you trust it.")
     return target

@@ -16,22 +16,25 @@ def load_network(model: str | Path, *, device: str = "auto", symmetric: bool = T
     light = light_file(model)
     if light is not None and device in ("auto", "cpu"):
         judge, info = open_judge(light)
+        notes = judge.model.notes
     elif light is not None and light == Path(model):
         raise UsageError(f"{model} is computed on the CPU only. Use --device cpu, or the folder of the model.")
     else:
-        judge, info = torch_judge(model, device, allow_download)
+        judge, info, notes = torch_judge(model, device, allow_download)
     offered = tuple(name for name in judge.metrics if name in (info.get("metrics") or judge.metrics))
     if not offered:
         raise UsageError(f"{model}: the model was taught no metric that its net has. Get the model again.")
     ranks_by = "mos_overall" if "mos_overall" in offered else offered[0]
     named = str(info["name"]), str(info["version"]), offered
-    return Network(judge, *named, ranks_by=ranks_by, symmetric=symmetric, calibration=info.get("intervals"))
+    return Network(judge, *named, ranks_by=ranks_by, symmetric=symmetric, calibration=info.get("intervals"), notes=notes)
 
 
-def torch_judge(model: str | Path, device: str, allow_download: bool) -> tuple[Any, dict[str, Any]]:
+def torch_judge(model: str | Path, device: str, allow_download: bool) -> tuple[Any, dict[str, Any], tuple[str, ...]]:
+    """The judge, what config.json says, and what every result must say of the model."""
     need("torch", "models")
     from urgentmos.checkpoints import load_any, verdict_temperature
     from urgentmos.judges import judge_of
 
-    found = load_any(model, allow_download=allow_download)
-    return judge_of(found.net, device, temperature=verdict_temperature(found.info, Path(model))), found.info
+    loaded = load_any(model, allow_download=allow_download)
+    judge = judge_of(loaded.net, device, temperature=verdict_temperature(loaded.info, Path(model)))
+    return judge, loaded.info, loaded.notes

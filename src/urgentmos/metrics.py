@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from math import inf, isfinite
 from typing import Literal
 
+from urgentmos.bounded import shown
 from urgentmos.errors import UsageError
 
 Category = Literal["noise_distortion", "naturalness", "intelligibility", "speaker", "spectral"]
@@ -269,7 +270,7 @@ def metric(name: str) -> Metric:
     try:
         return METRICS[canonical(name)]
     except KeyError:
-        raise UsageError(f"unknown metric {name!r}. Known metrics: {', '.join(METRICS)}.") from None
+        raise UsageError(f"unknown metric {shown(name)}. Known metrics: {', '.join(METRICS)}.") from None
 
 
 def worst_scores(names: Iterable[str]) -> dict[str, float]:

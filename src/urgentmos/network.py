@@ -88,14 +88,16 @@ class Network(Predictor):
         ranks_by: str,
         symmetric: bool = True,
         calibration: Mapping[str, Any] | None = None,
+        notes: tuple[str, ...] = (),
     ) -> None:
         """metrics: those of the judge that its training taught; others are not offered. ranks_by: one of them.
 
         calibration: what `urgentmos.calibration` makes intervals of scores from; None: scores come without.
+        notes: what every result must say of the model itself.
         """
         self.name, self.version, self.judge = name, version, ranks_by
         self.metrics = metrics
-        self.calibration = calibration
+        self.calibration, self.notes = calibration, notes
         self.compares = judge.compares
         self.tells_opinions = isinstance(judge, OpinionJudge)
         self.symmetric = symmetric

@@ -6,26 +6,30 @@ nor on the number of threads. A pair needs no graph: the file keeps of each clip
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
+from urgentmos import checksums
 from urgentmos.audio import collate
-from urgentmos.checkpoints import CONFIG, read_info, verdict_temperature
+from urgentmos.bounded import parse_json, reason, shown
+from urgentmos.checkpoints import CONFIG, ONNX, check_info, notes_of, read_info, verdict_temperature
 from urgentmos.errors import UsageError
 from urgentmos.logmel import LogMel
 
-ONNX = "model.onnx"  # beside model.safetensors
 Start = Literal["waves", "log-mel"]  # where a graph begins
 INPUTS: dict[Start, tuple[str, ...]] = {"waves": ("wave", "n_samples"), "log-mel": ("log_mel",)}
 MAX_BYTES = 1 << 31  # protobuf reads no more
+LOOPS = (b'"\x04Loop', b'"\x04Scan')  # nodes of these types (onnx.proto: NodeProto.op_type), which may never end
+MAX_RATE = 768_000  # Hz; and samples of the shortest clip
+MAX_FRONT_END = 8192  # bands, window lengths, as in nets.urgentmos
+MAX_WINDOW_SECONDS = 3600.0
 LARGEST_EXPONENT = 60.0  # float32 has room to 88
 
 T = TypeVar("T")
@@ -43,6 +47,7 @@ class OnnxModel:
     window_seconds: float
     front: LogMel | None  # None: the graph takes samples
     info: dict[str, Any]  # name, version, licence, ...: config.json of the model, less its sizes
+    notes: tuple[str, ...] = ()  # what every result must say of the model itself: it has no checksums
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -127,15 +132,26 @@ def judged_pair(query: Any, key: Any, answer: Any) -> np.ndarray:
 def run_graph(model: OnnxModel, waves: Sequence[np.ndarray]) -> list[dict[str, np.ndarray]]:
     """Clips (T_i,) -> the graph's outputs for each: in one padded batch, or one by one where it takes one clip only."""
     if model.front is not None:
-        runs = [model.session.run(None, {"log_mel": model.front(wave)[None]}) for wave in waves]
+        runs = [_run(model, {"log_mel": model.front(wave)[None]}) for wave in waves]
         return [{name: value[0] for name, value in zip(model.outputs, run, strict=True)} for run in runs]
     batch = collate(waves, [""] * len(waves))
-    run = model.session.run(None, {"wave": batch.wave, "n_samples": batch.n_samples})
+    run = _run(model, {"wave": batch.wave, "n_samples": batch.n_samples})
     told = dict(zip(model.outputs, run, strict=True))
     return [
         {name: value[i] if value.ndim < 3 else value[i, :, :n] for name, value in told.items()}
         for i, n in enumerate(told["n_frames"].tolist())
     ]
+
+
+def _run(model: OnnxModel, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+    try:
+        run: list[np.ndarray] = model.session.run(None, inputs)
+    except Exception as e:  # onnxruntime has a class for each status
+        raise UsageError(f"{model.info['name']:.200} cannot be computed ({reason(e)}). Export the model again.") from e
+    metrics = run[model.outputs.index("metrics")]
+    if metrics.shape[1:] != (len(model.metrics),):
+        raise UsageError(f"{model.info['name']:.200} computes other metrics than it names. Export the model again.")
+    return run
 
 
 def thread_count() -> int:
@@ -167,55 +183,112 @@ def light_file(model: str | Path) -> Path | None:
 def open_judge(file: Path) -> tuple[OnnxJudge, dict[str, Any]]:
     """The judge of an ONNX file, and what is known of the model: config.json where there is one beside the file.
 
-    UsageError if the file was not made by `urgentmos export`, or of another model than its folder holds.
+    UsageError if the file is damaged, was not made by `urgentmos export`, or is of another model than its folder holds.
     """
-    model = open_model(file)
-    info = model.info
-    if file.name == ONNX and (file.parent / CONFIG).is_file():
-        info = read_info(file.parent)
-        for key in ("name", "version"):
-            if info[key] != model.info[key]:
-                raise UsageError(
-                    f"{file} was made of {key} {model.info[key]!r:.60} and {CONFIG} says {info[key]!r:.60}. Make it anew with: "
-                    f"urgentmos export {file.parent} -o {file}"
-                )
+    if file.name != ONNX or not (file.parent / CONFIG).is_file():
+        model = open_model(file)
+        return OnnxJudge(model, temperature=verdict_temperature(model.info, file)), model.info
+    info = read_info(file.parent)
+    cure = f"Make it again with: urgentmos export {file.parent} -o {file}"
+    content = _read(file)
+    listed = checksums.files_of(info).get(file.name)
+    if listed is not None:
+        checksums.check_file(info, file, checksums.sha256_of(content), cure)
+    model = _opened(file, content, trusted=listed is not None)
+    for key in ("name", "version"):
+        if info[key] != model.info[key]:
+            made_of = f"{file} was made of {key} {shown(model.info[key], 60)}"
+            raise UsageError(f"{made_of} and {CONFIG} says {shown(info[key], 60)}. {cure}")
+    if checksums.is_sealed(info) and model.notes:
+        raise UsageError(f"{file} has no checksum and {CONFIG} does not name it, so that it may be any file. {cure}")
+    model = replace(model, notes=notes_of(info, file.parent))
     return OnnxJudge(model, temperature=verdict_temperature(info, file)), info
 
 
 def open_model(file: Path) -> OnnxModel:
-    """UsageError if it cannot be read or was not written by `urgentmos export`."""
-    session = _session(file)
-    said: Mapping[str, str] = session.get_modelmeta().custom_metadata_map
+    """UsageError if it cannot be read, is damaged, or was not written by `urgentmos export`."""
+    return _opened(file, _read(file))
+
+
+def _opened(file: Path, content: bytes, trusted: bool = False) -> OnnxModel:
+    """trusted: its bytes were compared with a checksum elsewhere."""
+    whole = True if trusted else checksums.onnx_is_whole(content)
+    session = _session(file, content) if whole is not False else None
+    said: Mapping[str, str] = {} if session is None else session.get_modelmeta().custom_metadata_map
+    if session is None or (whole is None and checksums.SEALED in said):
+        raise UsageError(f"{file} is damaged: its checksum does not fit. Export the model again.")
     try:
-        metrics = tuple(said["metrics"].split(","))
-        ends = [(-inf if low is None else low, inf if high is None else high) for low, high in json.loads(said["ranges"])]
-        ranges = dict(zip(metrics, ends, strict=True))
-        info = {**json.loads(said["info"]), "name": said["name"], "version": said["version"]}
-        front = LogMel(**json.loads(said["log_mel"])) if "log_mel" in said else None
-        sizes = int(said["rate"]), metrics, ranges, int(said["min_samples"]), float(said["window_seconds"])
-        model = OnnxModel(session, *sizes, front, info)
+        model = replace(_model_of(session, said), notes=(checksums.unchecked(file),) if whole is None else ())
+        check_info(model.info, file)
         _check(model)
-    except (KeyError, TypeError, ValueError) as e:
+    except (ArithmeticError, LookupError, TypeError, ValueError) as e:
         raise UsageError(
-            f"{file} is not what this version of `urgentmos export` writes ({type(e).__name__}: {e}). Export the model again."
+            f"{file} is not what this version of `urgentmos export` writes ({type(e).__name__}: {reason(e)}). "
+            "Export the model again."
         ) from e
     return model
 
 
+def _model_of(session: Any, said: Mapping[str, str]) -> OnnxModel:
+    metrics = tuple(said["metrics"].split(","))
+    ends = [(-inf if low is None else low, inf if high is None else high) for low, high in parse_json(said["ranges"])]
+    ranges = dict(zip(metrics, ends, strict=True))
+    info = {"architecture": "urgentmos", **parse_json(said["info"]), "name": said["name"], "version": said["version"]}
+    front = LogMel(**parse_json(said["log_mel"])) if "log_mel" in said else None
+    sizes = int(said["rate"]), metrics, ranges, int(said["min_samples"]), float(said["window_seconds"])
+    return OnnxModel(session, *sizes, front, info)
+
+
 def _check(model: OnnxModel) -> None:
+    _check_numbers(model)
     inputs = [x.name for x in model.session.get_inputs()]
     wanted = INPUTS["waves" if model.front is None else "log-mel"]
     if inputs != list(wanted):
-        raise ValueError(f"its inputs are {inputs} and should be {list(wanted)}")
+        raise ValueError(f"its inputs are {shown(inputs)} and should be {list(wanted)}")
     if (
         "metrics" not in model.outputs
         or ("n_frames" in model.outputs) != (model.front is None)
         or len({"query", "key", "answer"} & {*model.outputs}) not in (0, 3)
     ):
-        raise ValueError(f"its outputs are {list(model.outputs)}")
+        raise ValueError(f"its outputs are {shown(list(model.outputs))}")
+    shape = next(output.shape for output in model.session.get_outputs() if output.name == "metrics")
+    if len(shape) != 2 or (isinstance(shape[1], int) and shape[1] != len(model.metrics)):
+        raise ValueError(f"it computes metrics of shape {shown(shape)} and names {len(model.metrics)}")
 
 
-def _session(file: Path) -> Any:
+def _check_numbers(model: OnnxModel) -> None:
+    """ValueError unless the numbers of the metadata are of a size that a model may have."""
+    if len(set(model.metrics)) < len(model.metrics) or not all(model.metrics):
+        raise ValueError(f"its metrics are {shown(list(model.metrics))}, one of them twice or without a name")
+    front = model.front
+    sizes = {"rate": (model.rate, MAX_RATE), "min_samples": (model.min_samples, MAX_RATE)}
+    if front is not None:
+        sizes |= {"n_fft": (front.n_fft, MAX_FRONT_END), "hop": (front.hop, MAX_FRONT_END)}
+        sizes |= {"bands": (front.bands, MAX_FRONT_END), "the log-mel's rate": (front.rate, MAX_RATE)}
+    for name, (value, most) in sizes.items():
+        if type(value) is not int or not 1 <= value <= most:
+            raise ValueError(f"{name} is {shown(value, 40)} and should be a whole number from 1 to {most}")
+    if front is not None and (front.rate != model.rate or front.min_samples > model.min_samples or front.n_fft < 2):
+        raise ValueError("its log-mel does not suit its rate or its shortest clip")
+    if front is not None and type(front.normalise) is not bool:
+        raise ValueError(f"normalise is {shown(front.normalise, 40)} and should be true or false")
+    if not model.min_samples / model.rate <= model.window_seconds <= MAX_WINDOW_SECONDS:
+        raise ValueError(f"window_seconds is {model.window_seconds} and should hold the shortest clip")
+    for metric, ends in model.ranges.items():
+        if any(isinstance(end, bool) for end in ends) or not ends[0] < ends[1]:
+            raise ValueError(f"{shown(metric, 40)} ranges from {shown(ends[0], 40)} to {shown(ends[1], 40)}")
+
+
+def _read(file: Path) -> bytes:
+    try:
+        if file.stat().st_size > MAX_BYTES:
+            raise UsageError(f"{file} is too large for an ONNX file. Export the model again.")
+        return file.read_bytes()
+    except OSError as e:
+        raise UsageError(f"{file} cannot be read ({reason(e)}). Check the path and its permissions.") from e
+
+
+def _session(file: Path, content: bytes) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -223,10 +296,9 @@ def _session(file: Path) -> Any:
     options.enable_mem_pattern = False  # plans memory for one length, and clips have many
     options.log_severity_level = 3
     try:
-        if file.stat().st_size > MAX_BYTES:
-            raise ValueError("it is too large")
+        if any(loop in content for loop in LOOPS):
+            raise ValueError("it has loops, which no exported model has")
         # from memory: then the graph cannot name other files
-        return onnxruntime.InferenceSession(file.read_bytes(), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as e:  # onnxruntime has a class for each status
-        reason = str(e).splitlines()[0] if str(e) else type(e).__name__
-        raise UsageError(f"{file} cannot be read by onnxruntime ({reason:.200}). Export the model again.") from e
+        raise UsageError(f"{file} cannot be read by onnxruntime ({reason(e)}). Export the model again.") from e

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 
 from urgentmos import label_range
+from urgentmos.bounded import shown
 from urgentmos.cells import SIDES, Record, brief, named
 from urgentmos.clips import Clip, to_record
 from urgentmos.errors import UsageError
@@ -313,9 +314,9 @@ def _native(record: Mapping[str, Any], by_name: Mapping[str, Clip]) -> Pair:
     sides = name_key(sides[0]), name_key(sides[1])
     absent = [name for name in sides if name not in by_name]
     if absent:
-        raise ValueError(f"{absent[0]!r} is no uid of the manifest")
+        raise ValueError(f"{shown(absent[0])} is no uid of the manifest")
     if sides[0] == sides[1]:
-        raise ValueError(f"compares {sides[0]!r} with itself")
+        raise ValueError(f"compares {shown(sides[0])} with itself")
     code = verdict_of(record)
     if np.isnan(code):
         raise ValueError("has no verdict (a, tie or b)")

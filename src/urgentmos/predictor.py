@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from urgentmos.bounded import shown
 from urgentmos.clip_warnings import Flagged, above_band, grouped, is_silent
 from urgentmos.clips import Clip
 from urgentmos.comparing import Comparison, failed_comparison
 from urgentmos.errors import AudioError, MeasureError, UsageError, naming
-from urgentmos.hub import is_hub_id
+from urgentmos.hub import check_not_a_path, is_hub_id, nearest_path, release_of
 from urgentmos.label_range import left_out
 from urgentmos.labellers import MEASURABLE
 from urgentmos.layouts import same_names
@@ -45,6 +46,7 @@ class Predictor(ABC):
     metrics: tuple[str, ...]
     judge: str
     hears_up_to: float | None = None  # Hz; what a recording holds above it is not judged
+    notes: tuple[str, ...] = ()  # what every result must say of the judge itself, such as that its files have no checksums
     tells_opinions: bool = False  # of both clips of a pair, as URGENT-PK does: then there are MOS strategies to choose from
 
     @property
@@ -127,7 +129,11 @@ def load(
     if name not in RELEASES and not Path(model).exists() and not is_hub_id(name):
         named, measured = ", ".join((*PACKAGED, *RELEASES)), ", ".join((*HUMAN, *MEASURABLE))
         known = f"Releases: {named}. Measured metrics that can judge: {measured}"
-        raise UsageError(f"unknown model {name!r}. Give a model folder, a checkpoint file, or a name. {known}.")
+        near = nearest_path(name)
+        meant = f"Did you mean {near}?" if near else "Give a model folder, a checkpoint file, or a name."
+        raise UsageError(f"unknown model {shown(name, 200)}. {meant} {known}.")
+    if name not in RELEASES and release_of(name) is None:
+        check_not_a_path(name)
     from urgentmos.loading import load_network
 
     allow_download = allow_download and not Path(model).exists()  # what lies here never makes us fetch anything
@@ -249,19 +255,21 @@ def _sources(found: Evidence, judge: Predictor, with_mos: bool) -> dict[str, str
 def warnings_about(scores: Sequence[Score], judge: Predictor) -> list[str]:
     """The warnings of clips, grouped by system, and whether the judge is deaf to a part of their spectrum."""
     flagged = [Flagged(score.clip.system_id, score.warnings) for score in scores]
-    return [*grouped(flagged), *above_band({"": [score.bandwidth for score in scores]}, judge.hears_up_to, judge.name)]
+    bands = {"": [score.bandwidth for score in scores]}
+    return [*judge.notes, *grouped(flagged), *above_band(bands, judge.hears_up_to, judge.name)]
 
 
 def warnings_about_pairs(a: str, b: str, rows: Sequence[Comparison], judge: Predictor) -> list[str]:
     """The same for comparisons of the system (or clip) `a` with `b`."""
     flagged = [Flagged(name, row.warnings_of(side)) for name, side in ((a, "a"), (b, "b")) for row in rows]  # type: ignore[arg-type]
     bands = {name: [row.bandwidths[k] for row in rows if row.bandwidths] for k, name in enumerate((a, b))}
-    return [*grouped(flagged), *above_band(bands, judge.hears_up_to, judge.name)]
+    return [*judge.notes, *grouped(flagged), *above_band(bands, judge.hears_up_to, judge.name)]
 
 
 def on_its_own(row: Comparison, judge: Predictor) -> Comparison:
     """A comparison that is a run of its own: it also warns of what the judge does not hear."""
-    return replace(row, warnings=(*row.warnings, *above_band({"": row.bandwidths}, judge.hears_up_to, judge.name)))
+    own = [*judge.notes, *above_band({"": row.bandwidths}, judge.hears_up_to, judge.name)]
+    return replace(row, warnings=(*row.warnings, *own))
 
 
 def check_cells(clips: Iterable[Clip]) -> None:

@@ -48,7 +48,7 @@ def verdict_code(text: str) -> float:
     try:
         return _CODES[" ".join(text.lower().replace(" > ", ">").split()).rstrip(".")]
     except KeyError:
-        raise ValueError(f"{text!r} is no verdict. Write a, tie or b") from None
+        raise ValueError(f"{text[:80]!r} is no verdict. Write a, tie or b") from None
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from urgentmos.bounded import shown
 from urgentmos.metrics import HUMAN, METRICS, canonical
 
 if TYPE_CHECKING:
@@ -280,7 +281,7 @@ def stated_sources(record: Mapping[str, Any], metrics: Mapping[str, float | None
         if name not in metrics or source in (None, ""):
             continue
         if not isinstance(source, str):
-            raise ValueError(f"the source of {name} is {source!r}, not text")
+            raise ValueError(f"the source of {name} is {shown(source)}, not text")
         if stated.setdefault(name, source) != source:
             raise ValueError(f"two sources for {name}: {stated[name]} and {source}")
     for name, value in metrics.items():

@@ -16,6 +16,7 @@ from scipy.special import expit
 from scipy.stats import kendalltau, pearsonr, spearmanr
 
 from urgentmos import bradley_terry, resampling, scorings
+from urgentmos.bounded import shown
 from urgentmos.errors import UsageError
 from urgentmos.ranking_result import Ranking, SystemRank
 
@@ -361,7 +362,7 @@ def _check_names(what: str, names: Sequence[str]) -> None:
         return
     spellings = {name for name, form in zip(names, spelt, strict=True) if form == twice[0]}
     why = " in two Unicode spellings" if len(spellings) > 1 else ""
-    raise UsageError(f"{what} {twice[0]!r} is listed more than once{why}. Give every {what} its own name.")
+    raise UsageError(f"{what} {shown(twice[0], 200)} is listed more than once{why}. Give every {what} its own name.")
 
 
 def _check_values(what: str, values: Array, shape: tuple[int, ...]) -> None:

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from urgentmos.bounded import shown
+
 if TYPE_CHECKING:
     import torch
 
@@ -34,6 +36,10 @@ _STORAGES = {
     "BoolStorage": "bool",
 }
 _NUMPY_DTYPE = re.compile(r"[<|=]?([biufc][0-9]{1,2}|[SU][0-9]{1,9})")
+MAX_DIMENSIONS = 64
+MAX_BITS = 1024  # of an integer; a random generator's state has 128
+MAX_KEY_ITEMS = 16
+MAX_ODD_KEYS = 10_000  # that are no text: their hashes can be chosen, and a dict of equal ones takes for ever
 
 
 class Refused(Exception):
@@ -65,15 +71,32 @@ def expect(value: Any, *types: type) -> Any:
 
 
 def count(value: Any) -> int:
-    """`value`, if it is an int of 0 or more."""
-    if type(value) is not int or value < 0:
-        raise ValueError(f"{value!r:.40} is not a count")
+    """`value`, if it is an int from 0 to 2^63 - 1: products of larger ones take for ever."""
+    if type(value) is not int or not 0 <= value < 1 << 63:
+        raise ValueError(f"{shown(value, 40)} is not a count")
+    return value
+
+
+def counts(values: Any) -> tuple[int, ...]:
+    """`values` as a shape: at most MAX_DIMENSIONS counts."""
+    if len(values) > MAX_DIMENSIONS:
+        raise ValueError(f"a shape of {len(values)} dimensions")
+    return tuple(map(count, values))
+
+
+def checked_literal(value: Any) -> Any:
+    """`value`, unless it is an integer of a size that no data has."""
+    if type(value) is int and value.bit_length() > MAX_BITS:
+        raise Refused(f"it holds {shown(value)}, which data does not need")
     return value
 
 
 def checked_key(value: Any) -> Any:
-    """`value`, if it may be a key: a scalar or a flat tuple. (Hashing a tuple a million deep ends the interpreter.)"""
-    for item in value if type(value) is tuple else (value,):
+    """`value`, if it may be a key: a scalar or a short flat tuple. (Hashing a tuple a million deep ends the interpreter.)"""
+    flat = value if type(value) is tuple else (value,)
+    if len(flat) > MAX_KEY_ITEMS:
+        raise Refused(f"a dict has a key of {len(flat)} items")
+    for item in flat:
         if item is not None and not isinstance(item, str | bytes | int | float | complex):
             raise Refused(f"a dict has a key of type {type(item).__name__}")
     return value
@@ -105,12 +128,12 @@ def _tensor(flat: Any, offset: Any, size: Any, stride: Any, requires_grad: Any =
 
     if not isinstance(flat, torch.Tensor):
         raise ValueError("a tensor without numbers")
-    size, stride, offset = tuple(map(count, size)), tuple(map(count, stride)), count(offset)
+    size, stride, offset = counts(expect(size, tuple, list, torch.Size)), counts(expect(stride, tuple, list)), count(offset)
     n = 1
     for length in size:
         n *= length
     if len(size) != len(stride) or n > flat.numel():
-        raise Refused(f"a tensor of shape {size} does not fit the {flat.numel()} numbers behind it")
+        raise Refused(f"a tensor of shape {shown(size)} does not fit the {flat.numel()} numbers behind it")
     tensor = flat.as_strided(size, stride, offset)  # torch checks that it stays inside
     return tensor.requires_grad_() if requires_grad is True and tensor.is_floating_point() else tensor
 
@@ -126,7 +149,7 @@ def _parameter(tensor: Any, requires_grad: Any = True, *_hooks: Any) -> torch.nn
 def _size(lengths: Any = ()) -> torch.Size:
     import torch
 
-    return torch.Size(map(count, expect(lengths, tuple, list)))
+    return torch.Size(counts(expect(lengths, tuple, list)))
 
 
 def _device(kind: Any, index: Any = None) -> torch.device:
@@ -171,7 +194,7 @@ def _numpy_dtype(name: Any, *_align_copy: Any) -> Any:
     import numpy as np
 
     if not _NUMPY_DTYPE.fullmatch(expect(name, str)):
-        raise Refused(f"it holds numpy arrays of {name!r:.40}")
+        raise Refused(f"it holds numpy arrays of {shown(name, 40)}")
     return np.dtype(name)
 
 
@@ -194,6 +217,7 @@ def _numpy_class(*_: Any) -> NoReturn:
     raise Refused("it calls numpy.ndarray")
 
 
+KEYED = (_ordered_dict, _set, _frozenset)  # functions that make keys of the items that they are given
 _NUMPY = "numpy.core.multiarray numpy._core.multiarray"
 _BUILTINS = "__builtin__ builtins"
 _MAKERS: dict[tuple[str, str], Callable[..., Any]] = {

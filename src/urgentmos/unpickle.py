@@ -19,8 +19,21 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn, Protocol
 
+from urgentmos.bounded import reason, shown
 from urgentmos.errors import UsageError
-from urgentmos.torch_names import Function, Refused, StorageType, checked_key, count, expect, known_globals
+from urgentmos.torch_names import (
+    KEYED,
+    MAX_ODD_KEYS,
+    Function,
+    Refused,
+    StorageType,
+    checked_key,
+    checked_literal,
+    count,
+    counts,
+    expect,
+    known_globals,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +41,8 @@ if TYPE_CHECKING:
 Stubs = Callable[[str, str], "type | None"]
 
 GIB = 1 << 30
-MAX_PICKLE_BYTES = 64 << 20  # the program, not the tensors; real ones stay far below a megabyte
+MAX_PICKLE_BYTES = 8 << 20  # the program, not the tensors; real ones stay far below a megabyte
+MAX_WORK = 64 << 20  # items that functions are given in all: a program can name one large list again and again
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # first object of torch files before 1.6, as is the protocol number after it
 LEGACY_PROTOCOL = 1001
 ADVICE = "Get the file from its authors again, or convert it to safetensors on a machine where you trust it."
@@ -67,12 +81,12 @@ def load_torch_file(path: str | Path, *, stubs: Stubs = refuse_all, max_bytes: i
                 return _read_legacy(file, path.stat().st_size, stubs)
         raise Refused("it is not a torch file (neither a zip archive nor a pickle)")
     except Refused as e:
-        raise UsageError(f"{path} was not loaded: {e}. {ADVICE}") from None
+        raise UsageError(f"{path} was not loaded: {reason(e)}. {ADVICE}") from None
     except (
         *(ArithmeticError, AttributeError, LookupError, MemoryError, NotImplementedError, OSError),
         *(RecursionError, RuntimeError, TypeError, ValueError, zipfile.BadZipFile),
     ) as e:
-        raise UsageError(f"{path} was not loaded: it is cut off or damaged ({type(e).__name__}: {e}). {ADVICE}") from e
+        raise UsageError(f"{path} was not loaded: it is cut off or damaged ({type(e).__name__}: {reason(e)}). {ADVICE}") from e
 
 
 def fill(module: torch.nn.Module, state: Mapping[str, Any], source: str | Path) -> None:
@@ -129,7 +143,7 @@ def _read_zip(file: IO[bytes], size: int, stubs: Stubs) -> Any:
         def storage(key: str, dtype: torch.dtype, n: int) -> torch.Tensor:
             name = f"{root}data/{key}"
             if name not in entries or entries[name].file_size != n * dtype.itemsize:
-                raise Refused(f"the numbers {key!r} are missing or not {n} of {dtype}")
+                raise Refused(f"the numbers {shown(key, 40)} are missing or not {n} of {dtype}")
             if key not in read:
                 read[key] = torch.zeros(n * dtype.itemsize, dtype=torch.uint8)
                 with archive.open(name) as record:
@@ -147,11 +161,11 @@ def _checked_entries(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.Z
     for entry in archive.infolist():
         name = entry.filename
         if name.startswith("/") or "\\" in name or ".." in name.split("/"):
-            raise Refused(f"its zip entry {name!r} points outside the archive")
+            raise Refused(f"its zip entry {shown(name)} points outside the archive")
         if name in entries:
-            raise Refused(f"its zip entry {name!r} is there twice")
+            raise Refused(f"its zip entry {shown(name)} is there twice")
         if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1 or entry.file_size != entry.compress_size:
-            raise Refused(f"its zip entry {name!r} is compressed or encrypted, which torch never does")
+            raise Refused(f"its zip entry {shown(name)} is compressed or encrypted, which torch never does")
         entries[name] = entry
     declared = sum(entry.file_size for entry in entries.values())
     if declared > size:
@@ -189,7 +203,7 @@ def _read_legacy(file: IO[bytes], size: int, stubs: Stubs) -> Any:
             raw[key] = torch.zeros(n * dtype.itemsize, dtype=torch.uint8)
             widths[key] = dtype.itemsize
         if raw[key].numel() != n * dtype.itemsize:
-            raise Refused(f"the numbers {key!r} are claimed with two sizes")
+            raise Refused(f"the numbers {shown(key, 40)} are claimed with two sizes")
         return raw[key].view(dtype)
 
     def next_pickle(storages: _Storages = _no_storage) -> Any:
@@ -206,7 +220,7 @@ def _read_legacy(file: IO[bytes], size: int, stubs: Stubs) -> Any:
         raise Refused("its list of tensors is not the list of those it uses")
     for key in keys:
         if int.from_bytes(file.read(8), "little") * widths[key] != raw[key].numel():
-            raise Refused(f"the numbers {key!r} do not have the size that was announced")
+            raise Refused(f"the numbers {shown(key, 40)} do not have the size that was announced")
         _read_into(file, raw[key])
     return value
 
@@ -239,6 +253,8 @@ class _Machine:
         self.stack: list[Any] = []
         self.marked: list[list[Any]] = []  # stacks below the marks
         self.memo: dict[int, Any] = {}
+        self.work = 0
+        self.odd_keys = 0
 
     def run(self, stream: IO[bytes]) -> Any:
         """The value of the pickle that starts at the stream's position, which then is just after it."""
@@ -252,7 +268,7 @@ class _Machine:
 
     def step(self, name: str, argument: Any) -> None:
         if name in _LITERALS:
-            self.stack.append(argument)
+            self.stack.append(checked_literal(argument))
         elif name in _CONSTANTS:
             self.stack.append(_CONSTANTS[name])
         elif name in _EMPTY:
@@ -323,7 +339,7 @@ class _Machine:
 
     def op_frozenset(self, _: None) -> None:
         items = self.since_mark()
-        self.stack.append(frozenset(map(checked_key, items)))
+        self.stack.append(frozenset(map(self.key, items)))
 
     def op_append(self, _: None) -> None:
         item = self.stack.pop()
@@ -335,7 +351,7 @@ class _Machine:
 
     def op_additems(self, _: None) -> None:
         items = self.since_mark()
-        expect(self.stack[-1], set).update(map(checked_key, items))
+        expect(self.stack[-1], set).update(map(self.key, items))
 
     def op_setitem(self, _: None) -> None:
         pair = self.stack[-2:]
@@ -349,7 +365,14 @@ class _Machine:
     def set_items(self, items: list[Any]) -> None:
         target = expect(self.stack[-1], dict, OrderedDict)
         for key, value in zip(items[::2], items[1::2], strict=True):
-            target[checked_key(key)] = value
+            target[self.key(key)] = value
+
+    def key(self, value: Any) -> Any:
+        """`value`, if it may be a key and there are not too many that are no text."""
+        self.odd_keys += type(value) is not str
+        if self.odd_keys > MAX_ODD_KEYS:
+            raise Refused(f"it has more than {MAX_ODD_KEYS} keys that are no text")
+        return checked_key(value)
 
     # names, calls, state
 
@@ -371,7 +394,7 @@ class _Machine:
         if (module, name) not in self.stub_classes:
             stub = self.stubs(module, name)
             if stub is None:
-                raise Refused(f"it asks for {module}.{name}, which is not plain data")
+                raise Refused(f"it asks for {module:.80}.{name:.80}, which is not plain data")
             self.stub_classes[module, name] = stub
         return self.stub_classes[module, name]
 
@@ -382,19 +405,31 @@ class _Machine:
             raise Refused(f"it calls something that is not a function ({type(function).__name__})")
         if isinstance(function.make, type) and arguments:
             raise Refused(f"it builds {function.make.__name__} with arguments")
+        self.charge(*arguments)
+        if function.make in KEYED:
+            for items in arguments:
+                self.odd_keys += sum(type(item) is not str for item in expect(items, list, tuple))
+            self.key("")
         self.stack.append(function.make(*arguments))
+
+    def charge(self, *arguments: Any) -> None:
+        """Refused once functions have been given more than MAX_WORK items, each as often as it was given."""
+        self.work += 1 + len(arguments) + sum(len(x) for x in arguments if isinstance(x, str | bytes | list | tuple | dict))
+        if self.work > MAX_WORK:
+            raise Refused(f"its pickle copies more than {MAX_WORK} items around")
 
     op_newobj = op_reduce  # data needs no `__new__` other than that of a stub, without arguments
 
     def op_build(self, _: None) -> None:
         state = self.stack.pop()
+        self.charge(state, *(state if type(state) is tuple else ()))
         _restore(self.stack[-1], state, tuple(self.stub_classes.values()))
 
     def op_binpersid(self, _: None) -> None:
         """('storage', type, key, device, number of elements[, None]) -> the numbers."""
         kind, storage_type, key, _device, n, *view = expect(self.stack.pop(), tuple)
         if kind != "storage" or not isinstance(storage_type, StorageType) or any(v is not None for v in view):
-            raise Refused(f"it refers to outside data of an unknown kind ({kind!r:.40})")
+            raise Refused(f"it refers to outside data of an unknown kind ({shown(kind, 40)})")
         self.stack.append(self.storages(expect(key, str), storage_type.dtype, count(n)))
 
 
@@ -414,7 +449,7 @@ def _restore(value: Any, state: Any, stub_classes: tuple[type, ...]) -> None:
             raise Refused("its numpy arrays are big-endian")
     elif type(value) is np.ndarray:
         _version, shape, dtype, by_column, content = expect(state, tuple)
-        shape = tuple(map(count, expect(shape, tuple)))
+        shape = counts(expect(shape, tuple))
         n = int(np.prod([1, *shape], dtype=object))
         if not isinstance(dtype, np.dtype) or len(expect(content, bytes)) != n * dtype.itemsize:
             raise Refused("a numpy array does not have the size that it claims")

@@ -132,7 +132,7 @@ def test_a_config_runs_no_code(checkpoint, tmp_path):
     weights, config = find_files(checkpoint)
     marker = tmp_path / "marker"
     config.write_text(f"encoder: !!python/object/apply:os.system ['touch {marker}']\n")
-    with pytest.raises(UsageError, match="plain YAML"):
+    with pytest.raises(UsageError, match="as YAML"):
         load_rawnet3(weights, config)
     assert not marker.exists()
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from urgentmos.bounded import shown
 from urgentmos.clips import Clip
 from urgentmos.corpora import About, Count, NotOnDisk
 from urgentmos.corpora.reading import Rated, Row, clips_of, rows_of
@@ -72,7 +73,7 @@ def _split(table: Path, row: dict[str, str], names: dict[str, str]) -> str:
     said = row[names["split"]]
     split = _SAME.get(said.lower(), said.lower())
     if split not in SPLITS:
-        raise UsageError(f"{table}: the split {said!r} is none of {', '.join(SPLITS)}. Rename it.")
+        raise UsageError(f"{table}: the split {shown(said)} is none of {', '.join(SPLITS)}. Rename it.")
     return split
 
 

@@ -15,9 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from urgentmos.bounded import load_json, shown
 from urgentmos.errors import MeasureError, UsageError, need
 from urgentmos.labellers import LABELLERS, Settings, onnx
 
+MAX_JSON_BYTES = 16 << 20  # of a vocabulary
 HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(?P<revision>[\w./-]+))?")
 # "weights/utmos.pt" is shaped like a hub id; with one of these endings a missing file is meant.
 FILE_ENDINGS = {".bin", ".ckpt", ".json", ".onnx", ".pkl", ".pt", ".pth", ".safetensors", ".tar", ".zip"}
@@ -188,17 +190,13 @@ def _check_architecture(model_class: Any, name: str, folder: Path) -> None:
     found = read_json(folder / "config.json").get("model_type")
     wanted = model_class.config_class.model_type
     if found != wanted:
-        raise UsageError(f"{name}: {folder} holds a {found!r} model and {name} needs {wanted!r}. {_how_to_get(name)}")
+        other = shown(found, 60)
+        raise UsageError(f"{name}: {folder} holds a {other} model and {name} needs {wanted!r}. {_how_to_get(name)}")
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in `path`; UsageError if it is missing or something else."""
-    import json
-
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e:
-        raise UsageError(f"cannot read {path} ({_first_line(e)}). Fetch the model's files anew.") from e
+    content = load_json(path, MAX_JSON_BYTES, "Fetch the model's files again.")
     if not isinstance(content, dict):
         raise UsageError(f"{path} should hold a JSON object. Fetch the model's files anew.")
     return content

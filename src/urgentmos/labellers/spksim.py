@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from urgentmos.bounded import load_yaml
 from urgentmos.errors import UsageError, need
 from urgentmos.labellers import Measure, Settings, Signals, hub
 from urgentmos.metrics import METRICS
@@ -77,12 +78,7 @@ def _inside(folder: Path, section: Any, name: str) -> Path | None:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in `path`; tags that would build objects are refused, nothing is executed."""
-    yaml = need("yaml", "models")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as e:
-        reason = next(iter(str(e).splitlines()), type(e).__name__)
-        raise UsageError(f"spksim: cannot read {path} as plain YAML ({reason}). Fetch the file anew.") from e
+    content = load_yaml(path, "Fetch the file again.", extra="models")
     if not isinstance(content, dict):
         raise UsageError(f"spksim: {path} should hold a YAML mapping. Fetch the file anew.")
     return content

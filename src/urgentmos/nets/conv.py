@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from urgentmos.bounded import shown
 from urgentmos.errors import UsageError
 from urgentmos.nets.encoders import Encoder, EncoderConfig
 from urgentmos.nets.layers import check_dropout, join_heads, split_heads, valid_mask, zero_padding
@@ -60,7 +61,7 @@ class ConvConfig:
             )
         if config.activation not in ACTIVATIONS:
             raise UsageError(
-                f"the conv encoder has no activation {config.activation!r:.40}. Choose one of: {', '.join(ACTIVATIONS)}."
+                f"the conv encoder has no activation {shown(config.activation, 40)}. Choose one of: {', '.join(ACTIVATIONS)}."
             )
         check_dropout(config.dropout)
         if config.width % config.heads or config.kernel % 2 == 0:

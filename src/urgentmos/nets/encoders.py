@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from urgentmos.bounded import shown
 from urgentmos.errors import AudioError, UsageError
 from urgentmos.nets.layers import layer_sum, zero_padding
 from urgentmos.nets.spectra import LogMel, Stft
@@ -35,9 +36,9 @@ class EncoderConfig:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise UsageError(f"there is no encoder kind {self.kind}. Choose one of: {', '.join(KINDS)}.")
+            raise UsageError(f"there is no encoder kind {shown(self.kind, 40)}. Choose one of: {', '.join(KINDS)}.")
         if self.layers not in ("weighted", "last"):
-            raise UsageError(f"layers of an encoder are 'weighted' or 'last', not {self.layers!r}. Change the config.")
+            raise UsageError(f"layers of an encoder are 'weighted' or 'last', not {shown(self.layers, 40)}. Change the config.")
         if not self.gradient_scale > 0:
             raise UsageError(f"gradient_scale is {self.gradient_scale}; it must be above 0. Use frozen to stop gradients.")
 

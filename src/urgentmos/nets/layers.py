@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from urgentmos.bounded import shown
 from urgentmos.errors import UsageError
 
 POOLERS = ("mean", "attentive", "token")
@@ -20,7 +21,7 @@ POOLERS = ("mean", "attentive", "token")
 def check_dropout(share: Any) -> None:
     """UsageError for what is no share of a net's values that dropout may take away."""
     if not isinstance(share, int | float) or not 0 <= share < 1:
-        raise UsageError(f"dropout is {share!r:.40} and should be a share below 1.")
+        raise UsageError(f"dropout is {shown(share, 40)} and should be a share below 1.")
 
 
 def valid_mask(n: Tensor, size: int) -> Tensor:

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from urgentmos.bounded import shown
 from urgentmos.errors import UsageError
 
 DIMENSIONS = ("mos", "noisiness", "discontinuity", "coloration", "loudness")  # the order of the outputs
@@ -62,7 +63,7 @@ class NisqaConfig:
         for name, accepted in kinds.items():
             if args.get(name) not in accepted:
                 raise UsageError(
-                    f"this NISQA checkpoint has {name}: {args.get(name)!r:.40} where NISQA v2.0 has {accepted[0]!r}. "
+                    f"this NISQA checkpoint has {name}: {shown(args.get(name), 40)} where NISQA v2.0 has {accepted[0]!r}. "
                     "nisqa_mos needs nisqa.tar of gabrielmittag/NISQA, not nisqa_mos_only.tar, nisqa_tts.tar or your own."
                 )
         return cls(**{name: _like(name, args.get(name), default) for name, default in vars(cls()).items()})
@@ -77,11 +78,11 @@ def _like(name: str, value: Any, default: Any) -> Any:
     if isinstance(default, tuple):
         pair = [value, value] if isinstance(value, int) else value
         if not isinstance(pair, list | tuple) or len(pair) != 2:
-            raise UsageError(f"this NISQA checkpoint has {name}: {value!r:.40} where a pair of sizes belongs.")
+            raise UsageError(f"this NISQA checkpoint has {name}: {shown(value, 40)} where a pair of sizes belongs.")
         return tuple(_like(name, item, 1) for item in pair)
     kinds = int if isinstance(default, int) else int | float
     if isinstance(value, bool) or not isinstance(value, kinds) or not 0 < value <= 1 << 16:
-        raise UsageError(f"this NISQA checkpoint has {name}: {value!r:.40} where a size belongs.")
+        raise UsageError(f"this NISQA checkpoint has {name}: {shown(value, 40)} where a size belongs.")
     return type(default)(value)
 
 

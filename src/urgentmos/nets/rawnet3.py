@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from urgentmos.bounded import shown
 from urgentmos.errors import UsageError
 
 BLOCK_POOLS = (5, 3)  # max-pooling of the first two blocks
@@ -48,7 +49,9 @@ class RawNet3Config:
         kinds = {"frontend": "asteroid_frontend", "encoder": "rawnet3", "pooling": "chn_attn_stat", "projector": "rawnet3"}
         for part, kind in kinds.items():
             if config.get(part) != kind:
-                raise UsageError(f"this model has the {part} {config.get(part)!r}; spksim needs RawNet3 ({part}: {kind}).")
+                raise UsageError(
+                    f"this model has the {part} {shown(config.get(part), 40)}; spksim needs RawNet3 ({part}: {kind})."
+                )
         if config.get("normalize") is not None or config.get("input_size") is not None:
             raise UsageError("this RawNet3 was trained on other inputs than waveforms; spksim needs one without `normalize`.")
         encoder = _section(config, "encoder_conf")
@@ -62,7 +65,7 @@ class RawNet3Config:
         known: dict[str, type] = {name: type(default) for name, default in vars(cls()).items()}
         for name in known.keys() & found.keys():
             if not isinstance(found[name], int | known[name]) or not 0 < found[name] <= 1 << 14:
-                raise UsageError(f"{name}: {found[name]!r} is not a size of a RawNet3.")
+                raise UsageError(f"{name}: {shown(found[name], 40)} is not a size of a RawNet3.")
         return cls(**{name: known[name](found[name]) for name in known.keys() & found.keys()})
 
     @property

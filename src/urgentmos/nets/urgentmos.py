@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from urgentmos.bounded import reason, shown
 from urgentmos.errors import UsageError
 from urgentmos.nets.ampm import Ampm
 from urgentmos.nets.encoders import EncoderConfig, build_encoder
@@ -47,7 +48,7 @@ class UrgentMosConfig:
             _check_size(name, getattr(self, name))
         check_dropout(self.dropout)
         if self.pooler not in POOLERS:
-            raise UsageError(f"there is no pooler {self.pooler!r}. Choose one of: {', '.join(POOLERS)}.")
+            raise UsageError(f"there is no pooler {shown(self.pooler, 40)}. Choose one of: {', '.join(POOLERS)}.")
         if not 1 <= len(self.encoders) <= MAX_NAMES:
             raise UsageError("a model needs at least one encoder.")
         self._check_categories()
@@ -60,7 +61,7 @@ class UrgentMosConfig:
             raise UsageError(f"a model with {len(names)} metrics and categories is refused; {MAX_NAMES} is the limit.")
         for name in names:
             if not _is_module_name(name):
-                raise UsageError(f"{name!r} cannot name a metric or a category. Use letters, digits and underscores.")
+                raise UsageError(f"{shown(name, 60)} cannot name a metric or a category. Use letters, digits and underscores.")
         if len(set(self.metrics)) < len(self.metrics):
             raise UsageError("a metric stands in two categories. Keep it in one.")
         for metric, (low, high) in self.ranges.items():
@@ -68,7 +69,7 @@ class UrgentMosConfig:
                 raise UsageError(f"{metric} cannot range from {low} to {high}. Give a lower bound below the upper one.")
         if self.preference is not None and self.preference not in self.categories:
             raise UsageError(
-                f"pairs are to be judged by the category {self.preference!r}, which the model does not have. "
+                f"pairs are to be judged by the category {shown(self.preference, 60)}, which the model does not have. "
                 f"Choose one of: {', '.join(self.categories)}."
             )
 
@@ -103,7 +104,7 @@ class UrgentMosConfig:
             }
             return cls(**{**plain, "encoders": encoders, "categories": categories})
         except (AttributeError, KeyError, TypeError, ValueError) as e:
-            raise UsageError(f"the model's configuration cannot be understood ({type(e).__name__}: {e}).") from e
+            raise UsageError(f"the model's configuration cannot be understood ({type(e).__name__}: {reason(e)}).") from e
 
 
 def _encoder_config(plain: Mapping[str, Any]) -> EncoderConfig:
@@ -128,15 +129,15 @@ def _check_plain(plain: Any, limit: int, name: str = "model", depth: int = 0) ->
     elif isinstance(plain, int | float):
         limit = MAX_LAYERS if "layers" in name else MAX_FRONT_END if "mel" in name else limit
         if not abs(plain) <= limit:
-            raise UsageError(f"an encoder's configuration has {name} = {plain}, beyond the limit of {limit}.")
+            raise UsageError(f"an encoder's configuration has {name:.60} = {shown(plain, 40)}, beyond the limit of {limit}.")
     elif plain is not None and not re.fullmatch(r"[\w-]{1,40}", str(plain)):
-        raise UsageError(f"an encoder's configuration has {name} = {str(plain)!r:.60}, which is not a number or a word.")
+        raise UsageError(f"an encoder's configuration has {name} = {shown(plain, 60)}, which is not a number or a word.")
 
 
 def _check_size(name: str, value: Any) -> None:
     limit = MAX_LAYERS if name == "layers" else MAX_SIZE
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= limit:
-        raise UsageError(f"{name} is {value!r} and should be a whole number from 1 to {limit}.")
+        raise UsageError(f"{name} is {shown(value, 40)} and should be a whole number from 1 to {limit}.")
 
 
 def _is_module_name(name: str) -> bool:

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from urgentmos.bounded import shown
 from urgentmos.errors import AudioError, UsageError
 from urgentmos.nets.layers import check_dropout, valid_mask
 from urgentmos.nets.spectra import LogMel, Stft
@@ -387,7 +388,7 @@ def _encoder(config: UrgentPkConfig) -> nn.Module:
 
 def _one_of(what: str, name: str, known: Mapping[str, Any]) -> None:
     if name not in known:
-        raise UsageError(f"{name!r} is no {what} of URGENT-PK. Choose one of {', '.join(known)}.")
+        raise UsageError(f"{shown(name, 40)} is no {what} of URGENT-PK. Choose one of {', '.join(known)}.")
 
 
 def _known(kind: type, data: Mapping[str, Any]) -> None:
@@ -395,4 +396,4 @@ def _known(kind: type, data: Mapping[str, Any]) -> None:
     names = [field.name for field in fields(kind)]
     unknown = sorted(data.keys() - set(names))
     if unknown:
-        raise UsageError(f"{unknown[0]!r} is unknown to {kind.__name__}. It has {', '.join(names)}.")
+        raise UsageError(f"{shown(unknown[0], 40)} is unknown to {kind.__name__}. It has {', '.join(names)}.")

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from urgentmos.bounded import shown
 from urgentmos.errors import UsageError
 from urgentmos.unpickle import load_torch_file
 
@@ -72,5 +73,5 @@ def _stubs(module: str, name: str) -> type | None:
 def _describe(raw: Any) -> str:
     if not isinstance(raw, dict):
         return f"it holds a {type(raw).__name__}"
-    keys = [str(key)[:40] for key in list(raw)[:4]]
+    keys = [key[:40] if isinstance(key, str) else shown(key, 40) for key in list(raw)[:4]]
     return f"it holds {', '.join(keys)}{', ...' if len(raw) > 4 else ''}" if keys else "it holds nothing"

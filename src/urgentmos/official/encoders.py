@@ -5,7 +5,6 @@ built-in table, and on the hub only if that is asked for. Names come from the fi
 outside the file's folder, and of a configuration only numbers and a few known words are kept.
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
+from urgentmos.bounded import load_json, reason, shown
 from urgentmos.errors import UsageError, need
 from urgentmos.nets.encoders import EncoderConfig
 from urgentmos.nets.known import KNOWN
@@ -101,7 +101,7 @@ def _plain_parts(name: str | None, path: Path) -> list[str]:
     """'org/model' -> its two parts; of a path on the authors' machine the last. UsageError for a way out of the folder."""
     parts = re.split(r"[/\\]", name or "")
     if ".." in parts or (name and not all(re.fullmatch(r"[\w.@+ -]*", part) for part in parts)):
-        raise UsageError(f"{path} asks for an encoder in {name!r:.80}, which leads out of its folder or is no name. Refused.")
+        raise UsageError(f"{path} asks for an encoder in {shown(name)}, which leads out of its folder or is no name. Refused.")
     own = [part for part in parts if part not in ("", ".")]
     return own if name and len(own) <= 2 and name[0] not in "/\\." else own[-1:]
 
@@ -151,7 +151,7 @@ def _from_hub(name: str) -> EncoderConfig:
     try:
         plain = _read_json(Path(hub.hf_hub_download(name, "config.json")))
     except Exception as e:  # one class for each way in which a network fails
-        why = f"{type(e).__name__}: {str(e).strip().partition(chr(10))[0]}"
+        why = f"{type(e).__name__}: {reason(e)}"
         raise UsageError(f"the configuration of {name} could not be fetched from the hub ({why}).") from e
     try:
         extractor = _read_json(Path(hub.hf_hub_download(name, "preprocessor_config.json")))
@@ -170,12 +170,7 @@ def read_folder(folder: Path) -> EncoderConfig:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise ValueError(f"it has more than {MAX_JSON_BYTES} bytes")
-        plain = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as e:
-        raise UsageError(f"{path} cannot be read as JSON ({e}). Get it from the encoder's authors again.") from e
+    plain = load_json(path, MAX_JSON_BYTES, "Get it from the encoder's authors again.")
     if not isinstance(plain, dict):
         raise UsageError(f"{path} holds no configuration. Get it from the encoder's authors again.")
     return plain
@@ -187,7 +182,7 @@ def _config(plain: dict[str, Any], extractor: Mapping[str, Any], source: str | P
             plain = plain[nested]
     model_type = plain.get("model_type")
     if not isinstance(model_type, str) or model_type not in KINDS:
-        raise UsageError(f"{source} describes {model_type!r:.60}, no known encoder. Known are: {', '.join(KINDS)}.")
+        raise UsageError(f"{source} describes {shown(model_type, 60)}, no known encoder. Known are: {', '.join(KINDS)}.")
     kind: Any = KINDS[model_type]
     model = {key: value for key, value in plain.items() if _is_harmless(key, value)}
     return EncoderConfig(kind=kind, normalise=kind == "ssl" and _normalises(model, extractor), model=model)

@@ -12,7 +12,8 @@ from typing import Any
 
 from torch import Tensor
 
-from urgentmos.errors import UsageError, need
+from urgentmos.bounded import load_yaml, shown
+from urgentmos.errors import UsageError
 from urgentmos.metrics import canonical
 from urgentmos.nets.urgentmos import UrgentMosConfig
 from urgentmos.official import Released
@@ -21,7 +22,6 @@ from urgentmos.official.weights import bounds_of, checked_weights, only_tensors,
 
 NEEDS_ENCODERS = True
 YAML = "config.yaml"
-MAX_YAML_BYTES = 1 << 20
 CATEGORY = "mos"
 RATE = 16_000
 
@@ -122,33 +122,14 @@ def read_yaml(path: Path, checkpoint: Path) -> dict[str, Any]:
 
     Raises UsageError if it is absent, or no YAML.
     """
-    yaml = need("yaml", "models")
     if not path.is_file():
         raise UsageError(f"{checkpoint} needs the {YAML} that it was released with. Put it into the same folder.")
-
-    class PlainLoader(yaml.SafeLoader):  # type: ignore[misc, name-defined]
-        def flatten_mapping(self, node: Any) -> None:
-            """Merge keys, of which a short file can make an endless one, are refused by having no constructor."""
-
-    def plain(loader: Any, _tag: str | None, node: Any) -> Any:
-        if isinstance(node, yaml.MappingNode):
-            return loader.construct_mapping(node, deep=True)
-        if isinstance(node, yaml.SequenceNode):
-            return loader.construct_sequence(node, deep=True)
-        return loader.construct_scalar(node)
-
-    PlainLoader.add_multi_constructor("!", plain)
-    try:
-        if path.stat().st_size > MAX_YAML_BYTES:
-            raise ValueError(f"it has more than {MAX_YAML_BYTES} bytes")
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=PlainLoader)
-    except (OSError, RecursionError, TypeError, ValueError, yaml.YAMLError) as e:
-        raise UsageError(f"{path} cannot be read as YAML ({str(e).splitlines()[0]}). Get it from the authors again.") from e
+    content = load_yaml(path, "Get it from the authors again.", drop_tags=True, extra="models")
     if not isinstance(content, dict):
         raise UsageError(f"{path} describes no model. Get it from the authors again.")
     rate = _resolved(content.get("sample_rate", RATE), content)
-    if rate != RATE:
-        raise UsageError(f"{path} is of a model for {str(rate)!r:.20} Hz; only those for {RATE} Hz can be read.")
+    if isinstance(rate, bool) or rate != RATE:
+        raise UsageError(f"{path} is of a model for {shown(rate, 20)} Hz; only those for {RATE} Hz can be read.")
     return content
 
 
@@ -156,7 +137,7 @@ def _metrics(yaml: Mapping[str, Any], path: Path) -> list[str]:
     metrics = yaml.get("metrics")
     if not isinstance(metrics, Mapping) or not metrics:
         raise UsageError(f"{path} lists no metrics. Get it from the authors again.")
-    return [str(name) for name in metrics]
+    return list(metrics)
 
 
 def _text(value: Any) -> str | None:
@@ -172,7 +153,7 @@ def _heads(yaml: Mapping[str, Any], path: Path) -> int:
     if _resolved(layer.get("norm_first", False), yaml) is not False or layer.get("activation", "relu") != "relu":
         raise UsageError(f"{path} describes transformer layers of another kind than the released ones. They are not read.")
     heads = _resolved(layer.get("nhead"), yaml)
-    if not isinstance(heads, int):
+    if type(heads) is not int:
         raise UsageError(
             f"{path} does not say how many attention heads (nhead) the encoder has. Get it from the authors again."
         )

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
+from urgentmos.bounded import shown
 from urgentmos.errors import UsageError
 from urgentmos.metrics import METRICS, canonical
 from urgentmos.nets.urgentmos import UrgentMosConfig
@@ -147,13 +148,15 @@ def _check_architecture(config: Mapping[str, Any], path: Path) -> None:
         activation, norm_first = _at(layer, "activation"), _at(layer, "norm_first")
         if norm_first or activation not in (None, "relu"):
             raise UsageError(
-                f"{path} has transformer layers of another kind (norm_first or {activation}). Only the released kind is read."
+                f"{path} has transformer layers of another kind (norm_first or {shown(activation, 40)}). "
+                "Only the released kind is read."
             )
     poolers = [_at(config, "arch", "pooler"), _at(config, "model", ABSOLUTE[:-1], "pooler_cfg")]
     poolers += [_at(config, "model", COMPARATIVE[:-1], "pooler_cfg")]
     for target in (_at(pooler, "_target_") for pooler in poolers):
-        if target is not None and str(target).rpartition(".")[2] != "MeanPooling":
-            raise UsageError(f"{path} pools by {str(target).rpartition('.')[2]!r:.60}. Only MeanPooling is read.")
+        if target is not None and not (isinstance(target, str) and target.rpartition(".")[2] == "MeanPooling"):
+            name = target.rpartition(".")[2] if isinstance(target, str) else target
+            raise UsageError(f"{path} pools by {shown(name, 60)}. Only MeanPooling is read.")
     for part in ("shared_encoder", "metric_encoder"):
         if _at(config, "arch", part) or _at(config, "model", part):
             raise UsageError(f"{path} has a {part}, which no released model has. It is not read.")
@@ -166,7 +169,7 @@ def _category_metrics(config: Mapping[str, Any], state: Mapping[str, Tensor], pa
         raise UsageError(f"{path} has no category encoder or no head for a metric. Get the file from its authors again.")
     table = _at(config, "category2metrics") or _at(config, "model", "category2encoder", "category2metrics")
     if isinstance(table, Mapping):
-        found = {str(category): [str(metric) for metric in ours or ()] for category, ours in table.items()}
+        found = {str(category): _names(ours, path) for category, ours in table.items()}
         named = [metric for ours in found.values() for metric in ours]
         if sorted(found) != sorted(categories) or sorted(named) != sorted(metrics):
             raise UsageError(f"{path}: the metrics in its configuration are not those of its weights. Refused.")
@@ -182,6 +185,13 @@ def _category_metrics(config: Mapping[str, Any], state: Mapping[str, Tensor], pa
             "Use a file with its configuration."
         )
     return found
+
+
+def _names(metrics: Any, path: Path) -> list[str]:
+    """The names in a list, or the keys of a mapping, of the file's configuration. UsageError if it is another thing."""
+    if not isinstance(metrics, list | tuple | Mapping) or not all(isinstance(metric, str) for metric in metrics):
+        raise UsageError(f"{path}: its configuration has {shown(metrics)} where names of metrics belong. Refused.")
+    return list(metrics)
 
 
 def _word(metric: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from urgentmos.bounded import shown
 from urgentmos.errors import UsageError
 from urgentmos.nets.urgentpk import BACKBONES, ROWS, SHRINK, UrgentPk, UrgentPkConfig
 from urgentmos.nets.utmos import UtmosConfig
@@ -68,15 +69,15 @@ def read(raw: Mapping[str, Any], path: Path) -> Released:
     state = {name: value for name, value in raw["state_dict"].items() if name not in UNUSED}
     strange = [name for name, value in state.items() if not isinstance(value, Tensor)]
     if strange:
-        raise UsageError(f"{path}: {strange[0]!r:.60} is not a tensor. Get the file from its authors again.")
+        raise UsageError(f"{path}: {shown(strange[0], 60)} is not a tensor. Get the file from its authors again.")
     settings = _settings(raw)
     if settings.get("fs", RATE) != RATE:
-        raise UsageError(f"{path} is a model for {settings['fs']!r:.20} Hz; only those for {RATE} Hz can be read.")
+        raise UsageError(f"{path} is a model for {shown(settings['fs'], 20)} Hz; only those for {RATE} Hz can be read.")
     resnet = {name.removeprefix(RESNET): value for name, value in state.items() if name.startswith(RESNET)}
     encoder = {name.removeprefix(ENCODER): value for name, value in state.items() if name.startswith(ENCODER)}
     left_over = [name for name in state if not name.startswith((RESNET, ENCODER))]
     if left_over:
-        raise UsageError(f"{path}: {left_over[0]!r:.60} belongs to no known part of URGENT-PK. Is it the authors' file?")
+        raise UsageError(f"{path}: {shown(left_over[0], 60)} belongs to no known part of URGENT-PK. Is it the authors' file?")
     backbone, filters, width = _sizes(resnet, path)
     rows = width // (2 * LAST_STAGE * filters)  # after the strides; mean and deviation of each
     kind = _kind(encoder, rows)

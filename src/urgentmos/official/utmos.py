@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from urgentmos.bounded import reason, shown
 from urgentmos.errors import UsageError
 from urgentmos.nets.utmos import Utmos, UtmosConfig, from_public
 from urgentmos.official import Released
@@ -50,7 +51,7 @@ def read_tensors(raw: Mapping[str, Any], path: Path) -> tuple[UtmosConfig, dict[
     """Sizes, and tensors under our names. UsageError that names `path` if names are missing or left over."""
     strange = [name for name, value in raw.items() if not isinstance(value, Tensor)]
     if strange:
-        raise UsageError(f"{path}: {strange[0]!r:.60} is not a tensor. Use {FILE_NAME} of tarepan/SpeechMOS v1.2.0.")
+        raise UsageError(f"{path}: {shown(strange[0], 60)} is not a tensor. Use {FILE_NAME} of tarepan/SpeechMOS v1.2.0.")
     try:
         return from_public(dict(raw))
     except (UsageError, ArithmeticError) as e:  # a size of 0 divides nothing
@@ -67,7 +68,9 @@ def checked(build: Callable[[], nn.Module], state: Mapping[str, Any], path: Path
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
             net = build()
     except (ValueError, ArithmeticError, RuntimeError) as e:
-        raise UsageError(f"{path} describes a net that cannot be built ({e}). Get the file from its authors again.") from e
+        raise UsageError(
+            f"{path} describes a net that cannot be built ({reason(e)}). Get the file from its authors again."
+        ) from e
     fill(net, state, path)
     broken = [name for name, tensor in net.state_dict().items() if not bool(torch.isfinite(tensor).all())]
     if broken:

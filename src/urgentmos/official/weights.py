@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from urgentmos.bounded import shown
 from urgentmos.checkpoints import build, compare_shapes
 from urgentmos.errors import UsageError
 
@@ -18,7 +19,7 @@ def only_tensors(state: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
     """`state` once it is sure to be names and tensors."""
     strange = [name for name, value in state.items() if not isinstance(value, Tensor) or not isinstance(name, str)]
     if strange:
-        raise UsageError(f"{path}: {str(strange[0])!r:.60} is not a tensor. Get the file from its authors again.")
+        raise UsageError(f"{path}: {shown(strange[0], 60)} is not a tensor. Get the file from its authors again.")
     return dict(state)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from urgentmos.bounded import shown
 from urgentmos.errors import UsageError
 from urgentmos.simulation.base import RATE, Degradation, Signal, Sources
 
@@ -38,7 +39,7 @@ def chain_step(name: str, step: int, seed: int) -> dict[str, Any]:
     """The description of one step. UsageError for a degradation or a step that does not exist."""
     row = degradations().get(name)
     if row is None:
-        raise UsageError(f"there is no degradation {name!r}. Choose one of: {', '.join(degradations())}.")
+        raise UsageError(f"there is no degradation {shown(name)}. Choose one of: {', '.join(degradations())}.")
     if not 0 <= step < len(row.ladder):
         raise UsageError(f"{name} has the steps 0 to {len(row.ladder) - 1}, not {step}.")
     return {"name": name, "setting": dict(row.ladder[step]), "step": step, "seed": seed}
@@ -54,7 +55,7 @@ def simulate(signal: Signal, chain: Chain, sources: Sources = Sources()) -> Sign
     for step in chain:
         row = degradations().get(str(step.get("name")))
         if row is None:
-            raise UsageError(f"there is no degradation {step.get('name')!r}. Choose one of: {', '.join(degradations())}.")
+            raise UsageError(f"there is no degradation {shown(step.get('name'))}. Choose one of: {', '.join(degradations())}.")
         missing = row.missing()
         if missing:
             raise UsageError(f"{row.name} needs {', '.join(missing)}. Install it, or leave this degradation out.")

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
 
+from urgentmos.bounded import shown
 from urgentmos.cells import parse_json
 from urgentmos.errors import AudioError, UsageError
 from urgentmos.kinds import LeftOut, is_foreign, is_sound, left_out, some, unpacking
@@ -80,11 +81,11 @@ def _spelled(name: str, file: str) -> str:
     if name in found.places:
         return name
     if isinstance(found, zips.Directory) and name in found.refused:
-        raise AudioError(f"{file}: {name!r} is not read: {found.refused[name]}. Unpack the archive")
+        raise AudioError(f"{file}: {shown(name, 200)} is not read: {found.refused[name]}. Unpack the archive")
     plain = name.isascii() and "\\" not in name
     alike = [] if plain else [other for other in found.places if name_key(other) == name_key(name)]
     if len(alike) != 1:
-        raise AudioError(f"{file} has no member {name!r}. Check the name")
+        raise AudioError(f"{file} has no member {shown(name, 200)}. Check the name")
     return alike[0]
 
 

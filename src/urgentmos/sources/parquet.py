@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from urgentmos.audio import AUDIO_SUFFIXES
+from urgentmos.bounded import shown
 from urgentmos.cells import plain
 from urgentmos.errors import AudioError, UsageError, need
 from urgentmos.sources import open_file, scheme_of, stamp_of
@@ -112,7 +113,7 @@ class _Cursor:
     def __init__(self, file: str, column: str) -> None:
         self._table = _open(file)
         if column not in self._table.schema_arrow.names:
-            raise AudioError(f"{file} has no column {column!r}. Check the name")
+            raise AudioError(f"{file} has no column {shown(column)}. Check the name")
         self._column = column
         self._batches: Iterator[Any] = iter(())
         self._held: OrderedDict[int, Any] = OrderedDict()  # row -> cell

@@ -6,16 +6,16 @@ links, devices and sparse files are listed as such.
 
 from __future__ import annotations
 
-import tarfile
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, BinaryIO, NamedTuple
 
+from urgentmos.bounded import shown
 from urgentmos.errors import AudioError, UsageError
-from urgentmos.sources import IN_MEMORY, Slice, open_file, scheme_of, stamp_of
+from urgentmos.sources import IN_MEMORY, Slice, open_file, scheme_of, stamp_of, tar_headers
+from urgentmos.sources.tar_headers import TarError
 
-MAX_HEADER = 1 << 20  # bytes of one header: long names, PAX records
 KEPT_INDEXES = 64  # tars whose places are remembered
 
 
@@ -33,44 +33,25 @@ class Directory(NamedTuple):
     links: list[str]
 
 
-class _Careful:
-    """What tarfile reads headers from: refuses a header that claims to be huge."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.seek, self.tell = file.seek, file.tell
-
-    def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= MAX_HEADER:
-            raise tarfile.ReadError(f"a header of {size} bytes")
-        return self._file.read(size)
-
-
 def _walk(file: str, ending: str = "\0", most: int = 0) -> Iterator[tuple[str, At | None, bytes | None]]:
     """(name, place or None for what is no plain file, bytes of a small member with the ending) in the order of the tar.
 
     UsageError if it is no whole tar.
     """
     try:
-        with open_file(file) as source, tarfile.open(fileobj=_Careful(source), mode="r:", encoding="utf-8") as tar:  # type: ignore[call-overload]
-            size = source.seek(0, 2)
-            for info in tar:
-                tar.members = []  # else it keeps all of them
-                if not info.isreg() or info.issparse():
-                    if not info.isdir():
-                        yield info.name, None, None
+        with open_file(file) as source:
+            for member in tar_headers.members(source):
+                if not member.is_file:
+                    if not member.is_folder:
+                        yield member.name, None, None
                     continue
-                if info.offset_data + info.size > size:
-                    raise tarfile.ReadError("unexpected end of data")
-                at = At(info.offset_data, info.size)
                 text = None
-                if info.name.lower().endswith(ending) and info.size <= most:
-                    source.seek(at.start)
-                    text = source.read(at.size)
-                yield info.name, at, text
-    except tarfile.TarError as e:
-        why = "it is cut off" if "unexpected end" in str(e) else str(e)
-        raise UsageError(f"{file}: is not a whole tar ({why}). Copy it again.") from e
+                if member.name.lower().endswith(ending) and member.size <= most:
+                    source.seek(member.start)
+                    text = source.read(member.size)
+                yield member.name, At(member.start, member.size), text
+    except TarError as e:
+        raise UsageError(f"{file}: is not a whole tar ({e}). Copy it again.") from e
     except AudioError as e:
         raise UsageError(f"{e}.") from e
     except OSError as e:
@@ -115,7 +96,7 @@ def _remember(file: str, stamp: Any, members: Iterable[tuple[str, At | None]]) -
             made.links.append(name)
             continue
         if name in made.places:
-            raise UsageError(f"{file}: two members are called {name!r}. Make the tar again.")
+            raise UsageError(f"{file}: two members are called {shown(name, 200)}. Make the tar again.")
         made.places[name] = at
     _indexes[file] = (stamp, made)
     _indexes.move_to_end(file)
@@ -145,7 +126,7 @@ def member(file: str, name: str) -> bytes | BinaryIO:
     """The bytes of a member, or a file to seek in if it is larger than IN_MEMORY. AudioError if there is none."""
     at = _hints.get((file, name)) or directory(file).places.get(name)
     if at is None:
-        raise AudioError(f"{file} has no member {name!r}. Check the name")
+        raise AudioError(f"{file} has no member {shown(name, 200)}. Check the name")
     if at.size > IN_MEMORY:
         import io
 
@@ -158,5 +139,5 @@ def member(file: str, name: str) -> bytes | BinaryIO:
         source.seek(at.start)
         data = source.read(at.size)
     if len(data) < at.size:
-        raise AudioError(f"{file} is cut off: {name!r} is not all there. Copy it again")
+        raise AudioError(f"{file} is cut off: {shown(name, 200)} is not all there. Copy it again")
     return data

@@ -16,6 +16,7 @@ import zlib
 from collections import OrderedDict
 from typing import IO, Any, BinaryIO, NamedTuple
 
+from urgentmos.bounded import shown
 from urgentmos.errors import AudioError, UsageError
 from urgentmos.sources import IN_MEMORY, Slice, open_file, stamp_of
 
@@ -82,7 +83,7 @@ def _read(file: str) -> Directory:
         if name.endswith(("/", "\\")):
             continue
         if name in made.places or name in made.refused or name in made.links:
-            raise UsageError(f"{file}: two members are called {name!r}. Pack it again.")
+            raise UsageError(f"{file}: two members are called {shown(name, 200)}. Pack it again.")
         if stat.S_ISLNK(info.external_attr >> 16):
             made.links.append(name)
         elif why := _refusal(info, name):
@@ -119,10 +120,12 @@ def member(file: str, name: str) -> bytes | BinaryIO:
     """The bytes of a member, or a file to seek in if it is larger than IN_MEMORY. AudioError if they cannot be had."""
     at = directory(file).places.get(name)
     if at is None:
-        raise AudioError(f"{file} has no member {name!r}. Check the name")
+        raise AudioError(f"{file} has no member {shown(name, 200)}. Check the name")
     suspicious = at.size > IN_MEMORY and at.size > SUSPICIOUS_RATIO * at.packed
     if at.size > MAX_BYTES or suspicious:
-        raise AudioError(f"{file}: {name!r} says that {at.size} bytes come out of {at.packed}. If you trust it, unpack it")
+        raise AudioError(
+            f"{file}: {shown(name, 200)} says that {at.size} bytes come out of {at.packed}. If you trust it, unpack it"
+        )
     source = open_file(file)
     if not at.deflated and at.size > IN_MEMORY:
         return io.BufferedReader(Slice(source, _start(source, file, name, at), at.size), CHUNK)
@@ -165,9 +168,9 @@ def _unpack(source: BinaryIO, file: str, name: str, at: Packed, out: IO[bytes]) 
     try:
         crc = _inflate(source, at, out) if at.deflated else _copy(source, at, out)
     except zlib.error as e:
-        raise AudioError(f"{file}: {name!r} is damaged ({e}). Copy or pack the archive again") from e
+        raise AudioError(f"{file}: {shown(name, 200)} is damaged ({e}). Copy or pack the archive again") from e
     if out.tell() != at.size or crc != at.crc:
-        raise AudioError(f"{file}: {name!r} is damaged (size or checksum is wrong). Copy or pack the archive again")
+        raise AudioError(f"{file}: {shown(name, 200)} is damaged (size or checksum is wrong). Copy or pack the archive again")
 
 
 def _start(source: BinaryIO, file: str, name: str, at: Packed) -> int:
@@ -175,7 +178,7 @@ def _start(source: BinaryIO, file: str, name: str, at: Packed) -> int:
     source.seek(at.header)
     head = source.read(30)
     if len(head) < 30 or head[:4] != b"PK\3\4":
-        raise AudioError(f"{file}: {name!r} is not where the archive says. Copy or pack the archive again")
+        raise AudioError(f"{file}: {shown(name, 200)} is not where the archive says. Copy or pack the archive again")
     n_name, n_extra = struct.unpack("<HH", head[26:30])
     return int(at.header + 30 + n_name + n_extra)
 

@@ -8,14 +8,18 @@ from __future__ import annotations
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from urgentmos.errors import UsageError, need
+from urgentmos.bounded import load_yaml, parse_yaml, shown
+from urgentmos.errors import UsageError
 from urgentmos.packaged import PACKAGED
 from urgentmos.releases import RELEASES
 
 URGENT_PK = "urgent-pk"
+MAX_COUNT = 10**12  # of a whole number; none is near it, and libraries hold 64 bits
+MAX_SEED = 2**32 - 1
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,12 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """UsageError names a value that makes no sense."""
+        for key, kind in _TYPES.items():
+            if kind is float:
+                _check(key, getattr(self, key), isfinite(getattr(self, key)), "a finite number")
+            elif kind is int:
+                most = MAX_SEED if key == "seed" else MAX_COUNT
+                _check(key, getattr(self, key), getattr(self, key) <= most, f"at most {most}")
         for key in ("batch_seconds", "lr", "max_seconds"):
             _check(key, getattr(self, key), getattr(self, key) > 0, "above 0")
         for key in ("batch_pairs", "accumulate", "devices", "keep"):
@@ -167,33 +177,28 @@ def with_epochs(config: TrainConfig, steps: int) -> TrainConfig:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file. UsageError if there is none; nothing in the file is executed."""
-    yaml = need("yaml", "train")
     if not path.is_file():
         raise UsageError(f"{path} does not exist. Give a preset such as f1c1m5-dref, or the path of a YAML file.")
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, OSError, UnicodeDecodeError, RecursionError) as e:
-        raise UsageError(f"{path} cannot be read as YAML ({str(e).splitlines()[0]}). Correct it there.") from e
-    if found is not None and not isinstance(found, dict):
-        raise UsageError(f"{path} holds a {type(found).__name__}. It should hold lines like `lr: 3e-5`.")
-    return {str(key): value for key, value in (found or {}).items()}
+    content = load_yaml(path, "Correct it there.")
+    if content is not None and not isinstance(content, dict):
+        raise UsageError(f"{path} holds a {type(content).__name__}. It should hold lines like `lr: 3e-5`.")
+    return content or {}
 
 
 def _set(given: dict[str, Any], setting: str) -> None:
     """One KEY=VALUE into `given`."""
-    yaml = need("yaml", "train")
     key, equals, text = setting.partition("=")
     if not equals:
-        raise UsageError(f"{setting!r} is not understood. Write KEY=VALUE, as in lr=1e-4.")
+        raise UsageError(f"{shown(setting)} is not understood. Write KEY=VALUE, as in lr=1e-4.")
     head, dot, name = key.strip().partition(".")
     _known(head)
     try:
-        value = yaml.safe_load(text) if text.strip() else ""
-    except yaml.YAMLError:
+        value = parse_yaml(text) if text.strip() else ""
+    except ValueError:  # no YAML, or more than a setting may hold: its type decides
         value = text
     if dot:
         if _TYPES[head] not in _MAPPINGS:
-            raise UsageError(f"{setting!r} is not understood: {head} has no keys of its own. Write {head}=VALUE.")
+            raise UsageError(f"{shown(setting)} is not understood: {head} has no keys of its own. Write {head}=VALUE.")
         mapping = given.setdefault(head, {})
         if not isinstance(mapping, dict):
             raise UsageError(f"{head} should hold keys of its own, as in {head}.{name}={text}.")
@@ -208,7 +213,7 @@ _MAPPINGS = (dict[str, Any], dict[str, float])
 
 def _known(key: str) -> Any:
     if key not in _TYPES:
-        raise UsageError(f"there is no key {key!r}. Known keys: {', '.join(f.name for f in fields(TrainConfig))}.")
+        raise UsageError(f"there is no key {shown(key)}. Known keys: {', '.join(f.name for f in fields(TrainConfig))}.")
     return _TYPES[key]
 
 
@@ -217,33 +222,40 @@ def _typed(key: str, value: Any) -> Any:
     wanted = _known(key)
     if get_origin(wanted) is Literal:
         value = "" if value is None else value
-        if value not in get_args(wanted):
+        if not isinstance(value, str) or value not in get_args(wanted):
             choices = ", ".join(repr(choice) for choice in get_args(wanted))
-            raise UsageError(f"{key}={value} is not possible. Choose one of: {choices}.")
+            raise UsageError(f"{key}={shown(value)} is not possible. Choose one of: {choices}.")
         return value
     if wanted == tuple[str, ...]:
         items = value.split(",") if isinstance(value, str) else value
-        if not isinstance(items, list | tuple):
-            raise UsageError(f"{key}={value!r} is not a list of paths. Join them by commas.")
+        if not isinstance(items, list | tuple) or not all(isinstance(item, str | int | float) for item in items):
+            raise UsageError(f"{key}={shown(value)} is not a list of paths. Join them by commas.")
         return tuple(str(item).strip() for item in items if str(item).strip())
     if wanted in _MAPPINGS:
         if not isinstance(value, Mapping):
             raise UsageError(f"{key} should hold keys of its own, as in {key}.NAME=VALUE.")
-        return {str(k): _as(f"{key}.{k}", v, float) if wanted == dict[str, float] else v for k, v in value.items()}
+        names = {k if isinstance(k, str) else shown(k): v for k, v in value.items()}
+        return {k: _weight(f"{key}.{k:.80}", v) if wanted == dict[str, float] else v for k, v in names.items()}
     assert get_origin(wanted) not in (Union, types.UnionType)
     return _as(key, value, wanted)
 
 
+def _weight(key: str, value: Any) -> float:
+    weight: float = _as(key, value, float)
+    _check(key, weight, 0 <= weight < inf, "0 or more")
+    return weight
+
+
 def _as(key: str, value: Any, wanted: type) -> Any:
     value = _number_in_words(value) if wanted in (int, float) else value
-    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < MAX_COUNT:
         return float(value)
     if wanted is int and isinstance(value, float) and value.is_integer():
         return int(value)
     if wanted is str and isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
-        raise UsageError(f"{key}={value!r} should be {_NAMES[wanted]}.")
+        raise UsageError(f"{key}={shown(value)} should be {_NAMES[wanted]}.")
     return value
 
 
@@ -262,4 +274,4 @@ def _number_in_words(value: Any) -> Any:
 
 def _check(key: str, value: Any, good: bool, wanted: str) -> None:
     if not good:  # NaN neither
-        raise UsageError(f"{key}={value} is not possible: it should be {wanted}.")
+        raise UsageError(f"{key}={shown(value)} is not possible: it should be {wanted}.")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from urgentmos import __version__
+from urgentmos.bounded import load_json, reason
 from urgentmos.errors import UsageError, need
 from urgentmos.files import write_whole as write_file
 from urgentmos.training.config import HOW_FAST, TrainConfig, make_config, read_yaml
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from urgentmos.training.data import Data
 
 MODEL, CONFIG, RUN = "model", "config.yaml", "run.json"
+MAX_JSON_BYTES = 16 << 20
+ANOTHER = "Give another out=FOLDER, or remove that one."
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def open_folder(folder: Path, config: TrainConfig, description: Mapping[str, Any
             raise UsageError(
                 f"{folder} holds a run with another {', '.join(other)}. Give another out=FOLDER, or remove that one."
             )
-        about = json.loads((folder / RUN).read_text()) if (folder / RUN).is_file() else {}
+        about = _run_json(folder / RUN) if (folder / RUN).is_file() else {}
         if about.get("data", description["data"]) != description["data"]:
             raise UsageError(f"the data changed since {folder} was begun. Give another out=FOLDER, or remove that one.")
         if plain["steps"] != old["steps"] and config.schedule != "constant":
@@ -109,8 +112,18 @@ def result_of(folder: Path) -> Trained | None:
     path = folder / RUN
     if not path.is_file():
         return None
-    result = json.loads(path.read_text()).get("result")
-    return None if result is None else Trained(folder, folder / result["model"], int(result["step"]), result["score"])
+    result = _run_json(path).get("result")
+    try:
+        return None if result is None else Trained(folder, folder / result["model"], int(result["step"]), result["score"])
+    except (LookupError, TypeError, ValueError) as e:
+        raise UsageError(f"{path} has a result that cannot be understood ({reason(e)}). {ANOTHER}") from e
+
+
+def _run_json(path: Path) -> dict[str, Any]:
+    about = load_json(path, MAX_JSON_BYTES, ANOTHER)
+    if not isinstance(about, dict):
+        raise UsageError(f"{path} does not describe a run. {ANOTHER}")
+    return about
 
 
 def write_whole(path: Path, text: str) -> None:

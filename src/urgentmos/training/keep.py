@@ -14,6 +14,8 @@ import lightning
 import torch
 
 from urgentmos import checkpoints
+from urgentmos.bounded import reason
+from urgentmos.errors import UsageError
 from urgentmos.files import appending, replacing_path, write_whole
 from urgentmos.training.config import TrainConfig
 from urgentmos.training.tasks import Judged, Task
@@ -198,5 +200,8 @@ def state_of(folder: Path) -> dict[str, Any] | None:
     path = folder / STATE
     if not path.is_file():
         return None
-    found = torch.load(path, map_location="cpu", weights_only=True)
-    return {"consumed": int(found["urgentmos_consumed"]), "step": int(found["global_step"])}
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        return {"consumed": int(state["urgentmos_consumed"]), "step": int(state["global_step"])}
+    except Exception as e:  # a damaged file shows itself as any of half a dozen classes
+        raise UsageError(f"{path} cannot be read ({type(e).__name__}: {reason(e)}). Remove it: the run begins again.") from e
