@@ -18,12 +18,17 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-PYTHONS = ("3.11", "3.12", "3.13")  # that the project supports; the image has one of them
 PLATFORMS = {  # processor -> tags of its wheels, newest first
     machine: [f"manylinux_2_{minor}_{machine}" for minor in range(36, 16, -1)] + [f"manylinux2014_{machine}"]
     for machine in ("x86_64", "aarch64")
 }
 EXTRAS = {"cpu": "av,parquet,report,serve,urls", "cuda": "av,models,parquet,report,serve,urls"}  # as in the Dockerfile
+# (Python, processor) of the machines that a variant is locked for. The image has Python 3.12; the check of a release runs the
+# image's steps with whatever Python there is. CUDA comes for x86_64.
+MACHINES = {
+    "cpu": [(python, machine) for python in ("3.11", "3.12", "3.13") for machine in PLATFORMS],
+    "cuda": [("3.12", "x86_64")],
+}
 ALSO = ["speechmos", "setuptools>=77"]  # weights of DNSMOS; what builds our own wheel
 
 
@@ -80,7 +85,7 @@ def main(variants: list[str]) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     for variant in variants:
         wanted = [*requirements(EXTRAS[variant], project), *ALSO]
-        text = locked(resolved(wanted, python, platforms) for python in PYTHONS for platforms in PLATFORMS.values())
+        text = locked(resolved(wanted, python, PLATFORMS[machine]) for python, machine in MACHINES[variant])
         head = f"# What the image holds (VARIANT={variant}): made by packaging/lock.py, not by hand.\n"
         (ROOT / "packaging" / f"requirements-{variant}.txt").write_text(head + text, "utf-8")
         print(f"packaging/requirements-{variant}.txt: {text.count('==')} packages, {text.count('--hash')} files")

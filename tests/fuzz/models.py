@@ -108,7 +108,12 @@ FILES = {
 def checkpoints() -> Iterator[Seed]:
     for model, names in FILES.items():
         for name in names:
-            yield Seed(f"checkpoint/{model}/{name}", lambda m=model, n=name: folders()[m][n], text=name.endswith(".json"))  # type: ignore[misc]
+            yield Seed(
+                f"checkpoint/{model}/{name}",
+                lambda m=model, n=name: folders()[m][n],
+                text=name.endswith(".json"),
+                searched="shared" not in model,
+            )  # type: ignore[misc]
 
 
 def plant(seed: str, data: bytes, folder: Path) -> Path:

@@ -118,8 +118,8 @@ def search(kind: str, examples: int, seed: int, seconds: float, known: set[str],
 
 
 def _round(searcher: Searcher, kind: str, examples: int, seed: int) -> Failed | None:
-    names = [one.name for one in seeds(kind)]
-    texts = [one.name for one in seeds(kind) if one.text]
+    names = [one.name for one in seeds(kind) if one.searched]
+    texts = [one.name for one in seeds(kind) if one.text and one.searched]
 
     @seeded(seed)
     @settings(

@@ -31,7 +31,7 @@ class Seed:
     """A whole file: its name is the file's, `text` says that it is made of words.
 
     seconds: of sound; `counted`: whether the file itself says how much there should be, so that a cut must be noticed.
-    unpack, pack: for what is compressed, the bytes inside and back.
+    unpack, pack: for what is compressed, the bytes inside and back. searched: whether mutations start from it.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Seed:
     text: bool = False
     seconds: float = SECONDS
     counted: bool = True
+    searched: bool = True
     unpack: Callable[[bytes], bytes] | None = None
     pack: Callable[[bytes], bytes] | None = None
 
