@@ -254,10 +254,11 @@ def start(port: int, log: Path) -> tuple[subprocess.Popen[bytes], int]:
     process = subprocess.Popen(command, stderr=log.open("wb"))
     end = time.monotonic() + 60
     while time.monotonic() < end and process.poll() is None:
-        lines = log.read_text().splitlines()
-        if lines and lines[0].startswith("{"):
+        lines = [line for line in log.read_text().splitlines() if '"listening"' in line]
+        if lines:
             return process, int(json.loads(lines[0])["url"].rstrip("/").rpartition(":")[2])
         time.sleep(0.1)
+    process.kill()
     sys.exit(f"the service did not start: {log.read_text()[:500]}")
 
 

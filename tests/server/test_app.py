@@ -348,7 +348,7 @@ def test_a_client_that_leaves_ends_the_arithmetic_too(judge, serving, monkeypatc
         calculator = service.service.calculator
         with service.connect() as gone:
             gone.sendall(serving.raw_request(body, kind, "/v1/rank"))
-            serving.until(lambda: calculator._busy)
+            serving.until(lambda: [child for child in list(calculator._busy) if child.pid])
             pid = next(iter(calculator._busy)).pid
         serving.until(lambda: not calculator._busy and service.service.slots.taken == 0)
 

@@ -24,7 +24,7 @@ def with_calculator(use, **options):
         try:
             return await asyncio.wait_for(use(calculator), 60)
         finally:
-            await calculator.close()
+            calculator.close()
 
     return asyncio.run(run())
 
@@ -81,6 +81,22 @@ def test_cancelling_kills_the_process_and_another_one_takes_its_place():
         assert await calculator.result(task(os.getpid)) != pid
 
     with_calculator(use, processes=1)
+
+
+def test_a_process_that_is_killed_in_the_middle_of_its_answer_is_gone_at_once():
+    """asyncio's own processes wait for ever where an answer was not read to its end."""
+
+    async def use(calculator):
+        assert await calculator.result(task(bytes, 5_000_000)) == bytes(5_000_000)
+        for delay in (0.0, 0.001, 0.01, 0.05):
+            one = asyncio.create_task(calculator.result(task(bytes, 50_000_000)))
+            await asyncio.sleep(delay)
+            one.cancel()
+            await asyncio.gather(one, return_exceptions=True)
+            assert not calculator._busy
+        return await calculator.result(task(divmod, 7, 2))
+
+    assert with_calculator(use, processes=1) == (3, 1)
 
 
 def test_large_tasks_leave_a_process_to_small_ones():

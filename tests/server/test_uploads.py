@@ -109,12 +109,12 @@ def test_a_compressed_body_and_floods_of_fields_are_refused(tmp_path):
 def test_all_requests_together_hold_no_more_than_allowed(tmp_path):
     store = Store(0.001)
     with store.room() as first:
-        first.reserve(900)
+        first.reserve(700)
         with store.room() as second, pytest.raises(Problem) as caught:
-            second.reserve(101)
+            second.reserve(51)
         assert caught.value.status == 503 and int(caught.value.headers["Retry-After"]) > 0
     with store.room() as third:
-        third.reserve(1000)
+        third.reserve(750)
         assert list(store.root.iterdir()) == [third.folder]
     assert store.bytes == 0 and list(store.root.iterdir()) == []
     store.close()

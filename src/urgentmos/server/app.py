@@ -71,7 +71,7 @@ def create_app(judge: Predictor, limits: Limits | None = None, token: str | None
         worker.start()
         yield
         await asyncio.to_thread(worker.stop, LAST_SECONDS)
-        await calculator.close()
+        await asyncio.to_thread(calculator.close)
         service.lengths.close()
         service.store.close()
 

@@ -11,10 +11,12 @@ import os
 import pickle
 import signal
 import struct
+import subprocess
 import sys
+import threading
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
@@ -119,6 +121,50 @@ class CalculatorError(Exception):
 # ---- the service's side
 
 
+class Child:
+    """A process that computes one task after the other. `exchange` blocks; `kill` may be called from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._killed = False
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
+
+    def exchange(self, message: Any) -> tuple[str, Any]:
+        """(status, value) of a task. EOFError, with the exit status of the process, if that ended before it had an answer."""
+        process = self._started()
+        assert process.stdin is not None and process.stdout is not None
+        try:
+            data = pickle.dumps(message)
+            process.stdin.write(LENGTH.pack(len(data)) + data)
+            process.stdin.flush()
+            head = process.stdout.read(LENGTH.size)
+            answer = process.stdout.read(*LENGTH.unpack(head))
+            status, value = pickle.loads(answer)
+        except (OSError, ValueError, EOFError, struct.error, pickle.UnpicklingError) as e:
+            self.kill()
+            raise EOFError(process.wait()) from e
+        return status, value
+
+    def kill(self) -> None:
+        """The process is gone when this returns, and `exchange` ends."""
+        with self._lock:
+            self._killed = True
+            if self._process is not None:
+                self._process.kill()
+                self._process.wait()
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        with self._lock:
+            if self._killed:
+                raise EOFError(-signal.SIGTERM)
+            self._process = self._process or _process()
+            return self._process
+
+
 @dataclass(eq=False)
 class Calculator:
     """A few child processes, started when they are needed; one task each at a time, small ones never behind large ones only.
@@ -128,10 +174,13 @@ class Calculator:
 
     seconds: float
     processes: int = 2
-    _free: list[asyncio.subprocess.Process] = field(default_factory=list)
-    _busy: set[asyncio.subprocess.Process] = field(default_factory=set)
+    _free: list[Child] = field(default_factory=list)
+    _busy: set[Child] = field(default_factory=set)
     _places: asyncio.Semaphore | None = None
     _large: asyncio.Semaphore | None = None
+
+    def __post_init__(self) -> None:
+        self._threads = ThreadPoolExecutor(2 * self.processes, "urgentmos-child")
 
     async def result(self, task: Task, *, large: bool = False) -> Any:
         """What the task returns. UsageError as the task raises it; cancelling kills the process."""
@@ -144,34 +193,27 @@ class Calculator:
         async with self._places:
             return await self._run(task)
 
-    async def close(self) -> None:
-        for process in (*self._free, *self._busy):
-            with suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-        self._free.clear()
-
-    def _idle(self) -> asyncio.subprocess.Process | None:
-        self._free = [process for process in self._free if process.returncode is None]
-        return self._free.pop() if self._free else None
+    def close(self) -> None:
+        for child in (*self._free, *self._busy):
+            child.kill()
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _run(self, task: Task) -> Any:
-        process = self._idle() or await _started()
-        self._busy.add(process)
+        child = self._free.pop() if self._free else Child()
+        self._busy.add(child)
         whole = False
+        message = ceil(self.seconds + SPARE_SECONDS), task
         try:
-            status, value = await _exchange(process, (ceil(self.seconds + SPARE_SECONDS), task))
+            status, value = await asyncio.get_running_loop().run_in_executor(self._threads, child.exchange, message)
             whole = True
-        except (asyncio.IncompleteReadError, ConnectionError) as e:
-            await process.wait()
-            raise CalculatorError(f"the process ended with status {process.returncode}") from e
+        except EOFError as e:
+            raise CalculatorError(f"the process ended with status {e}") from e
         finally:
-            self._busy.discard(process)
+            self._busy.discard(child)
             if whole:
-                self._free.append(process)
+                self._free.append(child)
             else:
-                with suppress(ProcessLookupError):
-                    process.kill()
+                child.kill()
         if status == "refused":
             raise UsageError(value)
         if status == "failed":
@@ -179,32 +221,18 @@ class Calculator:
         return value
 
 
-async def _started() -> asyncio.subprocess.Process:
+def _process() -> subprocess.Popen[bytes]:
     package = str(Path(__file__).parents[2])
     path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-P",
-        "-c",
-        START,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,  # the log is JSON; a failure comes as a result
+    return subprocess.Popen(
+        [sys.executable, "-P", "-c", START],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,  # the log is JSON; a failure comes as a result
         env={**os.environ, **threads, "PYTHONPATH": path},
         start_new_session=True,  # Ctrl-C is for the service, which answers what it has accepted
     )
-
-
-async def _exchange(process: asyncio.subprocess.Process, message: Any) -> tuple[str, Any]:
-    assert process.stdin is not None and process.stdout is not None
-    data = await asyncio.to_thread(pickle.dumps, message)
-    process.stdin.write(LENGTH.pack(len(data)) + data)
-    await process.stdin.drain()
-    (length,) = LENGTH.unpack(await process.stdout.readexactly(LENGTH.size))
-    answer = await process.stdout.readexactly(length)
-    status, value = await asyncio.to_thread(pickle.loads, answer)
-    return status, value
 
 
 # ---- the child's side

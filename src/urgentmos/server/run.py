@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import platform
 import signal
 import socket
 import sys
@@ -25,6 +27,7 @@ from urgentmos.server.watching import log, log_lines
 
 LAST_SECONDS = 8.0  # beyond the grace, for what does not end by itself
 TICK = 0.5  # seconds
+M_ARENA_MAX, ARENAS = -8, 2  # malloc.h
 SWITCH_SECONDS = 0.001  # for which a thread may keep Python from the others: the connections must not wait for the decoders
 WARM_UP_RATE = 16_000
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -90,9 +93,16 @@ def serve(
         log("open to all: others can reach this address, and no token is asked for. Set one with --token", host=host)
     signal.signal(signal.SIGTERM, _leave)
     sys.setswitchinterval(SWITCH_SECONDS)
+    _keep_memory_small()
     threading.Thread(target=_end_at_last, args=(server, limits.grace_seconds), daemon=True).start()
     with suppress(KeyboardInterrupt):
         server.run(sockets=[place])
+
+
+def _keep_memory_small() -> None:
+    """glibc keeps what each of many threads has freed for that thread; two pools for all of them hold about half as much."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, ARENAS)
 
 
 def _end_at_last(server: uvicorn.Server, grace: float) -> None:
