@@ -37,6 +37,7 @@ from urgentmos.decoder_process import (
     SECONDS,
 )
 from urgentmos.errors import AudioError
+from urgentmos.passing import AGAIN
 from urgentmos.streams import Stream, check_form
 
 ANSWER_SECONDS = 30.0  # without a word from a process: what waits for a disk does not compute
@@ -278,7 +279,9 @@ def _opened(where: str, letter: bytes, job: bytes, content: bytes | memoryview) 
         try:
             decoder = POOL.take(fresh)
         except OSError as e:
-            raise AudioError(f"{where} cannot be decoded now: no process can be started ({e.strerror}). Try again") from e
+            raise AudioError(
+                f"{where} cannot be decoded now: no process can be started ({e.strerror}). Close others, then {AGAIN}"
+            ) from e
         is_used = decoder.recordings > 0
         try:
             return decoder, *decoder.ask(letter, job, content)
@@ -307,5 +310,7 @@ def _content(file: BinaryIO, where: str) -> Iterator[tuple[bytes, bytes | memory
                 data = file.read(STEP)
             copy.flush()
         except OSError as e:
-            raise AudioError(f"{where} cannot be copied to {copy.name} to be decoded ({e.strerror}). Free some space") from e
+            raise AudioError(
+                f"{where} cannot be copied to {copy.name} to be decoded ({e.strerror}). Free some space, then {AGAIN}"
+            ) from e
         yield FILE, os.fsencode(copy.name)
