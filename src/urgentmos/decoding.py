@@ -91,8 +91,8 @@ def _spare(stack: ExitStack, file: BinaryIO, where: str, error: AudioError) -> S
     """What FFmpeg's libraries decode of a file that libsndfile refused with `error`; raises that if they do not, either."""
     try:
         return stack.enter_context(_far(file, where, by_ffmpeg=True))
-    except AudioError:
-        raise error from None
+    except AudioError as e:
+        raise (e if is_passing(str(e)) else error) from None
 
 
 @contextmanager
