@@ -191,7 +191,6 @@ def test_long_recordings_are_beyond_one_window() -> None:
     assert longest.seconds > 30
 
 
-@pytest.mark.xfail(reason="libsndfile reads ._NAME beside a file, and ._ in the current directory, as an SD2 resource fork")
 @pytest.mark.parametrize("fork", ["empty", "AppleDouble", "SD2"])
 @pytest.mark.parametrize("held", ["a file", "a member"])
 def test_what_lies_beside_a_recording_does_not_change_it(

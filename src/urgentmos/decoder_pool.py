@@ -67,6 +67,7 @@ class Decoder:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=environment,
+            cwd=os.path.abspath(os.sep),  # libsndfile looks for a file ._ beside an MP3 (a resource fork), and believes it
         )
         assert self._process.stdin is not None and self._process.stdout is not None
         self._in, self._out = self._process.stdin.fileno(), self._process.stdout.fileno()

@@ -18,6 +18,7 @@ from urgentmos import ffmpeg, frames
 from urgentmos.containers import MOST_PARTS, Part, TooManyParts, TooManySteps, parts
 from urgentmos.errors import AudioError
 from urgentmos.libsndfile import UNKNOWN_LENGTH, SoundStream
+from urgentmos.passing import is_passing
 from urgentmos.sources import check_local, is_elsewhere, opened
 from urgentmos.streams import Stream, check_form
 
