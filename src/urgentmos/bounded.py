@@ -17,8 +17,8 @@ from urgentmos.errors import UsageError, need
 
 WIDTH = 80  # characters of a value in a message
 DEPTH, ITEMS = 2, 4  # of a container, as far as it is shown
-_CONTAINERS = Mapping | list | tuple | set | frozenset
-_LARGE = int | Mapping | list | tuple | set | frozenset  # arguments of an exception that may be endless as text
+_CONTAINERS = (Mapping, list, tuple, set, frozenset)
+_LARGE = (int, *_CONTAINERS)  # arguments of an exception that may be endless as text
 DIGITS = 40  # of a whole number, as text
 MAX_YAML_BYTES = 1 << 18  # pure Python parses this in about three seconds; real ones have a few KB
 MAX_YAML_VALUES = 1 << 16  # with everything that is shared counted as often as it stands there
