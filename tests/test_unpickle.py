@@ -535,3 +535,82 @@ def test_fill_takes_nothing_but_the_same_model(change, said):
     with pytest.raises(UsageError, match=said) as caught:
         fill(torch.nn.Linear(3, 2), state, "other.pt")
     assert "other.pt" in str(caught.value)
+
+
+# --- small programs that would never end ------------------------------------------------------------------------------
+
+
+def long1(value: int) -> bytes:
+    return pickle.dumps(value, 2)[2:-1]
+
+
+def put(place: int) -> bytes:
+    return b"r" + place.to_bytes(4, "little")
+
+
+def get(place: int) -> bytes:
+    return b"j" + place.to_bytes(4, "little")
+
+
+def repeated(value: bytes, function: bytes) -> bytes:
+    """A thousand calls of a function with one and the same value."""
+    calls = (get(1) + get(0) + b"\x85R0") * 1000
+    return b"\x80\x02" + value + put(0) + b"0" + function + put(1) + b"0" + calls + b"N."
+
+
+SET, ENCODE = b"c__builtin__\nset\n", b"c_codecs\nencode\n"
+TEXT = b"T" + (1 << 20).to_bytes(4, "little") + b"a" * (1 << 20)
+ONE_HASH = b"".join(long1(k * (2**61 - 1)) + b"N" for k in range(20_000))  # all these keys have the hash 0
+LONG_KEY = pickle.dumps(tuple(range(40)), 2)[2:-1]
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        (repeated(b"](" + b"N" * 100_000 + b"e", SET), "no text"),
+        (repeated(b"](" + b"U\1a" * 100_000 + b"e", SET), "copies more than"),
+        (repeated(TEXT, ENCODE), "copies more than"),
+        (b"\x80\x02}(" + ONE_HASH + b"u.", "no text"),
+        (b"\x80\x02" + long1(1 << 2000) + b".", "an integer of 2001 bits"),
+        (b"\x80\x02}" + LONG_KEY + b"Ns.", "a key of 40 items"),
+    ],
+    ids=["sets", "sets of text", "bytes", "keys of one hash", "a huge integer", "a long key"],
+)
+def test_programs_that_repeat_large_values_are_refused(tmp_path, program, said):
+    path = archive(tmp_path / "file.pt", program)
+    assert path.stat().st_size < 2_000_000
+    with pytest.raises(UsageError, match=said):
+        load_torch_file(path)
+
+
+def test_sizes_that_no_tensor_has_are_refused(tmp_path):
+    for size in ((1 << 70,), (1 << 62,) * 200, (1 << 1000,)):
+        path = archive(tmp_path / "file.pt", tensor_program(size=size, stride=(1,) * len(size)), _0=bytes(16))
+        with pytest.raises(UsageError, match=r"file\.pt was not loaded") as e:
+            load_torch_file(path)
+        assert len(str(e.value)) < 500
+
+
+POOLER, ACTIVATION = "arch.pooler._target_", "arch.category_encoder.encoder_layer.activation"
+
+
+@pytest.mark.parametrize("place", [POOLER, ACTIVATION, "category2metrics.mos", "fs"])
+def test_values_that_are_shared_many_times_over_are_refused_at_once(tmp_path, place):
+    """A tuple of ten references, thirty deep: harmless in memory, 10^30 words as text."""
+    from urgentmos import official
+
+    value = "x"
+    for _ in range(30):
+        value = (value,) * 10
+    config: dict = {}
+    inner = config
+    *folders, last = place.split(".")
+    for name in folders:
+        inner = inner.setdefault(name, {})
+    inner[last] = [value] if last == "mos" else value
+    weight = torch.zeros(1, 1)
+    names = ("metric2absolute_score_predictor.mos.prediction_head.weight", "category2encoder.mos.layers.0.linear1.weight")
+    torch.save({"model": dict.fromkeys(names, weight), "config": config}, tmp_path / "file.pt")
+    with pytest.raises(UsageError) as e:
+        official.read(tmp_path / "file.pt")
+    assert "file.pt" in str(e.value) and len(str(e.value)) < 500

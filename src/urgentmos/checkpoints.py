@@ -65,7 +65,7 @@ def save(folder: str | Path, net: nn.Module, info: Mapping[str, Any], *, card: s
     """Write `net` as a model folder and return it; an existing model there is replaced, each file at once.
 
     info: plain data. "name" is needed; "version" is a hash of what computes (`checksums.version_of`) where it is not given, or
-    given for what computed something else; "metrics" are those that the model was taught and offers, all of an UrgentMOS net
+    given for another content; "metrics" are those that the model was taught and offers, all of an UrgentMOS net
     where not given. "trained_on", "licence" and whatever else is there is kept. card: the text of MODEL_CARD.md; a short one
     is written where there is none.
 
@@ -101,11 +101,11 @@ def save(folder: str | Path, net: nn.Module, info: Mapping[str, Any], *, card: s
 
 
 def _version(info: Mapping[str, Any], about: Mapping[str, Any], weights: str) -> str:
-    """The given version, unless `info` is that of a folder of ours and something that computes has changed since; else ours."""
+    """The given version, or that of the content: where none is given, or for the content of a folder that was changed since."""
     ours = checksums.version_of(about, weights)
     if checksums.is_sealed(info):
-        before = {"config": about["config"], **info}
-        if checksums.version_of(before, checksums.files_of(info).get(WEIGHTS, "")) != ours:
+        before = {**info, "format": FORMAT, "config": about["config"]}
+        if not checksums.is_whole(before) or checksums.files_of(info).get(WEIGHTS) != weights:
             return ours
     return str(info.get("version") or ours)
 

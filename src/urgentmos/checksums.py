@@ -65,6 +65,17 @@ def is_sealed(about: Mapping[str, Any]) -> bool:
     return FILES in about
 
 
+def is_whole(about: Mapping[str, Any]) -> bool:
+    """Whether config.json has checksums, and its own fits."""
+    files = about.get(FILES)
+    if not isinstance(files, dict) or not all(isinstance(digest, str) and _HEX.fullmatch(digest) for digest in files.values()):
+        return False
+    try:
+        return bool(about.get(OWN) == sha256_of(_canonical({key: value for key, value in about.items() if key != OWN})))
+    except (RecursionError, TypeError, ValueError):  # no plain JSON
+        return False
+
+
 def files_of(about: Mapping[str, Any]) -> dict[str, str]:
     """File name -> SHA-256, as config.json has them; {} if it was written before there were checksums."""
     return dict(about.get(FILES, {}))
@@ -72,11 +83,7 @@ def files_of(about: Mapping[str, Any]) -> dict[str, str]:
 
 def check_config(about: Mapping[str, Any], path: Path) -> None:
     """UsageError that names config.json (`path`) if it has changed since it was written."""
-    if FILES not in about and OWN not in about:
-        return
-    files = about.get(FILES)
-    whole = isinstance(files, dict) and all(isinstance(digest, str) and _HEX.fullmatch(digest) for digest in files.values())
-    if whole and about.get(OWN) == sha256_of(_canonical({key: value for key, value in about.items() if key != OWN})):
+    if (FILES not in about and OWN not in about) or is_whole(about):
         return
     raise UsageError(
         f"{path} has changed since it was written: its checksum does not fit. Get the model again; if you edited it yourself, "

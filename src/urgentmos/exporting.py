@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from urgentmos import checksums, int8
 from urgentmos.audio import collate
+from urgentmos.bounded import shown
 from urgentmos.checkpoints import CONFIG, ONNX, Loaded, list_file, read_info
 from urgentmos.errors import UsageError, need
 from urgentmos.files import replacing_path
@@ -203,7 +204,8 @@ def _belongs(path: Path, model: Loaded) -> bool:
         return False
     about = read_info(path.parent)
     if any(about[key] != model.info[key] for key in ("name", "version")):
-        raise UsageError(f"{path.parent} holds another model, {about['name']} {about['version']}. Choose another place for -o.")
+        other = f"{shown(about['name'], 60)} {about['version']:.40}"
+        raise UsageError(f"{path.parent} holds another model, {other}. Choose another place for -o.")
     return True
 
 
