@@ -34,7 +34,7 @@ LIMITS: tuple[tuple[str, str, int | float, str], ...] = (
     ("--health-seconds", "health_seconds", 5.0, "Time in which /healthz must score its own clip."),
     ("--grace-seconds", "grace_seconds", 25.0, "Time from SIGTERM on in which requests under way are finished."),
     ("--batch-ms", "batch_ms", 5.0, "How long a clip waits for others to be scored with, in milliseconds."),
-    ("--batch-clips", "batch_clips", 32, "Most clips scored together."),
+    ("--batch-clips", "batch_clips", 16, "Most clips scored together."),
 )
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from importlib.resources import files
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from fastapi import Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -29,7 +29,7 @@ from urgentmos.server.guard import Guard, Hosts
 from urgentmos.server.health import Health
 from urgentmos.server.limits import MEGABYTE, Limits, Problem, too_large
 from urgentmos.server.service import Service
-from urgentmos.server.slots import Slots, is_large
+from urgentmos.server.slots import LARGE_FILES, Slots, is_large
 from urgentmos.server.uploads import FORM, Form, Lengths, Store, Upload
 from urgentmos.server.watching import Meters
 from urgentmos.server.worker import LONG_SECONDS, Worker
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from urgentmos.comparing import Comparison
     from urgentmos.timeline import Timeline
 
+T = TypeVar("T")
 Format = Literal["json", "csv", "html"]
 PAGE_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 PAGE_POLICY = (
@@ -140,9 +141,10 @@ def _add_work(app: FastAPI, service: Service, locks: Sequence[Any]) -> None:
         """One row per file, in their order. A file that cannot be scored has an `error`; if none can, the status is 422."""
         names = parse_metrics(metrics, service.judge.metrics)
         _check_format(format)
-        with service.store.room() as room:
+        async with service.store.large_room() as room:
             form = await service.form(request, room)
             uploads = _files(form, "files")
+            large = timeline or len(uploads) > LARGE_FILES
             async with service.working(request, uploads, large=format == "html"):
                 clips = [answers.clip_of(upload) for upload in uploads]
                 scores = await service.result(request, service.worker.score(clips, [upload.seconds for upload in uploads]))
@@ -152,7 +154,7 @@ def _add_work(app: FastAPI, service: Service, locks: Sequence[Any]) -> None:
                 lines: list[Timeline | None] = [None] * len(scores)
                 if timeline or format == "html":
                     lines = await service.timelines(request, uploads, scores)
-                rows = await asyncio.to_thread(answers.rows_of, scores, told, lines if timeline else [None] * len(scores))
+                rows = await _off_loop(large, answers.rows_of, scores, told, lines if timeline else [None] * len(scores))
                 if all(row["error"] for row in rows):
                     raise Problem(422, f"No file could be scored. {rows[0]['error']}.", more={"clips": rows})
                 if format == "csv":
@@ -163,7 +165,7 @@ def _add_work(app: FastAPI, service: Service, locks: Sequence[Any]) -> None:
                     return _html(await service.calculator.result(task, large=True), told)
         by = {"model": service.judge.name, "version": service.judge.version}
         content = {**by, "warnings": warnings_about(scores, service.judge), "clips": rows}
-        return await asyncio.to_thread(JSONResponse, content)
+        return await _off_loop(large, JSONResponse, content)
 
     @app.post(
         "/v1/compare",
@@ -174,7 +176,7 @@ def _add_work(app: FastAPI, service: Service, locks: Sequence[Any]) -> None:
     )
     async def compare(request: Request) -> Response:
         """Which of the files `a` and `b` sounds better: a verdict with its probabilities, and how much better A is."""
-        with service.store.room() as room:
+        async with service.store.large_room() as room:
             form = await service.form(request, room)
             both = [_only(form, part) for part in "ab"]
             async with service.working(request, both):
@@ -205,7 +207,7 @@ def _add_work(app: FastAPI, service: Service, locks: Sequence[Any]) -> None:
     ) -> Response:
         """Files are named SYSTEM/CONTENT.wav, or each has a field `system_id` and a `reference_id`, in the same order."""
         _check_format(format)
-        with service.store.room() as room:
+        async with service.store.large_room() as room:
             form = await service.form(request, room)
             uploads = _files(form, "files")
             clips = _systems(form, uploads)
@@ -231,6 +233,11 @@ def _add_work(app: FastAPI, service: Service, locks: Sequence[Any]) -> None:
         failed = [{"uid": s.clip.uid, "error": answers.renamed(s.error, told)} for s in found.rows if s.error]
         result["warnings"] = [answers.renamed(warning, told) for warning in result["warnings"]]
         return JSONResponse({**result, "failed": failed})
+
+
+async def _off_loop(large: bool, work: Callable[..., T], *values: Any) -> T:
+    """What `work` returns: in a thread where it takes long, at once where changing threads would."""
+    return await asyncio.to_thread(work, *values) if large else work(*values)
 
 
 def _files(form: Form, part: str) -> list[Upload]:

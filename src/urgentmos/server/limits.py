@@ -36,7 +36,7 @@ class Limits:
     health_seconds: float = 5.0  # until a clip of our own is scored: /healthz is 503
     grace_seconds: float = 25.0  # from SIGTERM until what is not answered is given up
     batch_ms: float = 5.0  # that a clip waits for others to be scored with, at most
-    batch_clips: int = 32  # scored together, at most
+    batch_clips: int = 16  # scored together, at most
 
     def audio_seconds(self, seconds: float, samples: int) -> float:
         """What a recording counts: its duration, or more if it has many channels or a high rate."""

@@ -28,7 +28,7 @@ from urgentmos.server.watching import log, log_lines
 LAST_SECONDS = 8.0  # beyond the grace, for what does not end by itself
 TICK = 0.5  # seconds
 M_ARENA_MAX, ARENAS = -8, 2  # malloc.h
-SWITCH_SECONDS = 0.001  # for which a thread may keep Python from the others: the connections must not wait for the decoders
+SWITCH_SECONDS = 0.0005  # for which a thread may keep Python from the others: the connections must not wait for the decoders
 WARM_UP_RATE = 16_000
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 

@@ -10,12 +10,13 @@ import asyncio
 import os
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -27,6 +28,7 @@ from urgentmos.server.limits import MEGABYTE, Limits, Problem, busy, too_large
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+T = TypeVar("T")
 FORM = "multipart/form-data"
 NAME_LENGTH = 255  # characters of a name
 TEXT_BYTES = 4096  # of a text field
@@ -34,6 +36,8 @@ HEADER_BYTES = 8192  # of the headers of a part
 TEXTS_PER_FILE, TEXTS = 4, 16  # text fields in a request: some for each file that is allowed, and some more
 SMALL, LARGE_SHARE = 1 / 256, 3 / 4  # of the space for temporary files
 QUICK_THREADS, SLOW_THREADS = 4, 2  # that measure uploads
+WRITER_THREADS = 2  # that read forms and write files of requests beyond the first INLINE_BYTES
+INLINE_BYTES = 1 << 17  # read at once: each file that is opened while others compute may stop all connections for a moment
 HEAD = 16  # bytes that tell what a container is
 
 # What a browser's recorder and curl call the formats that the decoders read; for files without an ending of ours.
@@ -94,8 +98,10 @@ class Store:
     def __init__(self, limit_mb: float) -> None:
         self._root = tempfile.TemporaryDirectory(prefix="urgentmos-", ignore_cleanup_errors=True)  # 0700
         self._limit = limit_mb * MEGABYTE
+        self._lock = threading.Lock()
         self.bytes = 0
         self.root.mkdir(0o700)
+        self.writers = ThreadPoolExecutor(WRITER_THREADS, "urgentmos-writer")
 
     @property
     def own(self) -> Path:
@@ -115,16 +121,35 @@ class Store:
             try:
                 yield room
             finally:
-                self.bytes -= room.bytes
+                with self._lock:
+                    self.bytes -= room.bytes
+
+    @asynccontextmanager
+    async def large_room(self) -> AsyncIterator[Room]:
+        """The same; many files are removed by a writer."""
+        context = self.room()
+        room = context.__enter__()
+        try:
+            yield room
+        finally:
+            if room.bytes > INLINE_BYTES:
+                await _in_full(self.writers, context.__exit__, None, None, None)
+            else:
+                context.__exit__(None, None, None)
 
     def is_small(self, n_bytes: int) -> bool:
         """Whether a request that holds so much may use all of the space."""
         return n_bytes <= self._limit * SMALL
 
-    def has_room(self, n_bytes: int, *, small: bool) -> bool:
-        return self.bytes + n_bytes <= self._limit * (1.0 if small else LARGE_SHARE)
+    def reserve(self, n_bytes: int, *, small: bool) -> bool:
+        """Whether there was room for so many more."""
+        with self._lock:
+            fits = self.bytes + n_bytes <= self._limit * (1.0 if small else LARGE_SHARE)
+            self.bytes += n_bytes if fits else 0
+            return fits
 
     def close(self) -> None:
+        self.writers.shutdown(wait=False, cancel_futures=True)
         self._root.cleanup()
 
 
@@ -138,10 +163,9 @@ class Room:
 
     def reserve(self, n_bytes: int) -> None:
         """Problem if all requests together hold too much; the last quarter of the space is for those that need little."""
-        if not self.store.has_room(n_bytes, small=self.store.is_small(self.bytes + n_bytes)):
+        if not self.store.reserve(n_bytes, small=self.store.is_small(self.bytes + n_bytes)):
             raise busy("The service holds as many files as it may.", 5)
         self.bytes += n_bytes
-        self.store.bytes += n_bytes
 
 
 async def receive(request: Request, room: Room, limits: Limits) -> Form:
@@ -150,8 +174,13 @@ async def receive(request: Request, room: Room, limits: Limits) -> Form:
     try:
         parser = MultipartParser(_boundary(request, limits), reading.callbacks())  # type: ignore[arg-type]
         async with asyncio.timeout(limits.upload_seconds):
+            received = 0
             async for chunk in _chunks(request, limits):
-                parser.write(chunk)
+                received += len(chunk)
+                if received > INLINE_BYTES:
+                    await _in_full(room.store.writers, parser.write, chunk)
+                else:
+                    parser.write(chunk)
         parser.finalize()
     except TimeoutError:
         sentence = f"The request did not arrive within {limits.upload_seconds:g} s. Send less at once, or over a faster line."
@@ -163,6 +192,16 @@ async def receive(request: Request, room: Room, limits: Limits) -> Form:
     if not reading.ended:
         raise Problem(400, "The form is cut off: its last boundary is missing. Send it again.")
     return reading.form
+
+
+async def _in_full(executor: Executor, work: Callable[..., T], *values: Any) -> T:
+    """What `work` returns in a thread; whoever is cancelled meanwhile waits for its end, and so never meets it at work."""
+    future = asyncio.get_running_loop().run_in_executor(executor, partial(work, *values))
+    try:
+        return await asyncio.shield(future)
+    finally:
+        if not future.done():
+            await asyncio.wait({future})
 
 
 def _boundary(request: Request, limits: Limits) -> bytes:
