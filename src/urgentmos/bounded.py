@@ -9,6 +9,7 @@ is shared, so that the code behind them may copy, compare and print.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -73,15 +74,21 @@ def _listed(items: Iterable[str], count: int) -> str:
 
 
 def reason(error: BaseException, width: int = 200) -> str:
-    """The first line of what an exception says, at most `width` characters; its class where it says nothing."""
+    """The first line of what an exception says, without names of classes; its class where it says nothing else."""
     if isinstance(error, OSError) and error.strerror:
         text = error.strerror
-    elif isinstance(error, KeyError) or any(isinstance(arg, _LARGE) for arg in error.args):
+    elif isinstance(error, KeyError) and error.args:
+        text = f"{shown(error.args[0], width)} is not there"
+    elif any(isinstance(arg, _LARGE) for arg in error.args):
         text = ", ".join(arg if type(arg) is str and len(error.args) > 1 else shown(arg, width) for arg in error.args[:ITEMS])
     else:
         text = str(error)
-    text = _first_line(text)
+    text = _first_line(_CLASSES.sub("", text))
     return (text if len(text) <= width else f"{text[: width - 3]}...") or type(error).__name__
+
+
+# Names of classes and numbers of errors, as in "TProtocolException: Invalid data" and "[ONNXRuntimeError] : 7 : INVALID : ...".
+_CLASSES = re.compile(r"\[\w*Error\] : \d+ : \w+ : |\[Errno -?\d+\] |\b[\w.]*(?:Error|Exception)\b: ?")
 
 
 def _first_line(text: str) -> str:

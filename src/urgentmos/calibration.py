@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from urgentmos.bounded import reason
 from urgentmos.errors import UsageError
 from urgentmos.metrics import METRICS
 
@@ -164,7 +165,7 @@ def check_calibration(calibration: Any, source: str | Path) -> None:
     try:
         _check(calibration)
     except (AttributeError, KeyError, TypeError, ValueError) as e:
-        raise UsageError(f"{source}: its intervals cannot be understood ({type(e).__name__}: {e}). Calibrate it again.") from e
+        raise UsageError(f"{source}: its intervals cannot be understood ({reason(e)}). Calibrate it again.") from e
 
 
 def _check(calibration: Any) -> None:

@@ -291,7 +291,7 @@ def build(architecture: str, config: Mapping[str, Any], *, source: str | Path = 
     except UsageError as e:
         raise UsageError(f"{source}: {e}") from e
     except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
-        raise UsageError(f"{source} describes a net that cannot be built ({type(e).__name__}: {reason(e)}). {AGAIN}") from e
+        raise UsageError(f"{source} describes a net that cannot be built ({reason(e)}). {AGAIN}") from e
     return net
 
 

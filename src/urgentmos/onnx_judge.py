@@ -223,8 +223,7 @@ def _opened(file: Path, content: bytes, trusted: bool = False) -> OnnxModel:
         _check(model)
     except (ArithmeticError, LookupError, TypeError, ValueError) as e:
         raise UsageError(
-            f"{file} is not what this version of `urgentmos export` writes ({type(e).__name__}: {reason(e)}). "
-            "Export the model again."
+            f"{file} is not what this version of `urgentmos export` writes ({reason(e)}). Export the model again."
         ) from e
     return model
 

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple, TextIO
 
+from urgentmos.bounded import reason
 from urgentmos.cells import (
     ABSENT,
     ID_COLUMNS,
@@ -129,8 +130,7 @@ def _read_parquet(path: Path, data: bytes) -> Rows:
             _from_arrow(c, f.metadata or {}, table.column(i)) for i, (c, f) in enumerate(zip(columns, fields, strict=True))
         ]
     except (arrow_error, OSError, ValueError, TypeError, LookupError, NotImplementedError, ArithmeticError) as e:
-        reason = str(e).splitlines()[0] if str(e) else type(e).__name__
-        raise UsageError(f"{path}: cannot be read as Parquet ({reason}). Correct it or write it anew.") from None
+        raise UsageError(f"{path}: cannot be read as Parquet ({reason(e)}). Correct it or write it anew.") from None
     except (MemoryError, RecursionError):
         raise UsageError(f"{path}: unpacks to more than there is memory for. Correct it or write it anew.") from None
     keep = [i for i, name in enumerate(columns) if not re.fullmatch(r"__index_level_\d+__", name)]  # pandas

@@ -86,7 +86,7 @@ def load_torch_file(path: str | Path, *, stubs: Stubs = refuse_all, max_bytes: i
         *(ArithmeticError, AttributeError, LookupError, MemoryError, NotImplementedError, OSError),
         *(RecursionError, RuntimeError, TypeError, ValueError, zipfile.BadZipFile),
     ) as e:
-        raise UsageError(f"{path} was not loaded: it is cut off or damaged ({type(e).__name__}: {reason(e)}). {ADVICE}") from e
+        raise UsageError(f"{path} was not loaded: it is cut off or damaged ({reason(e)}). {ADVICE}") from e
 
 
 def fill(module: torch.nn.Module, state: Mapping[str, Any], source: str | Path) -> None:

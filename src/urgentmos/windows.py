@@ -16,6 +16,7 @@ from typing import TypeVar
 import numpy as np
 
 from urgentmos.audio import Audio, AudioInfo, Reading, load, load_within, probe
+from urgentmos.bounded import reason
 from urgentmos.decoding import open_stream
 from urgentmos.errors import AudioError
 from urgentmos.results import Source
@@ -128,7 +129,7 @@ def _result(future: Future[T]) -> T:
 
 
 def _undecodable(name: str, e: Exception) -> str:
-    return f"{name} cannot be decoded: {type(e).__name__}: {e}. Export it again"
+    return f"{name} cannot be decoded: {reason(e)}. Export it again"
 
 
 def windows(path: str, rate: int, seconds: float, count: int | None = None, n_samples: int | None = None) -> Iterator[Audio]:

@@ -21,6 +21,7 @@ from typing import Any
 from urgentmos import __version__
 from urgentmos.audio import Audio
 from urgentmos.audio import load as load_audio
+from urgentmos.bounded import reason
 from urgentmos.clip_warnings import CHANNELS, SILENCE, detail_of, kind_of
 from urgentmos.clips import Clip
 from urgentmos.errors import AudioError, MeasureError
@@ -195,7 +196,7 @@ def _hear(path: str) -> Audio | str:
     except AudioError as e:
         return str(e)
     except Exception as e:  # a decoder's bug must not end the other clips
-        return f"{path} cannot be decoded: {type(e).__name__}: {e}. Export it again"
+        return f"{path} cannot be decoded: {reason(e)}. Export it again"
 
 
 def measure_audio(heard: Audio, reference: Audio | str | None, measures: Sequence[tuple[Labeller, Measure]]) -> Outcome:

@@ -104,7 +104,7 @@ class UrgentMosConfig:
             }
             return cls(**{**plain, "encoders": encoders, "categories": categories})
         except (AttributeError, KeyError, TypeError, ValueError) as e:
-            raise UsageError(f"the model's configuration cannot be understood ({type(e).__name__}: {reason(e)}).") from e
+            raise UsageError(f"the model's configuration cannot be understood ({reason(e)}).") from e
 
 
 def _encoder_config(plain: Mapping[str, Any]) -> EncoderConfig:

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from urgentmos.audio import AUDIO_SUFFIXES
-from urgentmos.bounded import shown
+from urgentmos.bounded import reason, shown
 from urgentmos.cells import plain
 from urgentmos.errors import AudioError, UsageError, need
 from urgentmos.sources import open_file, scheme_of, stamp_of
@@ -59,8 +59,7 @@ def _open(file: str) -> Any:
     except AudioError as e:
         raise UsageError(f"{e}.") from e
     except _broken() as e:
-        reason = str(e).splitlines()[0] if str(e) else type(e).__name__
-        raise UsageError(f"{file}: cannot be read as Parquet ({reason}). Correct it or write it anew.") from e
+        raise UsageError(f"{file}: cannot be read as Parquet ({reason(e)}). Correct it or write it anew.") from e
 
 
 def audio_columns(file: str) -> list[str]:
@@ -101,7 +100,7 @@ def rows(file: str, column: str, sound: list[str]) -> Iterator[Row]:
                     path = (cell.pop(column, None) or {}).get("path")
                     yield Row({name: plain(value) for name, value in cell.items()}, path if isinstance(path, str) else "")
     except _broken() as e:
-        raise UsageError(f"{file}: cannot be read to its end ({e}). Copy it again.") from e
+        raise UsageError(f"{file}: cannot be read to its end ({reason(e)}). Copy it again.") from e
 
 
 # ---- sound
@@ -169,7 +168,7 @@ def _cell(file: str, column: str, row: int) -> Any:
     except _broken() as e:
         with _lock:
             _cursors.pop(key, None)
-        raise AudioError(f"{file} cannot be read at row {row} ({e}). Copy it again") from e
+        raise AudioError(f"{file} cannot be read at row {row} ({reason(e)}). Copy it again") from e
 
 
 def sound(file: str, column: str, row: int) -> bytes:

@@ -175,9 +175,9 @@ def _unpack(source: BinaryIO, file: str, name: str, at: Packed, out: IO[bytes]) 
 
 def _start(source: BinaryIO, file: str, name: str, at: Packed) -> int:
     """Where the bytes begin: behind the local header, whose length the central directory does not tell."""
-    source.seek(at.header)
+    source.seek(max(0, at.header))  # a directory that was moved can point before the file
     head = source.read(30)
-    if len(head) < 30 or head[:4] != b"PK\3\4":
+    if at.header < 0 or len(head) < 30 or head[:4] != b"PK\3\4":
         raise AudioError(f"{file}: {shown(name, 200)} is not where the archive says. Copy or pack the archive again")
     n_name, n_extra = struct.unpack("<HH", head[26:30])
     return int(at.header + 30 + n_name + n_extra)

@@ -204,4 +204,4 @@ def state_of(folder: Path) -> dict[str, Any] | None:
         state = torch.load(path, map_location="cpu", weights_only=True)
         return {"consumed": int(state["urgentmos_consumed"]), "step": int(state["global_step"])}
     except Exception as e:  # a damaged file shows itself as any of half a dozen classes
-        raise UsageError(f"{path} cannot be read ({type(e).__name__}: {reason(e)}). Remove it: the run begins again.") from e
+        raise UsageError(f"{path} cannot be read ({reason(e)}). Remove it: the run begins again.") from e
