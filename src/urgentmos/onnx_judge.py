@@ -214,11 +214,11 @@ def _opened(file: Path, content: bytes, trusted: bool = False) -> OnnxModel:
     """trusted: its bytes were compared with a checksum elsewhere."""
     whole = True if trusted else checksums.onnx_is_whole(content)
     session = _session(file, content) if whole is not False else None
-    said: Mapping[str, str] = {} if session is None else session.get_modelmeta().custom_metadata_map
-    if session is None or (whole is None and checksums.SEALED in said):
+    facts = {} if session is None else _facts_of(session, file)
+    if session is None or (whole is None and checksums.SEALED in facts):
         raise UsageError(f"{file} is damaged: its checksum does not fit. Export the model again.")
     try:
-        model = replace(_model_of(session, said), notes=(checksums.unchecked(file),) if whole is None else ())
+        model = replace(_model_of(session, facts), notes=(checksums.unchecked(file),) if whole is None else ())
         check_info(model.info, file)
         _check(model)
     except (ArithmeticError, LookupError, TypeError, ValueError) as e:
@@ -228,13 +228,22 @@ def _opened(file: Path, content: bytes, trusted: bool = False) -> OnnxModel:
     return model
 
 
-def _model_of(session: Any, said: Mapping[str, str]) -> OnnxModel:
-    metrics = tuple(said["metrics"].split(","))
-    ends = [(-inf if low is None else low, inf if high is None else high) for low, high in parse_json(said["ranges"])]
+def _facts_of(session: Any, file: Path) -> Mapping[str, str]:
+    """The metadata of a file."""
+    try:
+        facts: Mapping[str, str] = session.get_modelmeta().custom_metadata_map
+    except UnicodeDecodeError:
+        raise UsageError(f"{file} is damaged: its metadata are no text. Export the model again.") from None
+    return facts
+
+
+def _model_of(session: Any, facts: Mapping[str, str]) -> OnnxModel:
+    metrics = tuple(facts["metrics"].split(","))
+    ends = [(-inf if low is None else low, inf if high is None else high) for low, high in parse_json(facts["ranges"])]
     ranges = dict(zip(metrics, ends, strict=True))
-    info = {"architecture": "urgentmos", **parse_json(said["info"]), "name": said["name"], "version": said["version"]}
-    front = LogMel(**parse_json(said["log_mel"])) if "log_mel" in said else None
-    sizes = int(said["rate"]), metrics, ranges, int(said["min_samples"]), float(said["window_seconds"])
+    info = {"architecture": "urgentmos", **parse_json(facts["info"]), "name": facts["name"], "version": facts["version"]}
+    front = LogMel(**parse_json(facts["log_mel"])) if "log_mel" in facts else None
+    sizes = int(facts["rate"]), metrics, ranges, int(facts["min_samples"]), float(facts["window_seconds"])
     return OnnxModel(session, *sizes, front, info)
 
 

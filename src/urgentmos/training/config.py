@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from urgentmos.bounded import load_yaml, parse_yaml, shown
-from urgentmos.errors import UsageError
+from urgentmos.errors import UsageError, naming
 from urgentmos.packaged import PACKAGED
 from urgentmos.releases import RELEASES
 
@@ -147,10 +147,24 @@ def read_config(source: str, settings: Iterable[str] = ()) -> TrainConfig:
     the three that have keys of their own. A path in a YAML file is relative to the current directory. Raises UsageError,
     with the keys that exist, for whatever is not understood.
     """
-    given = read_yaml(Path(source)) if Path(source).suffix.lower() in (".yaml", ".yml") else {"model": source}
+    if Path(source).suffix.lower() not in (".yaml", ".yml"):
+        return make_config(_with({"model": source}, settings))
+    content = read_yaml(Path(source))
+    try:
+        return make_config(_with(content, settings))
+    except UsageError as e:
+        try:
+            make_config(content)
+        except UsageError as own:
+            raise UsageError(naming(source, str(own))) from e
+        raise
+
+
+def _with(given: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]:
+    changed = {key: dict(value) if isinstance(value, dict) else value for key, value in given.items()}
     for setting in settings:
-        _set(given, setting)
-    return make_config(given)
+        _set(changed, setting)
+    return changed
 
 
 def make_config(given: Mapping[str, Any]) -> TrainConfig:
