@@ -118,6 +118,20 @@ def test_a_damaged_config_gives_the_same_scores_or_a_sentence(
     assert told == scores(folder)  # a blank became another blank
 
 
+EDITS = ({"name": "x"}, {"verdict_temperature": 2.0}, {"intervals": None}, {"trained_on": "x"}, {"sha256": {}})
+
+
+@pytest.mark.parametrize("edit", EDITS, ids=str)
+@pytest.mark.parametrize("gone", ["", "checksum", "sha256"])
+def test_an_edited_config_is_refused_and_says_what_to_do(edit: dict[str, Any], gone: str, folder: Path, tmp_path: Path) -> None:
+    place = copy_of(folder, tmp_path / "m", *FILES)
+    about = {**json.loads((place / "config.json").read_text()), **edit}
+    about.pop(gone, None)
+    (place / "config.json").write_text(json.dumps(about))
+    with pytest.raises(UsageError, match=r"config\.json has changed since it was written.*urgentmos import"):
+        urgentmos.load(place)
+
+
 def test_the_model_of_the_package_is_sealed() -> None:
     for place in PACKAGED.values():
         about = read_info(place)
