@@ -118,6 +118,20 @@ def test_a_damaged_config_gives_the_same_scores_or_a_sentence(
     assert told == scores(folder)  # a blank became another blank
 
 
+EDITS = ({"name": "x"}, {"verdict_temperature": 2.0}, {"intervals": None}, {"trained_on": "x"}, {"sha256": {}})
+
+
+@pytest.mark.parametrize("edit", EDITS, ids=str)
+@pytest.mark.parametrize("gone", ["", "checksum", "sha256"])
+def test_an_edited_config_is_refused_and_says_what_to_do(edit: dict[str, Any], gone: str, folder: Path, tmp_path: Path) -> None:
+    place = copy_of(folder, tmp_path / "m", *FILES)
+    about = {**json.loads((place / "config.json").read_text()), **edit}
+    about.pop(gone, None)
+    (place / "config.json").write_text(json.dumps(about))
+    with pytest.raises(UsageError, match=r"config\.json has changed since it was written.*urgentmos import"):
+        urgentmos.load(place)
+
+
 def test_the_model_of_the_package_is_sealed() -> None:
     for place in PACKAGED.values():
         about = read_info(place)
@@ -271,3 +285,33 @@ def test_odd_numbers_in_a_config_are_refused_or_change_nothing(
     assert all(value is None or math.isfinite(value) for value in told.values())
     if not resealed:
         assert told == pytest.approx(scores(folder), abs=1e-3)
+
+
+UTMOS = {"layers": 1, "hidden": 64, "feed_forward": 32, "conv_width": 16, "conv_kernel": [10, 3, 3, 3, 3, 2, 2], "lstm": 8}
+CONFIGS: dict[str, dict[str, Any]] = {
+    "utmos": {**UTMOS, "position_kernel": 16, "position_groups": 4, "embedding": 8, "projection": 8},
+    "urgentpk": {
+        "encoder": "utmos",
+        "backbone": "resnet18",
+        "filters": 4,
+        "dropout": 0.3,
+        "tune_encoder": False,
+        "utmos": UTMOS,
+    },
+}
+
+
+@settings(max_examples=60)
+@given(data=st.data(), architecture=st.sampled_from(sorted(CONFIGS)))
+def test_odd_numbers_build_a_net_or_are_refused(data: st.DataObject, architecture: str) -> None:
+    """On the meta device, where only loops over layers cost something."""
+    from urgentmos.checkpoints import build
+
+    config = CONFIGS[architecture]
+    path = data.draw(st.sampled_from(list(numbers(config))))
+    odd = data.draw(st.sampled_from([0, -1, 10**30, 10**9, math.inf, math.nan, 0.5, "x", None, [], True]))
+    with torch.device("meta"):
+        try:
+            build(architecture, with_value(config, path, odd), source="the file")
+        except UsageError as e:
+            assert "the file" in str(e) and "\n" not in str(e) and len(str(e)) < 1000

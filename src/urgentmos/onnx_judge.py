@@ -19,7 +19,7 @@ import numpy as np
 from urgentmos import checksums
 from urgentmos.audio import collate
 from urgentmos.bounded import parse_json, reason, shown
-from urgentmos.checkpoints import CONFIG, ONNX, check_info, notes_of, read_info, verdict_temperature
+from urgentmos.checkpoints import AGAIN, CONFIG, ONNX, WEIGHTS, check_info, notes_of, read_info, verdict_temperature
 from urgentmos.errors import UsageError
 from urgentmos.logmel import LogMel
 
@@ -189,7 +189,8 @@ def open_judge(file: Path) -> tuple[OnnxJudge, dict[str, Any]]:
         model = open_model(file)
         return OnnxJudge(model, temperature=verdict_temperature(model.info, file)), model.info
     info = read_info(file.parent)
-    cure = f"Make it again with: urgentmos export {file.parent} -o {file}"
+    again = f"Make it again with: urgentmos export {file.parent} -o {file}"
+    cure = again if (file.parent / WEIGHTS).is_file() else AGAIN
     content = _read(file)
     listed = checksums.files_of(info).get(file.name)
     if listed is not None:

@@ -16,8 +16,8 @@ from torch.nn import functional
 
 from urgentmos.bounded import shown
 from urgentmos.errors import UsageError
-from urgentmos.nets.encoders import Encoder, EncoderConfig
-from urgentmos.nets.layers import check_dropout, join_heads, split_heads, valid_mask, zero_padding
+from urgentmos.nets.encoders import MAX_FRONT_END, Encoder, EncoderConfig
+from urgentmos.nets.layers import check_dropout, check_sizes, join_heads, split_heads, valid_mask, zero_padding
 from urgentmos.nets.spectra import full_precision, htk_filters, reflect_ends
 
 # Share of the clip's loudness below which the logarithm stops: a little above the rounding noise of 16-bit speech at its
@@ -53,6 +53,8 @@ class ConvConfig:
             known = ", ".join(f.name for f in fields(cls))
             raise UsageError(f"the conv encoder has no size {', '.join(sorted(unknown))}. Known: {known}.")
         plain: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
+        defaults = {f.name: f.default for f in fields(cls)}
+        check_sizes(plain, defaults, MAX_FRONT_END)
         config = cls(**plain)
         if isinstance(config.channels, tuple) and len(config.channels) != len(config.strides):
             raise UsageError(

@@ -15,11 +15,12 @@ from torch.nn import functional
 
 from urgentmos.bounded import shown
 from urgentmos.errors import AudioError, UsageError
-from urgentmos.nets.layers import layer_sum, zero_padding
+from urgentmos.nets.layers import check_sizes, layer_sum, zero_padding
 from urgentmos.nets.spectra import LogMel, Stft
 
 KINDS = ("mel", "stft", "conv", "ssl", "whisper", "qwen_omni", "af_whisper")
 RATE = 16_000
+MAX_FRONT_END = 8192  # bands, window lengths: what is computed from them is not on the meta device
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,9 @@ class EncoderConfig:
             raise UsageError(f"there is no encoder kind {shown(self.kind, 40)}. Choose one of: {', '.join(KINDS)}.")
         if self.layers not in ("weighted", "last"):
             raise UsageError(f"layers of an encoder are 'weighted' or 'last', not {shown(self.layers, 40)}. Change the config.")
+        for name in ("frozen", "normalise"):
+            if not isinstance(getattr(self, name), bool):
+                raise UsageError(f"{name} is {shown(getattr(self, name), 40)} and should be true or false. Change the config.")
         if not self.gradient_scale > 0:
             raise UsageError(f"gradient_scale is {self.gradient_scale}; it must be above 0. Use frozen to stop gradients.")
 
@@ -177,6 +181,7 @@ class SpectrumEncoder(Encoder):
     """Log-mel (D = 120, 200 frames a second) or STFT (D = 322, 100 frames a second), centred frames. Nothing to train."""
 
     def __init__(self, config: EncoderConfig) -> None:
+        check_sizes(config.model, dict.fromkeys(config.model, 1), MAX_FRONT_END)
         try:
             spectrum: LogMel | Stft = LogMel(**config.model) if config.kind == "mel" else Stft(**config.model)
         except TypeError as e:

@@ -5,7 +5,7 @@ a clip's numbers: what stands in the padding, NaN included, is never read.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from torch.nn import functional
 from urgentmos.bounded import shown
 from urgentmos.errors import UsageError
 
+MAX_LAYERS = 256  # and numbers in a list of sizes
 POOLERS = ("mean", "attentive", "token")
 
 
@@ -22,6 +23,32 @@ def check_dropout(share: Any) -> None:
     """UsageError for what is no share of a net's values that dropout may take away."""
     if not isinstance(share, int | float) or not 0 <= share < 1:
         raise UsageError(f"dropout is {shown(share, 40)} and should be a share below 1.")
+
+
+def check_sizes(sizes: Mapping[str, Any], defaults: Mapping[str, Any], most: int) -> None:
+    """UsageError unless each size is of its default's kind: a whole number from 1 to `most`, a list of them, or true or false.
+
+    At most MAX_LAYERS of what a net has a list of. Text and shares are not looked at.
+    """
+    for name, value in sizes.items():
+        default = defaults.get(name)
+        limit = MAX_LAYERS if "layers" in name else most
+        if isinstance(default, bool):
+            fits, wanted = isinstance(value, bool), "true or false"
+        elif isinstance(default, tuple) or (name == "channels" and isinstance(value, tuple)):
+            fits, wanted = _are_sizes(value, limit), f"whole numbers from 1 to {limit}"
+        elif isinstance(default, int):
+            fits, wanted = _are_sizes((value,), limit), f"a whole number from 1 to {limit}"
+        else:
+            continue
+        if not fits:
+            raise UsageError(f"{name} is {shown(value, 40)} and should be {wanted}. Change the config.")
+
+
+def _are_sizes(values: Any, most: int) -> bool:
+    return (
+        isinstance(values, tuple) and 1 <= len(values) <= MAX_LAYERS and all(type(x) is int and 1 <= x <= most for x in values)
+    )
 
 
 def valid_mask(n: Tensor, size: int) -> Tensor:

@@ -16,14 +16,12 @@ from torch import Tensor, nn
 from urgentmos.bounded import reason, shown
 from urgentmos.errors import UsageError
 from urgentmos.nets.ampm import Ampm
-from urgentmos.nets.encoders import EncoderConfig, build_encoder
-from urgentmos.nets.layers import POOLERS, check_dropout, stretch, zero_padding
+from urgentmos.nets.encoders import MAX_FRONT_END, EncoderConfig, build_encoder
+from urgentmos.nets.layers import MAX_LAYERS, POOLERS, check_dropout, stretch, zero_padding
 from urgentmos.nets.ncpm import Comparison, Ncpm, Sides
 
 MAX_SIZE = 1 << 16  # of any dimension in a configuration: none is near it, and a larger one is a mistake or an attack
-MAX_LAYERS = 256
 MAX_ENCODER_SIZE = 1 << 18  # vocabularies and the like, which are not built but stand in the configuration
-MAX_FRONT_END = 8192  # bands, window lengths: what is computed from them is not on the meta device
 MAX_NAMES = 256  # categories, metrics, encoders
 
 

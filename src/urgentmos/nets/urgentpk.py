@@ -29,12 +29,13 @@ from torch.nn import functional
 
 from urgentmos.bounded import shown
 from urgentmos.errors import AudioError, UsageError
-from urgentmos.nets.layers import check_dropout, valid_mask
+from urgentmos.nets.layers import check_dropout, check_sizes, valid_mask
 from urgentmos.nets.spectra import LogMel, Stft
 from urgentmos.nets.utmos import CONV_STRIDE, Utmos, UtmosConfig
 
 BACKBONES = {"resnet34": (3, 4, 6, 3), "resnet18": (2, 2, 2, 2)}  # blocks in each of the four stages
 SHRINK = 8  # of rows and of frames, by the strides of the last three stages
+MAX_FILTERS = 1024
 LENGTH_GAP = 0.1  # seconds between the lengths of two clips above which a pair deserves a warning
 SAMPLES_PER_FRAME = {"mel": 80, "stft": 160, "utmos": math.prod(CONV_STRIDE)}
 ROWS = {"mel": 120, "stft": 322}  # of utmos: twice the width of its LSTM
@@ -57,6 +58,8 @@ class UrgentPkConfig:
         _one_of("encoder", self.encoder, SAMPLES_PER_FRAME)
         _one_of("backbone", self.backbone, BACKBONES)
         check_dropout(self.dropout)
+        sizes = {name: getattr(self, name) for name in ("filters", "tune_encoder")}
+        check_sizes(sizes, {"filters": 1, "tune_encoder": False}, MAX_FILTERS)
         if self.encoder == "utmos" and self.utmos is None:
             object.__setattr__(self, "utmos", UtmosConfig())
         if self.encoder != "utmos" and (self.utmos is not None or self.tune_encoder):

@@ -4,7 +4,7 @@ Saeki et al. 2022, "UTMOS: UTokyo-SaruLab System for VoiceMOS Challenge 2022" (s
 The public weights are a plain state dict of 225 tensors with fairseq's names; `public_names` says which of ours each is.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from urgentmos.errors import UsageError
+from urgentmos.nets.layers import check_sizes
 
 if TYPE_CHECKING:
     from transformers import Wav2Vec2Config
 
+MAX_SIZE = 1 << 16  # of any dimension: none is near it, and a larger one is a mistake or an attack
 HEAD_WIDTH = 64  # features per attention head in every wav2vec 2.0
 CONV_STRIDE = (5, 2, 2, 2, 2, 2, 2)
 
@@ -48,6 +50,14 @@ class UtmosConfig:
     embedding: int = 128  # of the domain, and of the judge
     lstm: int = 512  # per direction: a frame has twice as many features
     projection: int = 2048
+
+    def __post_init__(self) -> None:
+        """UsageError for what is no size."""
+        check_sizes(vars(self), {f.name: f.default for f in fields(self)}, MAX_SIZE)
+        if len(self.conv_kernel) != len(CONV_STRIDE):
+            raise UsageError(
+                f"conv_kernel has {len(self.conv_kernel)} sizes and should have {len(CONV_STRIDE)}. Change the config."
+            )
 
 
 class Utmos(nn.Module):
