@@ -122,11 +122,12 @@ async def drip_bodies(target: Target, seen: Counter[str]) -> None:
             with suppress(OSError):
                 reader, writer = await target.connect()
                 writer.write(target.request("/v1/score", [("a.wav", b"RIFF")], length=1_000_000)[:-40])
-                while not reader.at_eof() and not writer.is_closing():
+                head = asyncio.create_task(reader.readline())
+                while not head.done():
                     writer.write(b"x")
                     await writer.drain()
-                    await asyncio.sleep(1)
-                seen["ended"] += 1
+                    await asyncio.wait({head}, timeout=1)
+                seen[(head.result() or b"- closed").split(b" ")[1].decode()] += 1
                 writer.close()
             await asyncio.sleep(0.5)
 

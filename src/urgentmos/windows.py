@@ -6,7 +6,7 @@ of the network that waits for it.
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil
@@ -124,8 +124,10 @@ def stretched(items: Iterable[T], n: int, to: int) -> Iterator[T]:
 
 
 def _result(future: Future[T]) -> T:
-    with idle():
-        return future.result()
+    if not future.done():
+        with idle():
+            wait([future])
+    return future.result()
 
 
 def _undecodable(name: str, e: Exception) -> str:
