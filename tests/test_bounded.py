@@ -65,7 +65,7 @@ def test_a_reason_is_one_short_line(kind: type[Exception], levels: int) -> None:
     for argument in (shared(levels), "a\nb", "y" * 1000, "", 10**9000):
         text = reason(kind(argument))
         assert 0 < len(text) <= 200 and "\n" not in text
-    assert reason(OSError(2, "No such file")) == "No such file" and reason(KeyError("rate")) == "'rate'"
+    assert reason(OSError(2, "No such file")) == "No such file" and reason(KeyError("rate")) == "'rate' is not there"
 
 
 # ---- JSON

@@ -244,7 +244,7 @@ def test_a_decoder_that_breaks_costs_one_clip(fake, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(loop, "load_audio", broken)
     results = run(clips)
     assert values(results) == [0, None, 2 / 64]
-    assert "IndexError: inside the decoder" in str(results[1].error)
+    assert "inside the decoder" in str(results[1].error)
 
 
 def test_a_decoder_that_breaks_on_a_reference_signal_costs_its_metrics(tmp_path: Path, voices, monkeypatch) -> None:
@@ -258,7 +258,7 @@ def test_a_decoder_that_breaks_on_a_reference_signal_costs_its_metrics(tmp_path:
     monkeypatch.setattr(loop, "load_audio", broken)
     results = run(voices[:2], ["lsd"])
     assert values(results, "lsd") == [None, None]
-    assert all("reference signal: " in str(r.error) and "IndexError" in str(r.error) for r in results)
+    assert all("reference signal: " in str(r.error) and "inside the decoder" in str(r.error) for r in results)
 
 
 def test_a_failing_metric_leaves_the_others_alone(fakes, register, tmp_path: Path, make_voice) -> None:
