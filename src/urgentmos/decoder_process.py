@@ -100,6 +100,7 @@ def serve(channel: Channel) -> None:
 
 def _open(channel: Channel, letter: bytes, content: bytes) -> None:
     """One recording from its opening to its end, to an error, or to the question that closes it."""
+    from urgentmos.bounded import reason
     from urgentmos.errors import AudioError
 
     head, _, rest = content.partition(b"\n")
@@ -115,7 +116,7 @@ def _open(channel: Channel, letter: bytes, content: bytes) -> None:
         is_memory = e.errno == 12
         channel.send(ERROR, _failure(job["where"], TOO_LARGE if is_memory else e.strerror or str(e)))
     except Exception as e:  # a decoder's bug
-        channel.send(ERROR, _failure(job["where"], f"{type(e).__name__}: {e}"[:200]))
+        channel.send(ERROR, _failure(job["where"], reason(e)))
 
 
 def _failure(where: str, reason: str) -> bytes:
