@@ -53,6 +53,8 @@ OTHERS = {
     "commands/ending.py": "the null device in place of a stream that the shell closed",
     "simulation/codecs.py": "av.open of a file in memory",
     "decoder_pool.py": "a temporary file for a decoder: a failure is the reason in the clip's row",
+    "exporting.py": "the file of files.replacing_path, before it takes its place",
+    "labellers/ge2e.py": "whether numba's own folder can be written, and a private one if not",
     "decoder_process.py": "a pipe to the process that asks",
     "server/calculator.py": "a pipe to the process that computes",
     "server/health.py": "the clip that the health check scores, in memory or in the service's own folder",

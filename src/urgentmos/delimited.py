@@ -257,7 +257,7 @@ def _has_meaning(column: str) -> bool:
 def _decoded(column: str, cells: Sequence[str], manifest: bool) -> list[Any]:
     """The values of a column that has no meaning of its own; ABSENT for an empty cell."""
     values = [decode_cell(cell) if cell else ABSENT for cell in cells]
-    of_users = manifest and column not in VALUES and column.partition(".")[0] not in NESTED
+    of_users = manifest and column not in VALUES and column.partition(".")[0] not in NESTED and not _SPECIAL.search(column)
     return (
         _as_strings(cells) if of_users and any(value is None or isinstance(value, str | bool) for value in values) else values
     )
