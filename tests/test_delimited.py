@@ -304,6 +304,7 @@ def test_a_guarded_text_starts_no_formula_and_comes_back(text: str) -> None:
     rows=st.lists(st.tuples(FORMULAS, FORMULAS, FORMULAS, st.floats(-1e6, 1e6), st.integers(-9, 9)), min_size=1, max_size=4),
     key=FORMULAS.filter(bool),
 )
+@example(rows=[("", "", "1", 0.0, 0)], key=";")
 def test_formulas_survive_a_file_and_compute_nothing(
     suffix: str, rows: list[tuple[str, str, str, float, int]], key: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
