@@ -125,12 +125,12 @@ def parse_json(text: str) -> Any:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
+    values = dict(pairs)
+    if len(values) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for place, name in enumerate(names) if name in names[:place])
         raise ValueError(f"{shown(twice)} stands in it twice")
-    return made
+    return values
 
 
 def _number(text: str) -> float:
@@ -215,17 +215,17 @@ class _Tree:
         raise ValueError(f"the tag {shown(tag)} is not read{_line(node)}")
 
     def _mapping(self, node: Any, depth: int) -> dict[str, Any]:
-        made: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         for key_node, item in node.value:
             if key_node.tag == f"{_TAG}merge":
                 raise ValueError(f"merge keys (<<) are not read{_line(key_node)}")
             key = self.value(key_node, depth + 1)
             if not isinstance(key, str):
                 raise ValueError(f"the key {shown(key)} is not text{_line(key_node)}")
-            if key in made:
+            if key in values:
                 raise ValueError(f"{shown(key)} stands in it twice{_line(key_node)}")
-            made[key] = self.value(item, depth + 1)
-        return made
+            values[key] = self.value(item, depth + 1)
+        return values
 
     def _scalar(self, node: Any, tag: str) -> Any:
         text = node.value

@@ -6,6 +6,7 @@ sound that comes of it. Messages are a letter, a length and that many bytes; not
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -59,7 +60,7 @@ class ComputingTime:
         self._limit = time.process_time() + SECONDS + SECONDS_PER_MEGABYTE * size / 1e6
 
     def allow(self, seconds: float) -> None:
-        """What the file may take, and the share that belongs to so many seconds of sound."""
+        """Allow the computing time of the file, and that of so many seconds of sound."""
         try:
             import resource
         except ModuleNotFoundError:  # Windows: the other side still has its deadline
@@ -113,7 +114,7 @@ def _open(channel: Channel, letter: bytes, content: bytes) -> None:
     except MemoryError:
         channel.send(ERROR, _failure(job["where"], TOO_LARGE))
     except OSError as e:
-        is_memory = e.errno == 12
+        is_memory = e.errno == errno.ENOMEM
         channel.send(ERROR, _failure(job["where"], TOO_LARGE if is_memory else e.strerror or str(e)))
     except Exception as e:  # a decoder's bug
         channel.send(ERROR, _failure(job["where"], reason(e)))

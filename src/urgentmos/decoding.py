@@ -32,7 +32,7 @@ AUDIO_ENDINGS = " ".join(sorted(AUDIO_SUFFIXES))  # for messages
 PIECE = 1 << 16  # samples that are read at a time where only their number matters
 NEAR_STEPS = 100_000  # pieces of a file that are looked at in this process
 
-# Whatever their names: what libsndfile decodes in this process. Mutated files of these have not crashed it (docs/formats.md).
+# First bytes of the containers that libsndfile decodes in this process, whatever their names; tests/fuzz mutates files of each.
 SOUND_FILES = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"riff", b"fLaC", b"OggS", b"FORM", b"caff", b".snd", b"NIST_1A")
 
 
@@ -89,7 +89,7 @@ def _near(source: str | BinaryIO, file: BinaryIO, where: str) -> Iterator[Stream
 
 
 def _spare(stack: ExitStack, file: BinaryIO, where: str, error: AudioError) -> Stream:
-    """What FFmpeg's libraries decode of a file that libsndfile refused with `error`; raises that if they do not, either."""
+    """The stream of FFmpeg's libraries for a file that libsndfile refused with `error`; raises `error` if they do, too."""
     try:
         return stack.enter_context(_far(file, where, by_ffmpeg=True))
     except AudioError as e:

@@ -56,7 +56,7 @@ def demuxer(file: BinaryIO) -> str | None:
 
 
 class AvStream(Stream):
-    """What FFmpeg's libraries decode, by the demuxer that is named."""
+    """A recording decoded by FFmpeg's libraries, with the demuxer that is named."""
 
     def __init__(self, where: str, file: BinaryIO, recordings: list[Part], container: str) -> None:
         super().__init__(where)

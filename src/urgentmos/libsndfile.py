@@ -32,7 +32,7 @@ def _forward_type() -> Any:
 
 
 class SoundStream(Stream):
-    """What libsndfile decodes: the parts of a file, one after the other."""
+    """A recording decoded by libsndfile: the parts of a file, one after the other."""
 
     def __init__(self, where: str, source: str | BinaryIO, file: BinaryIO, recordings: list[Part]) -> None:
         super().__init__(where)
@@ -48,8 +48,8 @@ class SoundStream(Stream):
                     self._unlike = f"recording {number} of {len(recordings)} in it has {form}"
                     break
                 self._lengths.append(own.frames)
-        known = all(length < UNKNOWN_LENGTH for length in self._lengths)
-        self.n_samples = sum(self._lengths) if known else None
+        is_counted = all(length < UNKNOWN_LENGTH for length in self._lengths)
+        self.n_samples = sum(self._lengths) if is_counted else None
 
     def _start(self, part: Part) -> Any:
         """The part, opened; by its path where that is possible, which is faster."""
@@ -138,6 +138,6 @@ _REASONS = {
 
 
 def _reason(error: Exception) -> str:
-    """What libsndfile says, without the path."""
+    """The reason that libsndfile gives, without the path."""
     reason = str(error).split(": ", 1)[-1].strip().rstrip(".")
     return next((ours for theirs, ours in _REASONS.items() if reason.startswith(theirs)), reason)

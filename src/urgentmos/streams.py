@@ -1,4 +1,4 @@
-"""What every decoder gives: one recording as blocks of samples, and the sentences about what is wrong with it."""
+"""One recording as blocks of samples, as every decoder gives it, and the sentences about what is wrong with it."""
 
 from __future__ import annotations
 
