@@ -9,6 +9,7 @@ from typing import Any
 
 from fuzz.cases import Case
 from fuzz.seeds import seed_named
+from urgentmos.errors import visible
 
 LONGEST = 1000  # characters of a sentence
 MOST_LINES = 25
@@ -66,7 +67,7 @@ def row_problems(row: Mapping[str, Any]) -> Iterator[str]:
     values = {name: value for name, value in row["metrics"].items() if name != "mos_human"}
     predicted = [value for value in values.values() if value is not None]
     if row["error"] is not None:
-        yield from sentence_problems(row["error"], [])
+        yield from sentence_problems(_with_visible_names(row, row["error"]), [])
         return
     if not predicted:
         yield "unexplained: a row without a number and without an error"
@@ -78,7 +79,13 @@ def row_problems(row: Mapping[str, Any]) -> Iterator[str]:
     if row["duration"] is not None and not 0 < row["duration"] < 1e7:
         yield f"made-up number: a duration of {row['duration']} s"
     for warning in row["warnings"]:
-        yield from sentence_problems(warning, [])
+        yield from sentence_problems(_with_visible_names(row, warning), [])
+
+
+def _with_visible_names(row: Mapping[str, Any], sentence: Any) -> Any:
+    """The sentence as a terminal shows it: rows hold names as they are, line breaks included, so that they can be matched."""
+    path = row.get("path")
+    return sentence.replace(path, visible(path)) if isinstance(sentence, str) and path else sentence
 
 
 def _of_kind(case: Case, report: Mapping[str, Any], intact: Mapping[str, Any] | None) -> Iterator[str]:
