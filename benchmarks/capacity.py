@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-BATCH_SECONDS = 240.0  # of audio, as urgentmos.cluster sends them
+BATCH_SECONDS = 240.0  # of audio, as urgentmos.cluster.run sends them
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 
 
@@ -132,7 +132,7 @@ def measured_decoding(seconds: float = 10.0, rate: int = 16_000, repeats: int = 
     """(core-seconds, bytes) of a second of noisy 16-bit FLAC, from a file to samples at its rate."""
     import soundfile
 
-    from urgentmos.audio import load
+    from urgentmos.audio.samples import load
 
     rng = np.random.default_rng(0)
     wave = 0.05 * np.convolve(rng.standard_normal(int(seconds * rate)), np.ones(8) / 8, mode="same")
@@ -150,7 +150,7 @@ def measured_writing(clip_seconds: float, clips: int = 2_000) -> float:
     """Seconds per second of audio that the writing process takes: unpacking outcomes, keys, Parquet."""
     import json
 
-    from urgentmos.journal import Outcome, Shards, Task
+    from urgentmos.clips.journal import Outcome, Shards, Task
 
     told = json.dumps([[i, Outcome({"a": 1.0, "b": 2.0}, duration=10.0, rate=16_000).to_dict()] for i in range(clips)])
     with tempfile.TemporaryDirectory() as folder:

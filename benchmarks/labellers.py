@@ -21,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from urgentmos import audio
-from urgentmos.console import table
+from urgentmos.audio import samples as audio
+from urgentmos.commands.console import table
 from urgentmos.errors import UrgentmosError
 from urgentmos.labellers import LABELLERS, Settings, Signals
 

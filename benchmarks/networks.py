@@ -29,14 +29,14 @@ import torch
 from torch import Tensor
 from urgentpk import Task, algorithm_1, interleaved
 
-from urgentmos import audio
-from urgentmos.clips import Clip
-from urgentmos.console import table
-from urgentmos.judges import judge_of
+from urgentmos.audio import samples as audio
+from urgentmos.clips.clip import Clip
+from urgentmos.commands.console import table
+from urgentmos.judges.network import Network
+from urgentmos.judges.torch import judge_of
 from urgentmos.nets.presets import parse_preset
 from urgentmos.nets.urgentmos import UrgentMos
 from urgentmos.nets.urgentpk import UrgentPk
-from urgentmos.network import Network
 
 RATE = 16_000
 PRESET = "f1c1m5-dref"

@@ -24,7 +24,7 @@ import numpy as np
 import soundfile
 
 import urgentmos
-from urgentmos.console import table
+from urgentmos.commands.console import table
 from urgentmos.labellers import LABELLERS, Settings, Signals
 
 RATE = 16_000
@@ -37,9 +37,9 @@ def judges() -> dict[str, Callable[[np.ndarray], object]]:
     import torch
     from speechmos import dnsmos
 
-    from urgentmos.loading import torch_judge
-    from urgentmos.onnx_judge import ONNX, open_judge
-    from urgentmos.packaged import PACKAGED
+    from urgentmos.judges.loading import torch_judge
+    from urgentmos.judges.onnx import ONNX, open_judge
+    from urgentmos.models.packaged import PACKAGED
 
     torch.set_num_threads(1)
     light = urgentmos.load("pocket")

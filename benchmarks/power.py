@@ -14,9 +14,9 @@ from typing import Literal
 import numpy as np
 from scipy.stats import norm
 
-from urgentmos.comparing import Comparison
-from urgentmos.gate import gate
-from urgentmos.ranking import rank
+from urgentmos.ranking.comparison import Comparison
+from urgentmos.ranking.gate import gate
+from urgentmos.ranking.rank import rank
 
 EFFECTS = (0.0, 0.2, 0.3, 0.5, 0.8, 1.2)
 CONTENTS = (6, 10, 20, 50, 100, 200)

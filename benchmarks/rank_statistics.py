@@ -16,8 +16,8 @@ from typing import get_args
 
 import numpy as np
 
-from urgentmos import bradley_terry
-from urgentmos.ranking import Scoring, ecs_votes, pairwise_from_scores, rank
+from urgentmos.ranking import bradley_terry
+from urgentmos.ranking.rank import Scoring, ecs_votes, pairwise_from_scores, rank
 
 Array = np.ndarray
 NOISE: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Array]] = {

@@ -21,7 +21,7 @@ import numpy as np
 import soundfile
 import torch
 
-from urgentmos.clips import Clip
+from urgentmos.clips.clip import Clip
 from urgentmos.training.config import TrainConfig, make_config
 from urgentmos.training.data import Data, Plan, Reader
 from urgentmos.training.plans import Planner

@@ -85,7 +85,7 @@ def add_noise():
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of an UrgentMOS model with the encoder conv and random weights: two metrics, and it judges pairs."""
     torch = pytest.importorskip("torch")
-    from urgentmos.checkpoints import save
+    from urgentmos.models.folder import save
     from urgentmos.nets.encoders import EncoderConfig
     from urgentmos.nets.urgentmos import UrgentMos, UrgentMosConfig
 

@@ -20,13 +20,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import urgentmos
-from urgentmos import fetching, files
+from urgentmos import files
 from urgentmos.cli import main
+from urgentmos.clips.inputs import read_clips
+from urgentmos.clips.journal import Journal, Outcome, Shards, Task
+from urgentmos.clips.tables import read_records, write_records
 from urgentmos.corpora import Source
+from urgentmos.corpora import download as fetching
 from urgentmos.errors import UsageError
-from urgentmos.journal import Journal, Outcome, Shards, Task
-from urgentmos.manifest import read_clips
-from urgentmos.tables import read_records, write_records
 
 ERRORS = (
     errno.ENOSPC,
@@ -372,7 +373,7 @@ def test_no_memory_is_one_sentence(place: Path, monkeypatch: pytest.MonkeyPatch)
     def none(*_: object, **__: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("urgentmos.manifest.read_inputs", none)
+    monkeypatch.setattr("urgentmos.clips.inputs.read_inputs", none)
     result = CliRunner().invoke(main, ["score", "clips"])
     assert result.exit_code == 2 and result.stderr.startswith("Error: there is no memory left.")
 
@@ -396,7 +397,7 @@ def test_a_model_that_cannot_be_written_leaves_the_old_one(command: str, tiny_mo
     pytest.importorskip("onnx")
     output = tmp_path / "x.onnx"
     output.write_bytes(b"old")
-    save = "from urgentmos.checkpoints import load, save; m = load(sys.argv[1]); save(sys.argv[2], m.net, m.info)"
+    save = "from urgentmos.models.folder import load, save; m = load(sys.argv[1]); save(sys.argv[2], m.net, m.info)"
     run = "from urgentmos.cli import main; main()" if command == "export" else f"import sys; {save}"
     args = ["export", str(tiny_model), "-o", str(output)] if command == "export" else [str(tiny_model), str(tmp_path / "model")]
     result = subprocess.run(
@@ -412,8 +413,8 @@ def test_the_state_of_a_training_run_survives(tmp_path: Path) -> None:
     pytest.importorskip("lightning")
     from types import SimpleNamespace
 
+    from urgentmos.training.checkpointing import STATE, Keeper
     from urgentmos.training.config import make_config
-    from urgentmos.training.keep import STATE, Keeper
 
     def full(path: Path) -> None:
         path.write_bytes(b"half")

@@ -15,9 +15,9 @@ import pytest
 
 import urgentmos
 from fuzz.seeds import LONG_SECONDS, Missing, Seed, seeds
-from urgentmos.audio import decode, load
-from urgentmos.manifest import read_clips
-from urgentmos.windows import windows
+from urgentmos.audio.samples import decode, load
+from urgentmos.audio.windows import windows
+from urgentmos.clips.inputs import read_clips
 
 CHANNELS = ("-1ch", "-2ch", "-6ch", "-8ch", "-16ch")
 Answer = tuple[Any, ...]  # error, warnings, metrics

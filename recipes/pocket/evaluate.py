@@ -17,9 +17,9 @@ from simulate import HELD_OUT
 from targets import column, opinions, pair_accuracy, read
 
 import urgentmos
-from urgentmos.audio import load as load_audio
-from urgentmos.clips import Clip
-from urgentmos.predictor import Predictor
+from urgentmos.api import Predictor
+from urgentmos.audio.samples import load as load_audio
+from urgentmos.clips.clip import Clip
 from urgentmos.simulation import RATE, chain_step, degradations, simulate
 
 PEERS = ("distill_mos", "dnsmos_ovrl", "plcmos", "pesq", "pesqc2")
@@ -240,7 +240,7 @@ def robustness(model: Predictor, rows: Sequence[dict]) -> dict[str, float]:
 
 
 def _resampled(wave: np.ndarray, rate: int, to: int) -> np.ndarray:
-    from urgentmos.audio import resample
+    from urgentmos.audio.samples import resample
 
     return resample(wave, rate, to)
 

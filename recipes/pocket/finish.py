@@ -3,7 +3,7 @@ validation contents, and an ONNX file beside it. Models of which one went on fro
 their mean to be a model (Wortsman et al. 2022, "Model soups"): with `--before`, the model that all went on from, validation
 chooses among them, their mean, and the mean of that model and them; with `--mean` it is the mean of those that are named.
 
-Intervals are split-conformal (urgentmos.calibration), a content counting once. Verdicts get the temperature at which the
+Intervals are split-conformal (urgentmos.models.calibration), a content counting once. Verdicts get the temperature at which the
 validation pairs' labels (Eq. 6 on the pseudo-labels) are likeliest.
 """
 
@@ -23,13 +23,13 @@ from safetensors.numpy import load_file, save
 from targets import column, read
 
 import urgentmos
-from urgentmos.calibration import LEVEL, calibrate
-from urgentmos.checkpoints import CONFIG, load_any, seal
-from urgentmos.exporting import to_onnx
-from urgentmos.int8 import snapped
-from urgentmos.onnx_judge import ONNX
-from urgentmos.packaged import PACKAGED
-from urgentmos.preferences import DELTA, A, verdicts
+from urgentmos.clips.verdicts import DELTA, A, verdicts
+from urgentmos.judges.export import to_onnx
+from urgentmos.judges.int8 import snapped
+from urgentmos.judges.onnx import ONNX
+from urgentmos.models.calibration import LEVEL, calibrate
+from urgentmos.models.folder import CONFIG, load_any, seal
+from urgentmos.models.packaged import PACKAGED
 from urgentmos.training.tasks import correlations_of
 
 WEIGHTS = "model.safetensors"
@@ -130,7 +130,7 @@ def unfinished(config: dict[str, object], mean: bool) -> dict[str, object]:
 
 
 def snap(model: Path) -> str:
-    """Put the weights on a grid of eight bits (urgentmos.int8), as in the ONNX file -> the version of what they are then."""
+    """Put the weights on a grid of eight bits (judges.int8), as in the ONNX file -> the version of what they are then."""
     file = model / WEIGHTS
     with safe_open(file, "np") as said:
         about = said.metadata()

@@ -27,7 +27,7 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from urgentmos.audio import resample
+from urgentmos.audio.samples import resample
 
 RATE = 16000
 G722_BYTES, GAME_OGG_BYTES = 4000, 12000  # what is smaller is a click or a cry

@@ -20,9 +20,9 @@ import soundfile
 from jsonl import write_rows
 from tqdm import tqdm
 
-from urgentmos.audio import load
+from urgentmos.audio.samples import load
+from urgentmos.clips.inputs import audio_below
 from urgentmos.errors import AudioError
-from urgentmos.manifest import audio_below
 from urgentmos.simulation import RATE, Sources, neural, simulate
 from urgentmos.simulation.plan import plan_content, plan_enhancers, usable
 

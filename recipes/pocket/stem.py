@@ -19,8 +19,8 @@ import torch
 from jsonl import read_rows
 from torch import Tensor, nn
 
-from urgentmos import audio
-from urgentmos.checkpoints import build, load, save
+from urgentmos.audio import samples as audio
+from urgentmos.models.folder import build, load, save
 from urgentmos.nets.conv import ConvEncoder
 from urgentmos.nets.layers import valid_mask
 from urgentmos.training.augment import Augment

@@ -17,7 +17,7 @@ for subset in tr cv; do
 import sys
 from pathlib import Path
 
-from urgentmos.manifest import read_systems, to_record, write_records
+from urgentmos.clips.inputs import read_systems, to_record, write_records
 
 folder, subset, target = sys.argv[1:]
 write_records((to_record(clip, Path(target).parent) for clip in read_systems(folder, subset)), Path(target))

@@ -20,20 +20,20 @@ from typing import Any
 
 import numpy as np
 
-from urgentmos.clips import Clip
+from urgentmos.api import Predictor, load, rank_clips
+from urgentmos.clips.clip import Clip
+from urgentmos.clips.inputs import read_systems
+from urgentmos.clips.pairs import Pair, derive, native
+from urgentmos.clips.provenance import label_of
+from urgentmos.clips.tables import read_records
+from urgentmos.clips.verdicts import PK_BINS, ab_accuracy_by_gap, difference, verdict_code
+from urgentmos.commands.console import progress, say
 from urgentmos.commands.shared import check_output, clean_up, journal_of, write_ranking
-from urgentmos.console import progress, say
 from urgentmos.errors import UrgentmosError, UsageError
-from urgentmos.manifest import read_systems
+from urgentmos.evaluation.published import TABLES, column_of
+from urgentmos.judges.base import Run
 from urgentmos.metrics import HUMAN
-from urgentmos.pairs import Pair, derive, native
-from urgentmos.predictor import Predictor, load, rank_clips
-from urgentmos.preferences import PK_BINS, ab_accuracy_by_gap, difference, verdict_code
-from urgentmos.provenance import label_of
-from urgentmos.published import TABLES, column_of
-from urgentmos.ranking import Ranking, Scoring, correlations
-from urgentmos.results import Run
-from urgentmos.tables import read_records
+from urgentmos.ranking.rank import Ranking, Scoring, correlations
 
 STATISTICS = ("krcc", "srcc", "lcc")
 WORDS: dict[Scoring, str] = {"mos": "mean", "binary": "BS", "soft": "NBS"}  # BS and NBS are the paper's

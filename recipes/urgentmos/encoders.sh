@@ -32,8 +32,8 @@ import json
 import sys
 from pathlib import Path
 
-from urgentmos.console import table
-from urgentmos.published import TABLES, column_of
+from urgentmos.commands.console import table
+from urgentmos.evaluation.published import TABLES, column_of
 
 rows, corpora = {}, {}
 for path in sorted(Path(sys.argv[1]).glob("*/evaluation-*.json")):

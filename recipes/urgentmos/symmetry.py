@@ -20,16 +20,16 @@ from typing import Any
 
 import numpy as np
 
-from urgentmos.clips import Clip
+from urgentmos.api import Predictor, load
+from urgentmos.clips.clip import Clip
+from urgentmos.clips.verdicts import DELTA, Judged, PairLabels, correct, share
+from urgentmos.commands.console import progress, say
 from urgentmos.commands.shared import check_output, clean_up, journal_of, write_ranking
-from urgentmos.comparing import Comparison
-from urgentmos.console import progress, say
 from urgentmos.errors import UrgentmosError, UsageError
-from urgentmos.judgements import UNNAMED, PairRow, likeliest, read_source
-from urgentmos.predictor import Predictor, load
-from urgentmos.preferences import DELTA, Judged, PairLabels, correct, share
-from urgentmos.published import TABLES, column_of
-from urgentmos.results import Run
+from urgentmos.evaluation.predictions import UNNAMED, PairRow, likeliest, read_source
+from urgentmos.evaluation.published import TABLES, column_of
+from urgentmos.judges.base import Run
+from urgentmos.ranking.comparison import Comparison
 
 ORDERS = ("A, B", "B, A", "both")
 Row = dict[str, Any]

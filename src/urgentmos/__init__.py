@@ -20,19 +20,19 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 __version__ = "0.1.0"
 _HOMES = {
-    "load": "predictor",
-    "rank": "predictor",
-    "score": "predictor",
-    "compare": "predictor",
-    "Clip": "clips",
+    "load": "api",
+    "rank": "api",
+    "score": "api",
+    "compare": "api",
+    "Clip": "clips.clip",
     "METRICS": "metrics",
 }
 __all__ = ["METRICS", "Clip", "__version__", "compare", "load", "rank", "score"]
 
 if TYPE_CHECKING:
-    from urgentmos.clips import Clip
+    from urgentmos.api import compare, load, rank, score
+    from urgentmos.clips.clip import Clip
     from urgentmos.metrics import METRICS
-    from urgentmos.predictor import compare, load, rank, score
 
 
 def __getattr__(name: str) -> Any:

@@ -18,6 +18,7 @@ from urgentmos.commands import models as model_commands
 from urgentmos.commands import prepare as prepare_command
 from urgentmos.commands import serve as serve_command
 from urgentmos.commands import train as train_command
+from urgentmos.commands.console import progress, say, say_lines, show_lines
 from urgentmos.commands.reporting import check_room, report_options, write_page
 from urgentmos.commands.shared import (
     Commands,
@@ -38,7 +39,6 @@ from urgentmos.commands.shared import (
     write_comparisons,
     write_ranking,
 )
-from urgentmos.console import progress, say, say_lines, show_lines
 from urgentmos.errors import UsageError
 
 if TYPE_CHECKING:
@@ -77,11 +77,11 @@ def score(
 
     One row per clip, in the order they came; a clip that cannot be scored has the reason in its row.
     """
-    from urgentmos.cluster import works_of
-    from urgentmos.manifest import read_inputs
+    from urgentmos.api import DEFAULT_MODEL, load, warnings_about
+    from urgentmos.clips.inputs import read_inputs
+    from urgentmos.clips.references import find_references
+    from urgentmos.cluster.run import works_of
     from urgentmos.metrics import parse_metrics
-    from urgentmos.predictor import DEFAULT_MODEL, load, warnings_about
-    from urgentmos.references import find_references
 
     check_output(output)
     clips, notes = read_inputs(inputs)
@@ -156,10 +156,10 @@ def compare(
     With --fail-if-worse, A is the old build and B the new one. Exit status 3: B is worse. 1: not shown to be worse, but some
     pairs could not be judged, or B lacks a file that A has. 0: neither.
     """
-    from urgentmos.comparing import summarise
-    from urgentmos.manifest import is_collection, read_pairs
-    from urgentmos.predictor import DEFAULT_MODEL, load, on_its_own, warnings_about_pairs
-    from urgentmos.references import find_references
+    from urgentmos.api import DEFAULT_MODEL, load, on_its_own, warnings_about_pairs
+    from urgentmos.clips.inputs import is_collection, read_pairs
+    from urgentmos.clips.references import find_references
+    from urgentmos.ranking.comparison import summarise
 
     check_output(output, rows="a comparison")
     if margin and not fail_if_worse:
@@ -183,7 +183,7 @@ def compare(
     warnings = warnings_about_pairs(str(a), str(b), rows, judge)
     found = None
     if fail_if_worse:
-        from urgentmos.gate import gate
+        from urgentmos.ranking.gate import gate
 
         lost = len(alone[0]) + sum(row.at_fault("b") and not row.at_fault("a") for row in rows)
         found = gate(rows, confidence=confidence, margin=margin, lost=lost)
@@ -205,7 +205,7 @@ def compare(
 
 def _check_gate(folders: bool, confidence: float) -> None:
     """UsageError if there could be no gate: said before the work, not after it."""
-    from urgentmos.gate import contents_needed  # scipy: half a second, which two files need not wait for
+    from urgentmos.ranking.gate import contents_needed  # scipy: half a second, which two files need not wait for
 
     if not folders:
         raise UsageError("--fail-if-worse needs many contents, and these are two files. Give two folders.")
@@ -273,11 +273,11 @@ def rank(
     """
     from dataclasses import replace
 
-    from urgentmos.checking import FILE_FAULTS, HINDERS_RANKING, check, report
-    from urgentmos.manifest import read_system_inputs
+    from urgentmos.api import DEFAULT_MODEL, judged_systems, load
+    from urgentmos.clips.checks import FILE_FAULTS, HINDERS_RANKING, check, report
+    from urgentmos.clips.inputs import read_system_inputs
+    from urgentmos.clips.references import find_references
     from urgentmos.metrics import HUMAN
-    from urgentmos.predictor import DEFAULT_MODEL, judged_systems, load
-    from urgentmos.references import find_references
 
     check_output(output, rows="a ranking")
     if mos_strategy and scoring != "mos":
@@ -347,13 +347,13 @@ def label(
     Intrusive metrics need reference signals: --reference-dir, or reference_path in a manifest. With -o, work that was
     interrupted goes on where it stopped when the same command is run again.
     """
-    from urgentmos.clip_warnings import Flagged, grouped
-    from urgentmos.cluster import label_works
+    from urgentmos.clips.inputs import read_inputs
+    from urgentmos.clips.references import find_references
+    from urgentmos.cluster.run import label_works
+    from urgentmos.common.clip_warnings import Flagged, grouped
     from urgentmos.labellers import MEASURABLE
     from urgentmos.labellers.loop import label as measure
-    from urgentmos.manifest import read_inputs
     from urgentmos.metrics import parse_metrics
-    from urgentmos.references import find_references
 
     check_output(output)
     settings = settings_of(weights)

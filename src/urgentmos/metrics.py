@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import inf, isfinite
 from typing import Literal
 
-from urgentmos.bounded import shown
+from urgentmos.common.untrusted import shown
 from urgentmos.errors import UsageError
 
 Category = Literal["noise_distortion", "naturalness", "intelligibility", "speaker", "spectral"]

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from urgentmos.cli import main
-from urgentmos.tables import read_records
+from urgentmos.clips.tables import read_records
 
 
 def urgentmos(*args: object) -> Result:

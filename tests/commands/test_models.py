@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from urgentmos.api import load
 from urgentmos.cli import main
-from urgentmos.manifest import read_records
-from urgentmos.model_list import known_models
-from urgentmos.predictor import load
-from urgentmos.releases import RELEASES
+from urgentmos.clips.inputs import read_records
+from urgentmos.judges.listing import known_models
+from urgentmos.models.releases import RELEASES
 
 
 def urgentmos(*args: object) -> Result:
@@ -113,7 +113,7 @@ def test_a_release_is_not_fetched_unless_asked(place: Path, monkeypatch: pytest.
     def fetch(*_: object) -> Path:
         raise AssertionError("fetched")
 
-    monkeypatch.setattr("urgentmos.checkpoints._fetch", fetch)
+    monkeypatch.setattr("urgentmos.models.folder._fetch", fetch)
     for name, row in RELEASES.items():
         said = refused(urgentmos("import", name, "-o", "x"))
         assert row.file in said and row.repo in said and ("--download" in said) == row.on_hub
@@ -173,7 +173,7 @@ def test_ctrl_c_does_not_promise_what_is_not_kept(tiny_model: Path, place: Path,
     def interrupted(*_: object) -> float:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("urgentmos.exporting.to_onnx", interrupted)
+    monkeypatch.setattr("urgentmos.judges.export.to_onnx", interrupted)
     result = urgentmos("export", tiny_model, "-o", "x.onnx")
     assert (result.exit_code, result.stderr) == (130, "Interrupted. x.onnx was not written. Run the same command again.\n")
 

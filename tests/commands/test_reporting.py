@@ -62,7 +62,7 @@ def test_results_are_written_even_if_the_page_turns_out_too_large():
 
 
 def test_audio_that_would_not_fit_is_said_before_any_work(monkeypatch):
-    monkeypatch.setattr("urgentmos.predictor.load", lambda *a, **k: pytest.fail("it went to work"))
+    monkeypatch.setattr("urgentmos.api.load", lambda *a, **k: pytest.fail("it went to work"))
     shown = urgentmos(*RANK, "--report", "page.html", "--report-limit", 0.1)
     assert shown.exit_code == 2
     assert "page.html would have 0.2 MB, and the limit is 0.1 MB" in shown.stderr and "--report-audio link" in shown.stderr
@@ -99,7 +99,7 @@ def test_without_the_extra_the_line_that_installs_it_is_told_first(monkeypatch):
 
 
 def test_listening_to_few_contents_makes_room(place):
-    from urgentmos.manifest import read_clips
+    from urgentmos.clips.inputs import read_clips
     from urgentmos.report import Options
 
     clips = read_clips([place / "rows.jsonl"])

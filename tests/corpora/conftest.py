@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from urgentmos.corpora import get
-from urgentmos.preparing import Prepared, prepare
+from urgentmos.corpora.prepare import Prepared, prepare
 
 RATE = 8_000
 

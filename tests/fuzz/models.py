@@ -21,8 +21,8 @@ def folders() -> Mapping[str, Mapping[str, bytes]]:
         import torch
     except ModuleNotFoundError as e:
         raise Missing("torch is not installed") from e
-    from urgentmos.checkpoints import load, save
-    from urgentmos.exporting import to_onnx
+    from urgentmos.judges.export import to_onnx
+    from urgentmos.models.folder import load, save
 
     with tempfile.TemporaryDirectory() as place, torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)

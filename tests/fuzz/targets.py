@@ -51,7 +51,7 @@ def _refusable(work: Callable[[], Report]) -> Report:
 
 def audio(case: Case, data: bytes, folder: Path) -> Report:
     """Twice: as one file, and as a clip among clips. Both must say the same."""
-    from urgentmos.clips import Clip
+    from urgentmos.clips.clip import Clip
 
     path = folder / f"clip{seed_named(case.seed).suffix}"
     path.write_bytes(data)
@@ -64,7 +64,7 @@ def audio(case: Case, data: bytes, folder: Path) -> Report:
 
 
 def _inputs(path: Path) -> Report:
-    from urgentmos.manifest import read_inputs
+    from urgentmos.clips.inputs import read_inputs
 
     def work() -> Report:
         clips, notes = read_inputs([str(path)])

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from urgentmos import labellers
-from urgentmos.clips import Clip
+from urgentmos.clips.clip import Clip
 from urgentmos.errors import UsageError
 from urgentmos.labellers import LABELLERS, Labeller, Settings, loop
 from urgentmos.labellers.loop import Labelled, label, stages
@@ -432,7 +432,7 @@ DRIVER = """
     sys.path.insert(0, {fakes!r})
     from fake_labellers_1 import Fake
     from urgentmos import labellers
-    from urgentmos.clips import Clip
+    from urgentmos.clips.clip import Clip
     from urgentmos.labellers import loop
 
     ROW = Fake("fake", ("utmos",), ("numpy",), model=True, log={log!r}, seconds={seconds})

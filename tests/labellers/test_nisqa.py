@@ -8,11 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from urgentmos.audio.spectra import mel_filters
 from urgentmos.errors import MeasureError, UsageError
 from urgentmos.labellers import Settings, Signals, labeller_of
 from urgentmos.labellers.nisqa import load_nisqa, log_mel, segments
 from urgentmos.nets.nisqa import Nisqa, NisqaConfig
-from urgentmos.spectral import mel_filters
 
 RATES = (8_000, 16_000, 22_050, 44_100, 48_000)
 CONFIG = NisqaConfig()

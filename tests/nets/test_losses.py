@@ -146,7 +146,7 @@ def test_the_parts_add_up():
 @pytest.fixture(scope="module")
 def released(shared):
     """The released model's outputs on the batch of losses.json, in the released way: padded, unmasked group norm."""
-    from urgentmos.checkpoints import load_any
+    from urgentmos.models.folder import load_any
     from urgentmos.nets.layers import layer_sum, valid_mask
 
     folder = shared / "parity" / "urgentmos_f1c1m5"

@@ -40,7 +40,7 @@ def test_constants_equal_those_of_the_released_file(shared):
     path = shared / "parity/urgentpk_mel/mel.ckpt"
     if not path.exists():
         pytest.skip("no reference vectors")
-    from urgentmos.unpickle import load_torch_file
+    from urgentmos.models.torch_file import load_torch_file
 
     stub = type("Config", (), {})
     raw = load_torch_file(path, stubs=lambda module, name: stub if name.endswith("Config") else None)

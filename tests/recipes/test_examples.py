@@ -106,7 +106,7 @@ def test_committed_manifest_is_the_one_that_the_recipe_would_write():
 
 
 def test_package_reads_the_manifest_and_the_folder_without_complaint():
-    manifest = pytest.importorskip("urgentmos.manifest")
+    manifest = pytest.importorskip("urgentmos.clips.inputs")
     clips = list(manifest.read_clips(SET / "manifest.jsonl"))
     assert [clip.uid for clip in clips] == [row["uid"] for row in ROWS]
     assert not list(manifest.check(clips, systems=True))

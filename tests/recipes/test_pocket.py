@@ -333,8 +333,8 @@ def test_what_models_say_is_averaged_agrees_with_known_orders_and_leaves_validat
 
 def test_a_thinner_stem_learns_what_the_old_one_said_and_the_rest_stays(tmp_path, make_voice, monkeypatch, capsys):
     torch = pytest.importorskip("torch")
-    from urgentmos.checkpoints import load as load_model
-    from urgentmos.checkpoints import save
+    from urgentmos.models.folder import load as load_model
+    from urgentmos.models.folder import save
     from urgentmos.nets.encoders import EncoderConfig
     from urgentmos.nets.urgentmos import UrgentMos, UrgentMosConfig
 

@@ -15,15 +15,15 @@ import soundfile
 
 torch = pytest.importorskip("torch")
 
-from urgentmos.checkpoints import save  # noqa: E402
-from urgentmos.clips import Clip  # noqa: E402
-from urgentmos.comparing import Comparison, comparison, failed_comparison  # noqa: E402
+from urgentmos.api import Predictor, rank, rank_clips  # noqa: E402
+from urgentmos.api import load as load_model  # noqa: E402
+from urgentmos.clips.clip import Clip  # noqa: E402
+from urgentmos.clips.verdicts import PK_BINS, PairLabels  # noqa: E402
 from urgentmos.errors import UsageError  # noqa: E402
+from urgentmos.evaluation.published import TABLES  # noqa: E402
+from urgentmos.models.folder import save  # noqa: E402
 from urgentmos.nets.urgentpk import UrgentPk, UrgentPkConfig  # noqa: E402
-from urgentmos.predictor import Predictor, rank, rank_clips  # noqa: E402
-from urgentmos.predictor import load as load_model  # noqa: E402
-from urgentmos.preferences import PK_BINS, PairLabels  # noqa: E402
-from urgentmos.published import TABLES  # noqa: E402
+from urgentmos.ranking.comparison import Comparison, comparison, failed_comparison  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 SYSTEMS = {"clean": 40.0, "fair": 15.0, "noisy": 3.0, "poor": 8.0}  # dB

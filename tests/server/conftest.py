@@ -17,13 +17,13 @@ import soundfile
 pytest.importorskip("fastapi")
 pytest.importorskip("python_multipart")
 
-from urgentmos.audio import load
-from urgentmos.clips import Clip
-from urgentmos.comparing import Comparison, comparison
+from urgentmos.api import Predictor
+from urgentmos.audio.samples import load
+from urgentmos.clips.clip import Clip
 from urgentmos.errors import AudioError
-from urgentmos.predictor import Predictor
-from urgentmos.results import Run, Score, Source
-from urgentmos.timeline import Timeline
+from urgentmos.judges.base import Run, Score, Source
+from urgentmos.judges.timeline import Timeline
+from urgentmos.ranking.comparison import Comparison, comparison
 
 
 class Loudness(Predictor):

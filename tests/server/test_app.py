@@ -8,10 +8,10 @@ import pytest
 import soundfile
 
 from urgentmos.commands.serve import LIMITS
+from urgentmos.judges.timeline import Timeline
 from urgentmos.server import answers
 from urgentmos.server.limits import Limits
 from urgentmos.server.uploads import Store
-from urgentmos.timeline import Timeline
 
 
 def send(client, path, *files, **texts):

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from urgentmos.clips import Clip
+from urgentmos.api import judged_systems
+from urgentmos.clips.clip import Clip
 from urgentmos.errors import UsageError
-from urgentmos.predictor import judged_systems
 from urgentmos.server.calculator import Calculator, CalculatorError, RankTask, Recorded
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals")

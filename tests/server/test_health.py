@@ -46,7 +46,7 @@ def test_all_who_ask_share_one_clip(judge):
 
 
 def test_the_clip_of_our_own_has_no_warning():
-    from urgentmos.audio import describe
+    from urgentmos.audio.samples import describe
 
     wave, rate = soundfile.read(io.BytesIO(health.test_clip()), dtype="float32")
     assert (rate, len(wave)) == (health.RATE, health.RATE * health.SECONDS) and not describe(wave, rate).warnings

@@ -114,7 +114,7 @@ def test_the_command_serves_logs_json_lines_and_ends_on_a_signal(tmp_path, servi
 
     httpx = pytest.importorskip("httpx")
     program = (
-        "import sys; sys.path.insert(0, sys.argv.pop(1)); import conftest, urgentmos.predictor as p;"
+        "import sys; sys.path.insert(0, sys.argv.pop(1)); import conftest, urgentmos.api as p;"
         "p.load = lambda *a, **k: conftest.Loudness(); from urgentmos.cli import main; main()"
     )
     command = [sys.executable, "-c", program, os.path.dirname(__file__), "serve", "--port", "0", "--max-files", "2"]

@@ -2,8 +2,8 @@ import threading
 
 import pytest
 
+from urgentmos.common.steps import idle, paced, step
 from urgentmos.server.turns import SHORT_SHARE, Abandoned, LongPace, ShortPace, Turns
-from urgentmos.steps import idle, paced, step
 
 
 class Clock:

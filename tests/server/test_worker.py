@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from urgentmos.clips import Clip
-from urgentmos.predictor import Predictor
-from urgentmos.results import Run, Score
+from urgentmos.api import Predictor
+from urgentmos.clips.clip import Clip
+from urgentmos.common.steps import step
+from urgentmos.judges.base import Run, Score
 from urgentmos.server.limits import Limits
 from urgentmos.server.worker import BATCH_SECONDS, LONG_AT_ONCE, LONG_SECONDS, Abandoned, Item, Worker
-from urgentmos.steps import step
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import signal as dsp
 
+from urgentmos.audio.spectra import centred_stft, mel_filters
 from urgentmos.simulation import channel
 from urgentmos.simulation.base import RATE, Degradation, Sources, active_power, power
-from urgentmos.spectral import centred_stft, mel_filters
 
 ROWS = {row.name: row for row in channel.DEGRADATIONS}
 UNSTEADY = {"flutter", "wsola", "phasevocoder"}  # in time to about 2 ms, others to the sample

@@ -181,7 +181,7 @@ def test_a_failing_program_is_quoted() -> None:
 @pytest.mark.parametrize("folder, which", [("librisamples", 40), ("emodb-de", 50)])
 def test_the_mildest_steps_keep_real_speech_intelligible(shared, folder: str, which: int) -> None:
     pystoi = pytest.importorskip("pystoi")
-    from urgentmos.audio import load
+    from urgentmos.audio.samples import load
 
     files = sorted((shared / "data" / "speech" / folder).glob("*"))
     if len(files) <= which:

@@ -216,7 +216,7 @@ def test_phase_errors_keep_the_level_and_lose_the_wave(make_voice: Voice) -> Non
 def test_rnnoise_lowers_noise_and_keeps_time(shared) -> None:
     if find_spec("pyrnnoise") is None:
         pytest.skip("needs pyrnnoise")
-    from urgentmos.audio import load
+    from urgentmos.audio.samples import load
 
     file = sorted((shared / "data/speech/ljmini").glob("*.flac"))[0]
     clean = load(file, RATE).wave[: 4 * RATE]

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from urgentmos.audio import load, resample
+from urgentmos.audio.samples import load, resample
 from urgentmos.errors import UsageError
 from urgentmos.simulation import chain_step, enhancers, neural, simulate
 from urgentmos.simulation.align import delay

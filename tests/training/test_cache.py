@@ -5,7 +5,7 @@ import pytest
 import soundfile
 import torch
 
-from urgentmos.clips import Clip
+from urgentmos.clips.clip import Clip
 from urgentmos.errors import AudioError
 from urgentmos.nets.encoders import EncoderConfig, build_encoder
 from urgentmos.training.cache import FeatureCache, branch, fingerprint

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from urgentmos.clips import Clip
+from urgentmos.clips.clip import Clip
 from urgentmos.training.data import NO_VERDICT, Data, Pair, Plan, Reader, split
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from urgentmos.clips import Clip
+from urgentmos.clips.clip import Clip
 from urgentmos.training.data import Data, Pair
 from urgentmos.training.plans import PairPlanner, Planner, Stream, belong, share
 

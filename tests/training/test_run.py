@@ -16,12 +16,12 @@ import torch
 
 pytest.importorskip("lightning")
 
-from urgentmos import checkpoints
+from urgentmos.api import load
 from urgentmos.errors import UsageError
-from urgentmos.predictor import load
+from urgentmos.models import folder as checkpoints
+from urgentmos.training.checkpointing import state_of
 from urgentmos.training.config import TrainConfig, make_config, read_config
 from urgentmos.training.folder import Trained, fingerprint
-from urgentmos.training.keep import state_of
 from urgentmos.training.run import both_sides, ecs_score, fit
 
 RATE = 16_000

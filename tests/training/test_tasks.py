@@ -10,7 +10,7 @@ pytest.importorskip("lightning")
 from urgentmos.nets.losses import PairLabels
 from urgentmos.nets.utmos import Utmos, UtmosConfig
 from urgentmos.training.config import make_config
-from urgentmos.training.nets import start
+from urgentmos.training.start import start
 from urgentmos.training.tasks import UrgentMosTask, UtmosTask, inverse, rate_at, right_verdicts
 
 SIZES = {"width": 16, "layers": 1, "channels": 4, "heads": 2, "feedforward": 32, "bands": 20, "dropout": 0.0}

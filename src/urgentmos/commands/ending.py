@@ -12,11 +12,11 @@ from typing import Any, NoReturn
 
 import click
 
-from urgentmos.console import say
+from urgentmos.commands.console import say
+from urgentmos.common.interrupts import STATUS as INTERRUPTED
+from urgentmos.common.interrupts import interrupts
 from urgentmos.errors import UrgentmosError
 from urgentmos.files import beside, unwritable
-from urgentmos.interrupts import STATUS as INTERRUPTED
-from urgentmos.interrupts import interrupts
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room: on the disk, under a quota, under a limit of the shell
 STDOUT = "standard output"

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from urgentmos.commands.console import number, say, show, table
 from urgentmos.commands.reporting import report_options, write_page
 from urgentmos.commands.shared import Command, check_output, output_option
-from urgentmos.console import number, say, show, table
 from urgentmos.errors import UsageError
 
 if TYPE_CHECKING:
-    from urgentmos.pairs import Pair, Pairs
+    from urgentmos.clips.pairs import Pair, Pairs
     from urgentmos.report import Options as Page
 
 SHOWN = 20  # pairs that a terminal is shown
@@ -77,10 +77,10 @@ def pairs(
     One row per ordered pair, so that two clips give (a, b) and (b, a); with --limit, a sample of them. A split is a
     function of the content's id: all systems of a sentence are on the same side, today and after the next recording.
     """
-    from urgentmos import pairs as making
-    from urgentmos.manifest import read_clips
+    from urgentmos.clips import pairs as making
+    from urgentmos.clips.inputs import read_clips
+    from urgentmos.clips.tables import read_records
     from urgentmos.metrics import canonical
-    from urgentmos.tables import read_records
 
     check_output(output, rows="a pair")
     if symmetric and limit == 1:
@@ -112,7 +112,7 @@ def pairs(
 
 
 def _shares(text: str) -> list[tuple[str, float]]:
-    from urgentmos.cells import number as as_number
+    from urgentmos.clips.records import number as as_number
 
     try:
         values = [as_number(part) or 0.0 for part in text.split(",")]
@@ -137,8 +137,8 @@ def _no_pairs(found: Pairs, split: str | None, n_clips: int) -> str:
 def _write_pairs(found: Pairs, judged: Sequence[Pair], output: Path | None) -> None:
     from itertools import chain, islice
 
-    from urgentmos.pairs import RowMaker
-    from urgentmos.tables import write_jsonl_lines, write_records
+    from urgentmos.clips.pairs import RowMaker
+    from urgentmos.clips.tables import write_jsonl_lines, write_records
 
     row = RowMaker(None if output is None else output.parent)
     rows: Iterator[dict[str, Any]] = (row(pair) for pair in chain(judged, found))
@@ -235,12 +235,12 @@ def evaluate(
     what score, label, pairs and compare wrote, or a CSV of anyone's. MSE, LCC, SRCC and KTAU per clip and per system, the
     accuracy of preferences with and without ties, and each corpus on its own.
     """
-    from urgentmos.evaluating import Options
-    from urgentmos.evaluating import evaluate as run
-    from urgentmos.evaluation import Resampling
-    from urgentmos.judgements import read_source
+    from urgentmos.clips.tables import read_records
+    from urgentmos.evaluation.agreement import Resampling
+    from urgentmos.evaluation.predictions import read_source
+    from urgentmos.evaluation.summary import Options
+    from urgentmos.evaluation.summary import evaluate as run
     from urgentmos.metrics import canonical
-    from urgentmos.tables import read_records
 
     check_output(output, rows="an evaluation")
     if efficiency is not None and page is None:
@@ -262,8 +262,8 @@ def evaluate(
     report = run(said, known, options, other)
     _write_report(report, output)
     if page is not None:
-        from urgentmos.evaluating import usable
-        from urgentmos.judgements import match_clips
+        from urgentmos.evaluation.predictions import match_clips
+        from urgentmos.evaluation.summary import usable
         from urgentmos.report import evaluation_page
 
         said, known = (cleaned.source for cleaned in usable(said, known))
@@ -275,7 +275,7 @@ def evaluate(
 
 def _leave(report: Mapping[str, Any]) -> None:
     """Exit status 1 if a prediction could not be counted."""
-    from urgentmos.evaluating import FAILURES
+    from urgentmos.evaluation.summary import FAILURES
 
     missing = sum(found["missing"] for found in report["preference"].values())
     if missing or any(report["ids"][name]["n"] for name in FAILURES):
@@ -286,8 +286,8 @@ def _write_report(report: dict[str, Any], output: Path | None) -> None:
     """JSON holds all; other formats a row per statistic; a terminal the tables."""
     import json
 
+    from urgentmos.clips.tables import write_records
     from urgentmos.files import write_whole
-    from urgentmos.tables import write_records
 
     if output is not None and output.suffix.lower() != ".json":
         write_records(flat_rows(report), output)

@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
+from urgentmos.commands.console import say, show, table
 from urgentmos.commands.shared import Command, check_output, output_option
-from urgentmos.console import say, show, table
 from urgentmos.errors import UsageError
 
 FACTS = ("ready", "repo", "file", "licence", "size", "metrics", "trained_on")
@@ -28,7 +28,7 @@ def import_(checkpoint: str, output: Path, download: bool) -> None:
     executed. The folder holds config.json, model.safetensors and MODEL_CARD.md, and can follow -m.
     """
     from urgentmos.errors import need
-    from urgentmos.releases import RELEASES
+    from urgentmos.models.releases import RELEASES
 
     if output.exists() and not output.is_dir():
         raise UsageError(f"{output} is a file, and a model is a folder. Choose another name for -o.")
@@ -37,7 +37,7 @@ def import_(checkpoint: str, output: Path, download: bool) -> None:
         cure = "Add --download, or get" if row.on_hub else "Get"
         raise UsageError(f"{checkpoint} is a release. {cure} {row.file} from {row.repo} and give the file.")
     need("torch", "models")
-    from urgentmos.checkpoints import convert
+    from urgentmos.models.folder import convert
 
     made = convert(checkpoint, output, allow_download=download)
     say(f"{output}: {made.info['name']} ({made.architecture}), version {made.info['version']}")
@@ -64,9 +64,9 @@ def export(model: str, output: Path, start: str) -> None:
     from urgentmos.errors import need
 
     need("torch", "models")
-    from urgentmos.checkpoints import load_any
-    from urgentmos.exporting import to_onnx
-    from urgentmos.packaged import PACKAGED
+    from urgentmos.judges.export import to_onnx
+    from urgentmos.models.folder import load_any
+    from urgentmos.models.packaged import PACKAGED
 
     error = to_onnx(load_any(PACKAGED.get(model, model)), output, start)  # type: ignore[arg-type]
     say(f"{output}: differs from the original by {error:.1e} at most")
@@ -81,8 +81,8 @@ def models(output: Path | None) -> None:
     package, or --weights. Model folders and released checkpoint files can follow -m as well, and mos_overall, which is the
     human labels of a manifest.
     """
-    from urgentmos.model_list import known_models
-    from urgentmos.tables import write_jsonl_lines, write_records
+    from urgentmos.clips.tables import write_jsonl_lines, write_records
+    from urgentmos.judges.listing import known_models
 
     check_output(output, rows="a list of models")
     rows = known_models()

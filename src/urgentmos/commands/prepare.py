@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
+from urgentmos.commands.console import progress, say, table
 from urgentmos.commands.shared import Command
-from urgentmos.console import progress, say, table
 from urgentmos.corpora import NAMES, Corpus
 from urgentmos.errors import UsageError
 
@@ -55,7 +55,7 @@ def prepare(
     is in DIR/left_out.jsonl with the reason. Counts that differ from the published ones are told.
     """
     from urgentmos.corpora import get
-    from urgentmos.preparing import prepare as run
+    from urgentmos.corpora.prepare import prepare as run
 
     chosen = get(corpus)
     options = _options(settings)
@@ -101,7 +101,7 @@ def _how_to_get(corpus: Corpus) -> str:
 
 
 def _download(corpus: Corpus, root: Path, show: object) -> None:
-    from urgentmos.fetching import fetch
+    from urgentmos.corpora.download import fetch
 
     about = corpus.about
     if not about.sources:
@@ -123,7 +123,7 @@ def _cores() -> int:
 
 
 def _show(rows: list[dict[str, object]]) -> None:
-    from urgentmos.tables import write_jsonl_lines
+    from urgentmos.clips.tables import write_jsonl_lines
 
     if not sys.stdout.isatty():
         write_jsonl_lines(rows, sys.stdout)

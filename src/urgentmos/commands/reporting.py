@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from urgentmos.console import say
+from urgentmos.commands.console import say
 from urgentmos.errors import UsageError, need
 
 if TYPE_CHECKING:
-    from urgentmos.clips import Clip
+    from urgentmos.clips.clip import Clip
     from urgentmos.report import Options
 
 F = TypeVar("F", bound=Callable[..., Any])

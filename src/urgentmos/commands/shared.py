@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from urgentmos.commands.console import columns_that_fit, number, say, table, with_interval
 from urgentmos.commands.ending import Command as Command
 from urgentmos.commands.ending import Commands as Commands
 from urgentmos.commands.ending import journal_of, shards_of
-from urgentmos.console import columns_that_fit, number, say, table, with_interval
 from urgentmos.errors import UsageError
 from urgentmos.files import check_writable, write_whole
 
 if TYPE_CHECKING:
-    from urgentmos.clips import Clip
-    from urgentmos.cluster import Work
-    from urgentmos.comparing import Comparison, Summary
-    from urgentmos.gate import Gate
-    from urgentmos.kinds import Note
+    from urgentmos.api import Predictor
+    from urgentmos.audio.formats import Note
+    from urgentmos.clips.clip import Clip
+    from urgentmos.cluster.run import Work
+    from urgentmos.judges.base import Run
     from urgentmos.labellers import Labeller, Settings
-    from urgentmos.predictor import Predictor
-    from urgentmos.results import Run
+    from urgentmos.ranking.comparison import Comparison, Summary
+    from urgentmos.ranking.gate import Gate
 
 F = TypeVar("F", bound=Callable[..., Any])
 SHOWN_WARNINGS = 10  # of clips on a terminal
@@ -145,7 +145,7 @@ def say_notes(notes: Iterable[Note]) -> None:
 
 def check_output(output: Path | None, *, rows: str = "") -> None:
     """UsageError if the results could not be written: said before the work, not after it. `rows`: what no .scp can hold."""
-    from urgentmos import tables
+    from urgentmos.clips import tables
 
     if output is None:
         return
@@ -165,8 +165,8 @@ def spread(
     import tempfile
     from dataclasses import replace
 
-    from urgentmos.cluster import run_on_cluster
-    from urgentmos.journal import Task
+    from urgentmos.clips.journal import Task
+    from urgentmos.cluster.run import run_on_cluster
 
     shards = Path(tempfile.mkdtemp(prefix="urgentmos-")) if output is None else shards_of(output)
     made = list(works())
@@ -187,7 +187,7 @@ def cluster_option(command: F) -> F:
 def run_of(jobs: int | None, output: Path | None, show: Any) -> Run:
     import os
 
-    from urgentmos.results import Run
+    from urgentmos.judges.base import Run
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return Run(jobs or cores, None if output is None else journal_of(output), show)
@@ -195,7 +195,7 @@ def run_of(jobs: int | None, output: Path | None, show: Any) -> Run:
 
 def say_taken_places(before: Sequence[Clip], after: Sequence[Clip]) -> None:
     """Say which values of the input others took the place of, and where they are kept."""
-    from urgentmos.provenance import taken_places
+    from urgentmos.clips.provenance import taken_places
 
     for sentence in taken_places(before, after):
         say(f"Note: {sentence}")
@@ -213,8 +213,8 @@ def finish(
 
     warnings: of all clips, grouped; the rows have each clip's own.
     """
-    from urgentmos.clips import to_record
-    from urgentmos.tables import write_jsonl_lines, write_records
+    from urgentmos.clips.clip import to_record
+    from urgentmos.clips.tables import write_jsonl_lines, write_records
 
     if output is not None:
         written = [(_alone(clip, metrics), extra) for clip, extra in rows] if output.suffix.lower() == ".scp" else rows
@@ -269,7 +269,7 @@ def _shown(clip: Clip, intervals: Mapping[str, Sequence[float]], metrics: Sequen
 
 def write_ranking(result: dict[str, Any], output: Path | None) -> None:
     """JSON holds all; CSV, Parquet and JSONL a row per system."""
-    from urgentmos.tables import write_records
+    from urgentmos.clips.tables import write_records
 
     if output is None:
         click.echo(_json_bytes(result), nl=False)
@@ -299,7 +299,7 @@ def write_comparisons(
 
     A gate stands beside the summary in JSON.
     """
-    from urgentmos.tables import write_jsonl_lines, write_records
+    from urgentmos.clips.tables import write_jsonl_lines, write_records
 
     by = {"model": judge.name, "version": judge.version}
     records = [{**by, **row.to_dict()} for row in rows]
@@ -335,14 +335,14 @@ def _content(path: str, folder: str) -> str:
     """The path of a clip below its folder or in its archive, without suffix."""
     import os
 
-    from urgentmos.sources import place_of
+    from urgentmos.audio.places import place_of
 
     return os.path.splitext(place_of(path).member or os.path.relpath(path, folder))[0]
 
 
 def clean_up(run: Run, errors: Iterable[str | None] = ()) -> None:
     """The results are safe: what was kept for a resume can go, unless one of the clips' errors may pass."""
-    from urgentmos.passing import is_passing
+    from urgentmos.common.retries import is_passing
 
     if run.journal is not None and any(map(is_passing, errors)):
         say("Some clips failed for a reason that may pass. Finished work is kept: run the same command again to ask for these.")

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from urgentmos.errors import UsageError
 
 if TYPE_CHECKING:
-    from urgentmos.clips import Clip
+    from urgentmos.clips.clip import Clip
 
 NAMES = (
     "bc19",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from urgentmos.clips import Clip
+from urgentmos.clips.clip import Clip
 from urgentmos.corpora import NotOnDisk, hub
 
 PHASES = {"train": ("validation", "nonblind_test"), "test": ("blind_test_mos",), "blind_test": ("blind_test",)}

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from urgentmos.clips import Clip
+from urgentmos.clips.clip import Clip
 from urgentmos.corpora import About, Count, Source, _voicemos2022, home
 from urgentmos.corpora.reading import clips_of
 

@@ -13,7 +13,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-from urgentmos.clips import Clip
+from urgentmos.clips.clip import Clip
 from urgentmos.corpora import About, Count, Source, home
 from urgentmos.corpora.reading import Rated, Row, clips_of, rows_of, score
 from urgentmos.errors import UsageError

@@ -14,13 +14,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from urgentmos.bounded import shown
-from urgentmos.clips import Clip
+from urgentmos.clips.clip import Clip
+from urgentmos.clips.provenance import stated_sources
+from urgentmos.common.untrusted import shown
 from urgentmos.corpora import About, Count, NotOnDisk
 from urgentmos.corpora.reading import Rated, Row, clips_of, rows_of
 from urgentmos.errors import UsageError
 from urgentmos.metrics import METRICS, canonical
-from urgentmos.provenance import stated_sources
 
 ABOUT = About("your own corpus", "yours", "yours", "your own disk")
 SPLITS = ("train", "dev", "test")

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from urgentmos.clips import Clip
+from urgentmos.clips.clip import Clip
 from urgentmos.corpora import NotOnDisk
 from urgentmos.corpora.reading import mean_rating, score
 from urgentmos.errors import UsageError, need

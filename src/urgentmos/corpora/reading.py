@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from urgentmos import delimited
-from urgentmos.cells import label, with_decimal_points
-from urgentmos.clips import Clip
+from urgentmos.clips import delimited
+from urgentmos.clips.clip import Clip
+from urgentmos.clips.label_range import is_outside, outside
+from urgentmos.clips.records import label, with_decimal_points
+from urgentmos.clips.tables import complain, read_bytes
 from urgentmos.errors import UsageError
-from urgentmos.label_range import is_outside, outside
-from urgentmos.tables import complain, read_bytes
 
 MOS = "mos_overall"
 

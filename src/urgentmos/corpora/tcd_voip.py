@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
-from urgentmos.clips import Clip
+from urgentmos.clips.clip import Clip
 from urgentmos.corpora import MIRROR, About, Count, Source, home
 from urgentmos.corpora.reading import mean_rating, score
 from urgentmos.errors import UsageError, need

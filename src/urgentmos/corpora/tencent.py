@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from urgentmos.clips import Clip
+from urgentmos.clips.clip import Clip
 from urgentmos.corpora import MIRROR, About, Count, NotOnDisk, Source, home
 from urgentmos.corpora.reading import rows_of
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from urgentmos.clips import Clip
+from urgentmos.clips.clip import Clip
 from urgentmos.corpora import MIRROR, About, Count, Source, home
 from urgentmos.corpora.reading import Rated, Row, clips_of, rows_of
 

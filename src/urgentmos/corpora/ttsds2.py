@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from urgentmos.clips import Clip
+from urgentmos.clips.clip import Clip
 from urgentmos.corpora import MIRROR, About, Count, Source, home
 from urgentmos.corpora.reading import Rated, clips_of, rows_of
 

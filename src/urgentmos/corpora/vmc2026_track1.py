@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from urgentmos.clips import Clip
+from urgentmos.clips.clip import Clip
 from urgentmos.corpora import About, Count, NotOnDisk, Source, hub
 from urgentmos.errors import need
 

@@ -6,10 +6,10 @@ Computed here from the ONNX files, because the package imports librosa, uses eve
 
 import numpy as np
 
+from urgentmos.audio.spectra import centred_stft, mel_filters
 from urgentmos.errors import MeasureError
 from urgentmos.labellers import Measure, Settings, Signals
 from urgentmos.labellers.onnx import packaged, session
-from urgentmos.spectral import centred_stft, mel_filters
 
 RATE = 16_000
 WINDOW_SECONDS = 9.01

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from urgentmos.bounded import load_json, shown
+from urgentmos.common.untrusted import load_json, shown
 from urgentmos.errors import MeasureError, UsageError, need
 from urgentmos.labellers import LABELLERS, Settings, onnx
 

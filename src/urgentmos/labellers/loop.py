@@ -19,18 +19,18 @@ from pathlib import Path
 from typing import Any
 
 from urgentmos import __version__
-from urgentmos.audio import Audio
-from urgentmos.audio import load as load_audio
-from urgentmos.bounded import reason
-from urgentmos.clip_warnings import CHANNELS, SILENCE, detail_of, kind_of
-from urgentmos.clips import Clip
+from urgentmos.audio.places.remote import Page, trust_pages, trusted
+from urgentmos.audio.samples import Audio
+from urgentmos.audio.samples import load as load_audio
+from urgentmos.clips.clip import Clip
+from urgentmos.clips.journal import Journal, Outcome, Task
+from urgentmos.clips.provenance import measured_by, with_values
+from urgentmos.common.clip_warnings import CHANNELS, SILENCE, detail_of, kind_of
+from urgentmos.common.interrupts import deaf_children, quiet_tracker
+from urgentmos.common.untrusted import reason
 from urgentmos.errors import AudioError, MeasureError
-from urgentmos.interrupts import deaf_children, quiet_tracker
-from urgentmos.journal import Journal, Outcome, Task
 from urgentmos.labellers import LABELLERS, Labeller, Measure, Settings, Signals, labeller_of, pesq
 from urgentmos.metrics import METRICS
-from urgentmos.provenance import measured_by, with_values
-from urgentmos.sources.remote import Page, trust_pages, trusted
 
 Progress = Callable[[str, int, int], None]  # what is measured, clips done, clips in all
 ROUNDING = 1e-5  # by which a cosine of equal vectors, say, may exceed its bound; a label must not

@@ -5,8 +5,8 @@ Smaller by 10 / ln 10 = 4.34 than the distance in dB of Gray and Markel (1976).
 
 import numpy as np
 
+from urgentmos.audio.spectra import centred_stft, projection_gain
 from urgentmos.labellers import Measure, Settings
-from urgentmos.spectral import centred_stft, projection_gain
 
 EPS = 1e-8
 

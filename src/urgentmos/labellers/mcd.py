@@ -11,9 +11,9 @@ from functools import cache
 
 import numpy as np
 
+from urgentmos.audio.spectra import frames, projection_gain
 from urgentmos.errors import MeasureError
 from urgentmos.labellers import Measure, Settings, Signals
-from urgentmos.spectral import frames, projection_gain
 
 FRAME, HOP = 1024, 256  # samples at any rate: 64 ms at 16 kHz, 21 ms at 48 kHz
 ORDER_AND_ALPHA = {

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from urgentmos.audio.spectra import mel_filters
 from urgentmos.errors import MeasureError, UsageError, need
 from urgentmos.labellers import Measure, Settings, Signals, hub
-from urgentmos.spectral import mel_filters
-from urgentmos.unpickle import fill, load_torch_file
+from urgentmos.models.torch_file import fill, load_torch_file
 
 if TYPE_CHECKING:
     from urgentmos.nets.nisqa import Nisqa, NisqaConfig

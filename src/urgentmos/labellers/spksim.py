@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from urgentmos.bounded import load_yaml
+from urgentmos.common.untrusted import load_yaml
 from urgentmos.errors import UsageError, need
 from urgentmos.labellers import Measure, Settings, Signals, hub
 from urgentmos.metrics import METRICS
-from urgentmos.unpickle import fill, load_torch_file
+from urgentmos.models.torch_file import fill, load_torch_file
 
 if TYPE_CHECKING:
     from urgentmos.nets.rawnet3 import RawNet3

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from urgentmos.bounded import shown
+from urgentmos.common.untrusted import shown
 from urgentmos.errors import UsageError
 from urgentmos.nets.encoders import MAX_FRONT_END, Encoder, EncoderConfig
 from urgentmos.nets.layers import check_dropout, check_sizes, join_heads, split_heads, valid_mask, zero_padding
@@ -98,7 +98,7 @@ class ConvEncoder(Encoder):
         return self.states_of(self.mel(wave, n_samples), 1 + n_samples // self.sizes.hop)
 
     def states_of(self, mel: Tensor, n: Tensor) -> list[Tensor]:
-        """The same from log-mel (B, F, bands), n (B,) frames: other code may have computed it (urgentmos.logmel)."""
+        """The same from log-mel (B, F, bands), n (B,) frames: other code may have computed it (urgentmos.judges.logmel)."""
         x, n = self.stem(mel, n)
         states = [x]
         for layer in self.layers:

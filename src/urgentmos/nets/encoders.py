@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from urgentmos.bounded import shown
+from urgentmos.common.untrusted import shown
 from urgentmos.errors import AudioError, UsageError
 from urgentmos.nets.layers import check_sizes, layer_sum, zero_padding
 from urgentmos.nets.spectra import LogMel, Stft

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from urgentmos.bounded import shown
+from urgentmos.common.untrusted import shown
 from urgentmos.errors import UsageError
 
 DIMENSIONS = ("mos", "noisiness", "discontinuity", "coloration", "loudness")  # the order of the outputs

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from urgentmos.bounded import shown
+from urgentmos.common.untrusted import shown
 from urgentmos.errors import UsageError
 
 BLOCK_POOLS = (5, 3)  # max-pooling of the first two blocks

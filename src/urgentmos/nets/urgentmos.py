@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from urgentmos.bounded import reason, shown
+from urgentmos.common.untrusted import reason, shown
 from urgentmos.errors import UsageError
 from urgentmos.nets.ampm import Ampm
 from urgentmos.nets.encoders import MAX_FRONT_END, EncoderConfig, build_encoder

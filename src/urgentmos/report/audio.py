@@ -13,11 +13,11 @@ from urllib.parse import quote
 
 import numpy as np
 
-from urgentmos.audio import load, probe, resample
-from urgentmos.clips import Clip
+from urgentmos.audio.places import is_elsewhere
+from urgentmos.audio.samples import load, probe, resample
+from urgentmos.clips.clip import Clip
 from urgentmos.errors import AudioError, UsageError
 from urgentmos.report.page import MEGABYTE, Options, too_large
-from urgentmos.sources import is_elsewhere
 
 OPUS_RATES = (8_000, 12_000, 16_000, 24_000, 48_000)  # Hz; others are resampled to the next one above
 # libsndfile turns it into (1 - level) * 250 + 6 = 56 kbit/s a channel: generous for mono speech, since coding must not hide

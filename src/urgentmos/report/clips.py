@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from urgentmos.audio import load
+from urgentmos.api import warnings_about
+from urgentmos.audio.samples import load
+from urgentmos.clips.provenance import phrase_of
 from urgentmos.errors import AudioError, MeasureError
 from urgentmos.metrics import METRICS
-from urgentmos.predictor import warnings_about
-from urgentmos.provenance import phrase_of
 from urgentmos.report import charts
 from urgentmos.report.audio import sound_of
 from urgentmos.report.page import Options, counted, direction, interval_text, metric_title, number, render
 from urgentmos.report.picture import spectrogram
 
 if TYPE_CHECKING:
-    from urgentmos.predictor import Predictor
-    from urgentmos.results import Score
-    from urgentmos.timeline import Timeline
+    from urgentmos.api import Predictor
+    from urgentmos.judges.base import Score
+    from urgentmos.judges.timeline import Timeline
 
 ROWS = 2000  # of the table; a browser is slow with more
 BARS = 1000  # of a timeline

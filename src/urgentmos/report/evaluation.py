@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from urgentmos.clips.provenance import LISTENERS
 from urgentmos.metrics import METRICS
-from urgentmos.provenance import LISTENERS
 from urgentmos.report import charts
 from urgentmos.report.audio import Sound, sound_of
 from urgentmos.report.page import Options, interval_text, mean_interval, metric_title, number, percent, render, scale_of
 
 if TYPE_CHECKING:
-    from urgentmos.judgements import Matched, Source
+    from urgentmos.evaluation.predictions import Matched, Source
 
 Report = Mapping[str, Any]
 Array = np.ndarray

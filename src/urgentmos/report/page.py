@@ -169,7 +169,7 @@ def mean_interval(
     n = len(x)
     if n < 2:
         return (float(x[0]) if n else np.nan), np.nan, np.nan, n
-    from urgentmos.resampling import scale_interval
+    from urgentmos.ranking.resampling import scale_interval
 
     ends = min(bounds[0], float(x.min())), max(bounds[1], float(x.max()))
     mean, error = x.mean(keepdims=True), x.std(ddof=1, keepdims=True) / np.sqrt(n)

@@ -8,7 +8,7 @@ import zlib
 
 import numpy as np
 
-from urgentmos.spectral import centred_stft
+from urgentmos.audio.spectra import centred_stft
 
 WIDTH, HEIGHT = 720, 160  # pixels at most, as the charts have in a browser
 RANGE_DB = 80.0  # below the loudest bin; what is lower is drawn as silence

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from urgentmos.clip_warnings import is_silent
-from urgentmos.clips import Clip
-from urgentmos.label_range import is_outside
+from urgentmos.clips.clip import Clip
+from urgentmos.clips.label_range import is_outside
+from urgentmos.clips.provenance import Kind, Value, label_of, readable, values_of
+from urgentmos.common.clip_warnings import is_silent
 from urgentmos.metrics import HUMAN, METRICS
-from urgentmos.provenance import Kind, Value, label_of, readable, values_of
-from urgentmos.ranking_result import ranks_text
+from urgentmos.ranking.result import ranks_text
 from urgentmos.report import charts
 from urgentmos.report.audio import sound_of
 from urgentmos.report.page import (
@@ -30,8 +30,8 @@ from urgentmos.report.page import (
 )
 
 if TYPE_CHECKING:
-    from urgentmos.ranking_result import Ranking
-    from urgentmos.results import Evidence, Score
+    from urgentmos.judges.base import Evidence, Score
+    from urgentmos.ranking.result import Ranking
 
 Array = np.ndarray
 

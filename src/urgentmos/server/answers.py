@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from urgentmos.clips import Clip, to_record, without_suffix
+from urgentmos.clips.clip import Clip, to_record, without_suffix
+from urgentmos.judges.base import Score
 from urgentmos.metrics import METRICS
-from urgentmos.results import Score
 from urgentmos.server.uploads import Upload
 
 if TYPE_CHECKING:
-    from urgentmos.timeline import Timeline
+    from urgentmos.judges.timeline import Timeline
 
 BARS = 400  # of a timeline: a pixel or two each
 Names = Mapping[str, str]  # temporary path -> what the client calls the file
@@ -195,7 +195,7 @@ def about(metric: str) -> dict[str, Any]:
 
 def table_bytes(rows: Sequence[Mapping[str, Any]], folder: Path) -> bytes:
     """What `-o FILE.csv` holds."""
-    from urgentmos.tables import write_records
+    from urgentmos.clips.tables import write_records
 
     file = folder / "answer.csv"
     write_records(rows, file)

@@ -18,11 +18,11 @@ from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 
 from urgentmos import __version__
-from urgentmos.clips import Clip, is_audio, without_suffix
+from urgentmos.api import Predictor, check_cells, on_its_own, warnings_about
+from urgentmos.clips.clip import Clip, is_audio, without_suffix
+from urgentmos.clips.layouts import same_names
 from urgentmos.errors import UrgentmosError, UsageError, need
-from urgentmos.layouts import same_names
 from urgentmos.metrics import parse_metrics
-from urgentmos.predictor import Predictor, check_cells, on_its_own, warnings_about
 from urgentmos.server import answers
 from urgentmos.server.calculator import Calculator, ClipsPageTask, RankingPageTask, RankTask, Recorded
 from urgentmos.server.guard import Guard, Hosts
@@ -35,8 +35,8 @@ from urgentmos.server.watching import Meters
 from urgentmos.server.worker import LONG_SECONDS, Worker
 
 if TYPE_CHECKING:
-    from urgentmos.comparing import Comparison
-    from urgentmos.timeline import Timeline
+    from urgentmos.judges.timeline import Timeline
+    from urgentmos.ranking.comparison import Comparison
 
 T = TypeVar("T")
 Format = Literal["json", "csv", "html"]
@@ -338,7 +338,7 @@ def _add_facts(app: FastAPI, service: Service, locks: Sequence[Any]) -> None:
         responses=_responses(answers.ModelsAnswer, 401),
     )
     async def models() -> Response:
-        from urgentmos.model_list import known_models
+        from urgentmos.judges.listing import known_models
 
         told: dict[str, Any] = {
             "name": judge.name,

@@ -22,12 +22,12 @@ from math import ceil
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from urgentmos.clips import Clip
-from urgentmos.comparing import Comparison
+from urgentmos.api import Predictor, judged_systems
+from urgentmos.clips.clip import Clip
 from urgentmos.errors import UrgentmosError, UsageError
-from urgentmos.predictor import Predictor, judged_systems
-from urgentmos.results import Evidence, Run, Score, Source
-from urgentmos.timeline import Timeline
+from urgentmos.judges.base import Evidence, Run, Score, Source
+from urgentmos.judges.timeline import Timeline
+from urgentmos.ranking.comparison import Comparison
 
 NICENESS = 15  # of the children: the model comes first
 SPARE_SECONDS = 10  # after which a child whose service is gone ends itself

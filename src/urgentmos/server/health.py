@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from urgentmos.clips import Clip
+from urgentmos.clips.clip import Clip
 from urgentmos.server.worker import Worker
 
 RATE = 16_000  # Hz

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
+from urgentmos.api import Predictor
 from urgentmos.errors import AudioError, MeasureError
-from urgentmos.predictor import Predictor
-from urgentmos.results import Run
+from urgentmos.judges.base import Run
 from urgentmos.server.calculator import Calculator
 from urgentmos.server.limits import Limits, Problem, busy
 from urgentmos.server.slots import Slots, is_large
@@ -22,7 +22,7 @@ from urgentmos.server.watching import Meters
 from urgentmos.server.worker import Abandoned, Item, Job, Work, Worker
 
 if TYPE_CHECKING:
-    from urgentmos.timeline import Timeline
+    from urgentmos.judges.timeline import Timeline
 
 
 @dataclass

@@ -16,12 +16,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from urgentmos.clips import Clip
-from urgentmos.predictor import Predictor
-from urgentmos.results import Run
+from urgentmos.api import Predictor
+from urgentmos.clips.clip import Clip
+from urgentmos.common.steps import Pacer, paced
+from urgentmos.judges.base import Run
 from urgentmos.server.limits import Limits
 from urgentmos.server.turns import Abandoned, LongPace, ShortPace, Turns
-from urgentmos.steps import Pacer, paced
 
 __all__ = ["Abandoned", "Item", "Job", "Worker"]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from urgentmos.bounded import shown
+from urgentmos.common.untrusted import shown
 from urgentmos.errors import UsageError
 from urgentmos.simulation.base import RATE, Degradation, Signal, Sources
 

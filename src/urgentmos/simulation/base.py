@@ -61,7 +61,7 @@ class Sources:
 
     def hear(self, path: Path) -> Signal:
         """(T,) at RATE; kept, since a few noises serve many clips. AudioError if it cannot be read."""
-        from urgentmos.audio import load
+        from urgentmos.audio.samples import load
 
         if path not in self._heard:
             self._heard[path] = load(path, RATE).wave

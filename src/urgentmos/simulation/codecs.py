@@ -45,7 +45,7 @@ class Stream:
 
 def resampled(signal: np.ndarray, rate: int, to: int) -> np.ndarray:
     """(T,) at `rate` -> (T',) at `to`, without delay."""
-    from urgentmos.audio import resample
+    from urgentmos.audio.samples import resample
 
     return resample(np.asarray(signal, dtype=np.float32), rate, to)
 

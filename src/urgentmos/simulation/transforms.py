@@ -10,8 +10,8 @@ from scipy import fft
 from scipy.ndimage import gaussian_filter
 from scipy.signal import get_window
 
+from urgentmos.audio.spectra import frames, hz_to_mel, mel_to_hz
 from urgentmos.simulation.base import RATE, Signal, Sources, fit, power
-from urgentmos.spectral import frames, hz_to_mel, mel_to_hz
 
 Spectrum = np.ndarray  # (F, K) complex64
 Magnitude = np.ndarray  # (F, K) or (F, M) float32, never negative

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from urgentmos.audio import collate
-from urgentmos.clips import Clip
+from urgentmos.audio.samples import collate
+from urgentmos.clips.clip import Clip
 from urgentmos.errors import AudioError, UsageError
 from urgentmos.files import replacing
 from urgentmos.nets.encoders import Encoder, normalised

@@ -12,10 +12,10 @@ from math import inf, isfinite
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from urgentmos.bounded import load_yaml, parse_yaml, shown
+from urgentmos.common.untrusted import load_yaml, parse_yaml, shown
 from urgentmos.errors import UsageError, naming
-from urgentmos.packaged import PACKAGED
-from urgentmos.releases import RELEASES
+from urgentmos.models.packaged import PACKAGED
+from urgentmos.models.releases import RELEASES
 
 URGENT_PK = "urgent-pk"
 MAX_COUNT = 10**12  # of a whole number; none is near it, and libraries hold 64 bits

@@ -14,13 +14,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from urgentmos.audio import load as load_audio
-from urgentmos.audio import probe, resample
-from urgentmos.cells import number
-from urgentmos.clips import Clip
-from urgentmos.errors import AudioError, UsageError
-from urgentmos.metrics import METRICS
-from urgentmos.provenance import (
+from urgentmos.audio.samples import load as load_audio
+from urgentmos.audio.samples import probe, resample
+from urgentmos.clips.clip import Clip
+from urgentmos.clips.provenance import (
     LISTENERS,
     kind_of,
     phrase_of,
@@ -30,6 +27,9 @@ from urgentmos.provenance import (
     stated_sources,
     with_labels,
 )
+from urgentmos.clips.records import number
+from urgentmos.errors import AudioError, UsageError
+from urgentmos.metrics import METRICS
 from urgentmos.training.augment import Augment
 
 VERDICTS = {"a": 0, "b": 1, "tie": 2}  # as nets.losses
@@ -94,8 +94,8 @@ def read_data(inputs: Sequence[str], pair_files: Sequence[str], say: Callable[[s
     Clips that cannot be opened are left out, and so are labels outside the range of their metric, which `say` tells.
     UsageError if nothing is left.
     """
-    from urgentmos.label_range import left_out
-    from urgentmos.manifest import read_clips
+    from urgentmos.clips.inputs import read_clips
+    from urgentmos.clips.label_range import left_out
 
     clips, outside = left_out([with_labels(clip) for clip in read_clips(list(inputs))]) if inputs else ([], [])
     for sentence in outside:
@@ -136,7 +136,7 @@ def _predictions(clips: Sequence[Clip], pairs: Sequence[Pair], judge: str) -> It
 
 
 def _pair_rows(path: Path) -> Iterator[tuple[Mapping[str, Any], tuple[Clip, Clip]]]:
-    from urgentmos.manifest import read_records
+    from urgentmos.clips.inputs import read_records
 
     for count, row in enumerate(read_records(path), start=1):
         paths = row.get("audio_paths")
@@ -152,7 +152,7 @@ def _pair_rows(path: Path) -> Iterator[tuple[Mapping[str, Any], tuple[Clip, Clip
 
 def _check_gaps(file: str, rows: Sequence[tuple[Mapping[str, Any], tuple[Clip, Clip]]], judge: str) -> None:
     """UsageError if a CMOS cannot be the difference of two labels."""
-    from urgentmos.label_range import gap_limits, outside
+    from urgentmos.clips.label_range import gap_limits, outside
 
     gaps = [(" / ".join(clip.uid for clip in ends), number((row.get("metrics") or {}).get(judge))) for row, ends in rows]
     if wrong := outside(f"the CMOS of {judge}", gaps, gap_limits(judge)):
@@ -161,8 +161,8 @@ def _check_gaps(file: str, rows: Sequence[tuple[Mapping[str, Any], tuple[Clip, C
 
 def _pair_label(row: Mapping[str, Any], judge: str) -> tuple[float, int]:
     """(CMOS, larger meaning that a sounds better, or NaN; verdict or NO_VERDICT)."""
-    from urgentmos.pairs import verdict_of
-    from urgentmos.preferences import NAMES
+    from urgentmos.clips.pairs import verdict_of
+    from urgentmos.clips.verdicts import NAMES
 
     try:
         code = verdict_of(row)
@@ -204,7 +204,7 @@ def _with_durations(clips: Sequence[Clip], pairs: Sequence[Pair], say: Callable[
 
 def is_held_out(content: str, share: float) -> bool:
     """Whether a content is for validation: a function of its name alone, the same on every machine."""
-    from urgentmos.pairs import split_of
+    from urgentmos.clips.pairs import split_of
 
     return split_of(content, (("train", 1 - share), ("valid", share))) == "valid" if share else False
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from urgentmos import __version__
-from urgentmos.bounded import load_json, reason
+from urgentmos.common.untrusted import load_json, reason
 from urgentmos.errors import UsageError, need
 from urgentmos.files import write_whole as write_file
 from urgentmos.training.config import HOW_FAST, TrainConfig, make_config, read_yaml

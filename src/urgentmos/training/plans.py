@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from urgentmos.clips import Clip
+from urgentmos.clips.clip import Clip
 from urgentmos.errors import UsageError
 from urgentmos.training.data import NO_VERDICT, Data, Pair, Plan, connected, sign
 

@@ -25,10 +25,10 @@ from urgentmos.training.config import TrainConfig, with_epochs
 from urgentmos.training.folder import MODEL, RUN, Trained, describe, open_folder, result_of, run_folder, write_whole
 
 if TYPE_CHECKING:
-    from urgentmos.clips import Clip
+    from urgentmos.clips.clip import Clip
+    from urgentmos.training.checkpointing import Keeper, Tell
     from urgentmos.training.data import Data
-    from urgentmos.training.keep import Keeper, Tell
-    from urgentmos.training.nets import Start
+    from urgentmos.training.start import Start
     from urgentmos.training.tasks import Task
 
 Say = Callable[[str], None]
@@ -60,7 +60,7 @@ def _nothing(text: str) -> None:
 
 
 def _fit(config: TrainConfig, say: Say, tell: Tell | None, progress: Any) -> Trained:
-    from urgentmos.training.keep import state_of
+    from urgentmos.training.checkpointing import state_of
     from urgentmos.training.plans import count_batches
 
     folder = run_folder(config)
@@ -132,8 +132,8 @@ class Prepared:
 def _prepare(config: TrainConfig, data: Data, valid: Data, say: Say) -> Prepared:
     from urgentmos.nets.urgentmos import UrgentMos
     from urgentmos.nets.urgentpk import UrgentPk
-    from urgentmos.training.nets import start
     from urgentmos.training.plans import Planner
+    from urgentmos.training.start import start
     from urgentmos.training.tasks import TASKS, UrgentMosTask, start_at_means
 
     labelled = data.labelled()
@@ -303,7 +303,7 @@ def _device(config: TrainConfig) -> str:
 def _train(config: TrainConfig, task: Task, feed: Feed, keeper: Keeper, folder: Path, state: Mapping[str, int] | None) -> Any:
     import lightning
 
-    from urgentmos.training.keep import STATE
+    from urgentmos.training.checkpointing import STATE
 
     class Module(lightning.LightningDataModule):
         def train_dataloader(self) -> Any:
@@ -355,7 +355,7 @@ def _logger(config: TrainConfig, folder: Path) -> Any:
 def _keeper(
     config: TrainConfig, folder: Path, every: int, prepared: Prepared, feed: Feed, say: Say, tell: Tell | None
 ) -> Keeper:
-    from urgentmos.training.keep import Keeper
+    from urgentmos.training.checkpointing import Keeper
 
     before = prepared.start.before
     corpora = sorted({clip.corpus or "unnamed" for clip in feed.data.clips})
@@ -386,7 +386,7 @@ def _net_metrics(prepared: Prepared) -> Sequence[str]:
 
 def _finish(folder: Path, keeper: Keeper, valid: Data, prepared: Prepared, description: Mapping[str, Any], say: Say) -> Trained:
     """Choose the model, put it into its place, and say so in run.json."""
-    from urgentmos import checkpoints
+    from urgentmos.models import folder as checkpoints
 
     entries = keeper.kept
     chosen: dict[str, Any]
@@ -411,8 +411,8 @@ def _finish(folder: Path, keeper: Keeper, valid: Data, prepared: Prepared, descr
 
 def ecs_score(model: Path, valid: Data, judge: str = "mos_overall", say: Say = lambda text: None) -> float | None:
     """KRCC + SRCC + LCC of the ECS ranking of the validation systems with their mean MOS; None if they cannot be ranked."""
-    from urgentmos.predictor import load, rank_clips
-    from urgentmos.ranking import correlations
+    from urgentmos.api import load, rank_clips
+    from urgentmos.ranking.rank import correlations
 
     clips = [clip for clip in valid.clips if clip.reference_id is not None and clip.system_id is not None]
     try:

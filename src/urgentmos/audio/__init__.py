@@ -1,0 +1,1 @@
+"""A place -> samples: formats, places, decoding, windows, spectra."""

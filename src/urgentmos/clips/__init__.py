@@ -1,0 +1,1 @@
+"""A name -> clips -> rows: manifests, folders, archives, tables, pairs, journals."""

@@ -1,0 +1,1 @@
+"""Runs over many processors with Ray Data."""

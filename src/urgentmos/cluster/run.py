@@ -1,0 +1,463 @@
+"""Many processors, on this machine or on many: Ray Data decodes and computes, this process writes down.
+
+    read -> decode -> batches by duration -> actors that hold one model each -> Parquet shards beside the output
+
+Ray moves the work; what it computes is what the local engine computes, clip by clip: outcomes go into a journal, and the
+rows are made from the journal by the very code that makes them without a cluster. A worker or a node that dies is replaced
+and its clips are done again, in whatever it had not delivered; outcomes are written once, by this process. A clip that kills
+its process again and again gets a row with that reason. What was written survives a kill of this process, too.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import pickle
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from urgentmos.audio.places import Place, is_elsewhere, place_of
+from urgentmos.audio.places.remote import Page, trust_pages, trusted
+from urgentmos.clips.journal import Journal, Outcome, Shards, Task
+from urgentmos.cluster.session import ray_session as _ray
+from urgentmos.commands.console import say
+from urgentmos.errors import UsageError, need
+from urgentmos.models.packaged import PACKAGED
+
+if TYPE_CHECKING:
+    from urgentmos.api import Predictor
+    from urgentmos.audio.windows import Reader
+    from urgentmos.judges.base import Progress
+    from urgentmos.labellers import Settings
+    from urgentmos.labellers.loop import Stage
+
+PIECE_CLIPS = 32  # decoded by one task of Ray
+BATCH_SECONDS = 240.0  # of audio that travel to a model together
+BATCH_BYTES = 64 << 20  # of decoded audio likewise; a longer recording is decoded where the model is
+ROUND_CLIPS = 100_000  # planned at a time, so that a plan stays small whatever the corpus
+SHARD_CLIPS, SHARD_SECONDS = 1_000, 20.0  # a Parquet shard is written after so many clips, or so long
+# Less than half a core each, so that what ran on a node that died finds room on the others, and does not wait for ever for
+# cores that nobody gives back; how many run at once is limited otherwise.
+MODEL_CPUS, DECODER_CPUS = 0.45, 0.1
+ATTEMPTS = 3  # of a round, after errors that Ray could not mend
+DEATHS = 2  # of processes that had begun this very clip: then it is to blame
+REPORT_SECONDS = 60.0  # between two lines about a long run
+
+
+class Work(Protocol):
+    """One pass over the clips. Travels to the workers by pickle."""
+
+    @property
+    def stage(self) -> str:
+        """Key of its outcomes in the journal."""
+
+    @property
+    def title(self) -> str: ...
+
+    @property
+    def gpu(self) -> bool:
+        """Whether its model computes on a GPU where there is one."""
+
+    def listen(self, task: Task) -> Any:
+        """What the model needs of a clip, decoded. Never raises."""
+
+    def start(self) -> Callable[[Sequence[Any]], list[Outcome]]:
+        """Load the model, once per actor; what it returns makes outcomes of what `listen` gave. UsageError if it cannot."""
+
+    def died(self, task: Task) -> Outcome:
+        """The outcome of a clip that kills the process that hears or measures it."""
+
+
+@dataclass(frozen=True)
+class NetworkWork:
+    """A network scores clips."""
+
+    model: str
+    device: str
+    stage: str
+    title: str
+    reader: Reader
+    gpu: bool
+
+    def listen(self, task: Task) -> Any:
+        return self.reader.try_open(task.audio_path)
+
+    def start(self) -> Callable[[Sequence[Any]], list[Outcome]]:
+        from urgentmos.api import load
+        from urgentmos.judges.network import Network
+
+        judge = load(self.model, device=self.device, allow_download=False)
+        assert isinstance(judge, Network)
+        if judge.stage != self.stage:
+            raise UsageError(f"a worker has {judge.stage} and this machine {self.stage}. Install the same everywhere.")
+        return judge.outcomes_of
+
+    def died(self, task: Task) -> Outcome:
+        return Outcome(error=f"{task.audio_path}: the process that scored it died (a crash in its code, or no memory left)")
+
+
+@dataclass(frozen=True)
+class LabelWork:
+    """The labellers of one stage measure clips."""
+
+    passing: Stage
+    settings: Settings
+    gpu: bool = False
+
+    @property
+    def stage(self) -> str:
+        return self.passing.key(self.settings)
+
+    @property
+    def title(self) -> str:
+        return self.passing.title
+
+    def listen(self, task: Task) -> Any:
+        from urgentmos.labellers.loop import listen
+
+        return listen(task, self.passing.labellers)
+
+    def start(self) -> Callable[[Sequence[Any]], list[Outcome]]:
+        from urgentmos.labellers.loop import measure_heard, one_torch_thread
+
+        measures = [(row, row.load(self.settings)) for row in self.passing.labellers]
+
+        def measure(heard: Sequence[Any]) -> list[Outcome]:
+            with one_torch_thread():
+                return [measure_heard(clip, reference, measures) for clip, reference in heard]
+
+        return measure
+
+    def died(self, task: Task) -> Outcome:
+        from urgentmos.labellers.loop import died
+
+        return died(self.passing)
+
+
+def works_of(judge: Predictor, model: str, device: str, settings: Settings) -> list[Work]:
+    """The passes that score clips by a judge; none if the manifest holds the scores."""
+    from urgentmos.judges.network import Network
+    from urgentmos.labellers import MEASURABLE
+
+    if isinstance(judge, Network):
+        a_path = model not in PACKAGED and os.path.exists(model)  # as `predictor.load` has it; workers start elsewhere
+        known = os.path.abspath(model) if a_path else model
+        gpu = device.startswith("cuda") or (device == "auto" and not judge.light)
+        return [NetworkWork(known, device, judge.stage, judge.name, judge.reader, gpu)]
+    return label_works([judge.name], settings) if judge.name in MEASURABLE else []
+
+
+def label_works(metrics: Iterable[str], settings: Settings) -> list[Work]:
+    """The passes that measure metrics, in the order of the local engine."""
+    from urgentmos.labellers.loop import stages
+
+    return [LabelWork(stage, settings) for stage in stages(metrics)]
+
+
+# ---- the run
+
+
+@dataclass
+class Meter:
+    """What a run has done, and where its time went."""
+
+    done: int = 0
+    seconds: float = 0.0  # of audio
+    listening: float = 0.0  # seconds of workers
+    computing: float = 0.0
+    writing: float = 0.0  # seconds of this process
+    began: float = field(default_factory=time.monotonic)
+
+    def sentence(self) -> str:
+        took = max(time.monotonic() - self.began, 1e-9)
+        total = max(self.listening + self.computing + self.writing, 1e-9)
+        shares = ", ".join(
+            f"{name} {share / total:.0%}"
+            for name, share in (("decoding", self.listening), ("computing", self.computing), ("writing", self.writing))
+        )
+        audio = (
+            f"{self.seconds / 3600:.3g} h of audio in {took / 3600:.3g} h" if took > 360 else f"{self.seconds:.0f} s of audio"
+        )
+        wall = "" if took > 360 else f" in {took:.0f} s"
+        return f"{self.done} clips, {audio}{wall}: {self.seconds / took:.1f} hours per hour; {shares}"
+
+
+def run_on_cluster(
+    address: str,
+    tasks: Sequence[Task],
+    works: Sequence[Work],
+    shards: Path,
+    progress: Progress | None = None,
+    *,
+    jobs: int | None = None,
+) -> None:
+    """Fill the folder `shards` with the outcomes of all tasks; those that it holds already are not done again.
+
+    address: "local" starts Ray on this machine with `jobs` cores (None: all), anything else joins the cluster there.
+    UsageError if that cannot be, or if the workers cannot load the model.
+    """
+    shards.mkdir(exist_ok=True)
+    todo = list(dict.fromkeys(tasks))
+    with _ray(address, jobs) as ray:
+        for work in works:
+            with Journal.open(shards) as log:
+                known = {task: found for task in todo if (found := log.get(work.stage, task)) and not found.passing}
+            errors = {task for task, outcome in known.items() if outcome.error}
+            errors |= _run_work(ray, work, [task for task in todo if task not in known], len(known), shards, progress)
+            todo = [task for task in todo if task not in errors]  # what one pass cannot hear, no other can
+
+
+def _run_work(ray: Any, work: Work, tasks: list[Task], known: int, shards: Path, progress: Progress | None) -> set[Task]:
+    """Do the tasks; those that could not be heard are returned."""
+    unheard: set[Task] = set()
+    if not tasks:
+        return unheard
+    meter, said = Meter(), time.monotonic()
+    with Shards.append(shards, work.stage, SHARD_CLIPS, SHARD_SECONDS) as out:
+        for first in range(0, len(tasks), ROUND_CLIPS):
+            for task, outcome, times in _round(ray, work, tasks[first : first + ROUND_CLIPS]):
+                out.add(task, outcome)
+                meter.done += 1
+                meter.seconds += outcome.duration or 0.0
+                meter.listening, meter.computing = meter.listening + times[0], meter.computing + times[1]
+                meter.writing = out.seconds
+                if outcome.error:
+                    unheard.add(task)
+                if progress:
+                    progress(work.title, known + meter.done, known + len(tasks))
+                if time.monotonic() - said > REPORT_SECONDS and not sys.stderr.isatty():
+                    said = time.monotonic()
+                    say(f"{work.title}: {known + meter.done} of {known + len(tasks)}; {meter.sentence()}")
+    meter.writing = out.seconds
+    say(f"{work.title}: {meter.sentence()}")
+    return unheard
+
+
+def _round(ray: Any, work: Work, tasks: list[Task]) -> Iterator[tuple[Task, Outcome, tuple[float, float]]]:
+    """Each task once with its outcome, and the seconds that decoding and computing took."""
+    done: set[int] = set()
+    for attempt in range(1, ATTEMPTS + 1):
+        missing = [place for place in range(len(tasks)) if place not in done]
+        if not missing:
+            return
+        try:
+            for place, outcome, times in _stream(ray, work, tasks, missing):
+                if place not in done:  # a node that died may have delivered already
+                    done.add(place)
+                    yield tasks[place], outcome, times
+        except ray.exceptions.RayError as e:
+            if attempt == ATTEMPTS:
+                raise
+            say(f"{work.title}: {type(e).__name__}; what is missing is done again")
+    missing = [place for place in range(len(tasks)) if place not in done]
+    if missing:
+        raise UsageError(f"the cluster lost {len(missing)} clips, the first: {tasks[missing[0]].audio_path}. Run it again.")
+
+
+def _stream(
+    ray: Any, work: Work, tasks: Sequence[Task], places: Sequence[int]
+) -> Iterator[tuple[int, Outcome, tuple[float, float]]]:
+    resources = ray.cluster_resources()
+    gpus = int(resources.get("GPU", 0)) if work.gpu else 0
+    cpus = max(1, math.floor(resources.get("CPU", 1)))
+    here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    ledger = ray.remote(num_cpus=0, scheduling_strategy=here)(_Ledger).remote()  # lives as long as this process
+    folder = os.getcwd() if any(_is_relative(tasks[place]) for place in places) else None
+    pieces = [{"piece": pickle.dumps(piece)} for piece in _pieces(tasks, places)]
+    decoded = ray.data.from_items(pieces, override_num_blocks=len(pieces)).flat_map(
+        _Listen(work, ledger, folder, trusted()), num_cpus=1.0 if gpus else DECODER_CPUS, concurrency=cpus
+    )
+    computed = decoded.map(
+        _Compute,
+        fn_constructor_args=(work, ledger, folder, trusted()),
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=gpus or cpus),
+        **({"num_gpus": 1, "num_cpus": 1.0} if gpus else {"num_cpus": MODEL_CPUS}),
+    )
+    for row in computed.iter_rows():
+        if row["fatal"]:
+            raise UsageError(row["fatal"])
+        outcomes = json.loads(row["outcomes"])
+        for place, outcome in outcomes:
+            yield place, Outcome(**outcome), (row["listening"] / len(outcomes), row["computing"] / len(outcomes))
+
+
+def _is_relative(task: Task) -> bool:
+    places = [place_of(path) for path in task if path is not None]
+    return any(not place.remote and not os.path.isabs(place.file) for place in places)
+
+
+def _pieces(tasks: Sequence[Task], places: Sequence[int]) -> Iterator[tuple[list[tuple[int, Task]], dict[Any, Any]]]:
+    """Neighbours together, with the places of their members, so that no worker walks a tar."""
+    for first in range(0, len(places), PIECE_CLIPS):
+        piece = [(place, tasks[place]) for place in places[first : first + PIECE_CLIPS]]
+        yield piece, _hints([task for _, task in piece])
+
+
+def _hints(tasks: Iterable[Task]) -> dict[Any, Any]:
+    from urgentmos.audio.places import TAR_ENDINGS
+
+    members: dict[str, list[str]] = {}
+    for path in (path for task in tasks for path in task if path is not None and is_elsewhere(path)):
+        place: Place = place_of(path)
+        if place.member and place.file.lower().endswith(TAR_ENDINGS):
+            members.setdefault(place.file, []).append(place.member)
+    found: dict[Any, Any] = {}
+    for file, names in members.items():
+        from urgentmos.audio.places import tar
+
+        try:
+            found |= tar.hints(file, names)
+        except UsageError:  # its clips get their rows from whoever opens it
+            continue
+    return found
+
+
+# ---- on the workers
+
+
+class _Ledger:
+    """Who began what, so that a clip that kills its process is found out. An actor of Ray."""
+
+    def __init__(self) -> None:
+        self._begun: Counter[str] = Counter()
+
+    def begin(self, name: str) -> int:
+        """How often it was begun before, and not ended."""
+        self._begun[name] += 1
+        return self._begun[name] - 1
+
+    def end(self, name: str) -> None:
+        self._begun.pop(name, None)
+
+
+def _guarded(ledger: Any, name: str) -> int:
+    ray: Any = need("ray", "cluster")
+    return int(ray.get(ledger.begin.remote(name)))
+
+
+@dataclass
+class _Listen:
+    """Decodes a piece and cuts it into batches. Runs as a task of Ray."""
+
+    work: Work
+    ledger: Any
+    folder: str | None
+    pages: set[Page]
+
+    def __call__(self, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        from urgentmos.audio.places import tar
+
+        trust_pages(self.pages)
+        try:
+            _go_to(self.folder)
+        except UsageError as e:
+            yield {"batch": b"", "listening": 0.0, "fatal": str(e)}
+            return
+        piece, hints = pickle.loads(row["piece"])
+        tar.take_hints(hints)
+        name = f"listen {piece[0][0]}"
+        alone = _guarded(self.ledger, name) > 0  # a process died in this piece: look at each clip
+        batch: list[tuple[int, Task, Any, Outcome | None]] = []
+        size, seconds, began = 0, 0.0, time.perf_counter()
+        for place, task in piece:
+            heard, outcome = None, None
+            own = f"{name} {place}"
+            if alone and _guarded(self.ledger, own) >= DEATHS:
+                outcome = self.work.died(task)
+            else:
+                heard = self.work.listen(task)
+            if alone:
+                self.ledger.end.remote(own)
+            own_size, own_seconds = _size_of(heard)
+            if own_size > BATCH_BYTES:
+                heard, own_size, own_seconds = None, 0, BATCH_SECONDS
+            if batch and (size + own_size > BATCH_BYTES or seconds + own_seconds > BATCH_SECONDS):
+                yield _batch_row(batch, time.perf_counter() - began)
+                batch, size, seconds, began = [], 0, 0.0, time.perf_counter()
+            batch.append((place, task, heard, outcome))
+            size, seconds = size + own_size, seconds + own_seconds
+        yield _batch_row(batch, time.perf_counter() - began)
+        self.ledger.end.remote(name)
+
+
+def _batch_row(batch: list[tuple[int, Task, Any, Outcome | None]], took: float) -> dict[str, Any]:
+    return {"batch": pickle.dumps(batch, protocol=5), "listening": took, "fatal": ""}
+
+
+def _size_of(heard: Any) -> tuple[int, float]:
+    """(bytes, seconds) of decoded audio in what a work heard."""
+    import numpy as np
+
+    from urgentmos.audio.samples import Audio
+    from urgentmos.audio.windows import Heard
+
+    if isinstance(heard, tuple | list):
+        sizes = [_size_of(part) for part in heard]
+        return sum(size for size, _ in sizes), max((seconds for _, seconds in sizes), default=0.0)
+    if isinstance(heard, Heard):
+        return _size_of(heard.whole)
+    if isinstance(heard, Audio):
+        return heard.wave.nbytes, len(heard.wave) / heard.rate
+    return (heard.nbytes, 0.0) if isinstance(heard, np.ndarray) else (0, 0.0)
+
+
+class _Compute:
+    """Holds a model, makes outcomes of batches. An actor of Ray."""
+
+    def __init__(self, work: Work, ledger: Any, folder: str | None, pages: set[Page]) -> None:
+        trust_pages(pages)
+        self._work, self._ledger = work, ledger
+        self._fatal = ""
+        try:
+            _go_to(folder)
+            self._model = work.start()
+        except UsageError as e:  # Ray would start one actor after the other
+            self._fatal = str(e)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        if fatal := self._fatal or row["fatal"]:
+            return {"outcomes": "[]", "listening": 0.0, "computing": 0.0, "fatal": fatal}
+        began = time.perf_counter()
+        batch = pickle.loads(row["batch"])
+        name = f"compute {batch[0][0]}"
+        if _guarded(self._ledger, name) == 0:
+            outcomes = self._together(batch)
+        else:
+            outcomes = [self._alone(f"{name} {one[0]}", one) for one in batch]
+        self._ledger.end.remote(name)
+        told = [[one[0], outcome.to_dict()] for one, outcome in zip(batch, outcomes, strict=True)]
+        took = time.perf_counter() - began
+        return {"outcomes": json.dumps(told), "listening": row["listening"], "computing": took, "fatal": ""}
+
+    def _together(self, batch: Sequence[tuple[int, Task, Any, Outcome | None]]) -> list[Outcome]:
+        fit = [i for i, (_, _, _, outcome) in enumerate(batch) if outcome is None]
+        heard = [self._heard(batch[i]) for i in fit]
+        found = dict(zip(fit, self._model(heard), strict=True)) if fit else {}
+        return [found[i] if own is None else own for i, (_, _, _, own) in enumerate(batch)]
+
+    def _alone(self, name: str, one: tuple[int, Task, Any, Outcome | None]) -> Outcome:
+        if _guarded(self._ledger, name) >= DEATHS:
+            return self._work.died(one[1])
+        (outcome,) = self._together([one])
+        self._ledger.end.remote(name)
+        return outcome
+
+    def _heard(self, one: tuple[int, Task, Any, Outcome | None]) -> Any:
+        """What was too large to travel is decoded here."""
+        return self._work.listen(one[1]) if one[2] is None else one[2]
+
+
+def _go_to(folder: str | None) -> None:
+    """Relative paths mean the same here as where the command was given."""
+    if folder is None or os.getcwd() == folder:
+        return
+    try:
+        os.chdir(folder)
+    except OSError as e:
+        raise UsageError(f"a worker has no folder {folder} ({e.strerror}). Name the files by absolute paths or URLs.") from e

@@ -1,0 +1,1 @@
+"""Predictions and labels -> how well they agree."""

@@ -1,0 +1,1 @@
+"""Whatever answers score and compare: networks and metrics of the table."""

@@ -1,0 +1,1 @@
+"""What -m names, as weights on disk or on a hub."""
