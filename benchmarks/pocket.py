@@ -37,9 +37,9 @@ def judges() -> dict[str, Callable[[np.ndarray], object]]:
     import torch
     from speechmos import dnsmos
 
+    from urgentmos.common.packaged import PACKAGED
     from urgentmos.judges.loading import torch_judge
     from urgentmos.judges.onnx import ONNX, open_judge
-    from urgentmos.models.packaged import PACKAGED
 
     torch.set_num_threads(1)
     light = urgentmos.load("pocket")

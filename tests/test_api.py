@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import urgentmos
-from urgentmos.api import human_mos, load, rank, rank_clips, score_table
+from urgentmos.api import human_mos, load, rank, rank_clips
 from urgentmos.clips.clip import Clip
 from urgentmos.errors import UsageError
-from urgentmos.judges.base import Score
+from urgentmos.judges.base import Score, score_table
 from urgentmos.judges.metric import Measured
 from urgentmos.labellers import MEASURABLE, Measure, Settings
 from urgentmos.metrics import METRICS

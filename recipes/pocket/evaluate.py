@@ -17,9 +17,9 @@ from simulate import HELD_OUT
 from targets import column, opinions, pair_accuracy, read
 
 import urgentmos
-from urgentmos.api import Predictor
 from urgentmos.audio.samples import load as load_audio
 from urgentmos.clips.clip import Clip
+from urgentmos.judges.base import Predictor
 from urgentmos.simulation import RATE, chain_step, degradations, simulate
 
 PEERS = ("distill_mos", "dnsmos_ovrl", "plcmos", "pesq", "pesqc2")

@@ -24,12 +24,12 @@ from targets import column, read
 
 import urgentmos
 from urgentmos.clips.verdicts import DELTA, A, verdicts
+from urgentmos.common.packaged import PACKAGED
 from urgentmos.judges.export import to_onnx
 from urgentmos.judges.int8 import snapped
 from urgentmos.judges.onnx import ONNX
 from urgentmos.models.calibration import LEVEL, calibrate
 from urgentmos.models.folder import CONFIG, load_any, seal
-from urgentmos.models.packaged import PACKAGED
 from urgentmos.training.tasks import correlations_of
 
 WEIGHTS = "model.safetensors"

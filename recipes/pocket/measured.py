@@ -16,7 +16,7 @@ from pathlib import Path
 import soundfile
 from jsonl import read_rows, write_rows
 
-from urgentmos.clips.provenance import kind_of
+from urgentmos.clips.sources import kind_of
 
 MEASURED = Path(__file__).with_name("measured.csv.gz")
 KEY = "fingerprint"

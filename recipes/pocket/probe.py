@@ -15,8 +15,8 @@ from scipy.stats import spearmanr
 from targets import column, read
 
 import urgentmos
-from urgentmos.api import Predictor
 from urgentmos.audio.samples import load as load_audio
+from urgentmos.judges.base import Predictor
 from urgentmos.simulation import RATE, chain_step, degradations, simulate
 
 SENTENCES = (

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from urgentmos.api import Predictor, load, rank_clips
+from urgentmos.api import load, rank_clips
 from urgentmos.clips.clip import Clip
 from urgentmos.clips.inputs import read_systems
 from urgentmos.clips.pairs import Pair, derive, native
@@ -31,7 +31,7 @@ from urgentmos.commands.console import progress, say
 from urgentmos.commands.shared import check_output, clean_up, journal_of, write_ranking
 from urgentmos.errors import UrgentmosError, UsageError
 from urgentmos.evaluation.published import TABLES, column_of
-from urgentmos.judges.base import Run
+from urgentmos.judges.base import Predictor, Run
 from urgentmos.metrics import HUMAN
 from urgentmos.ranking.rank import Ranking, Scoring, correlations
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from urgentmos.api import Predictor, load
+from urgentmos.api import load
 from urgentmos.clips.clip import Clip
 from urgentmos.clips.verdicts import DELTA, Judged, PairLabels, correct, share
 from urgentmos.commands.console import progress, say
@@ -28,7 +28,7 @@ from urgentmos.commands.shared import check_output, clean_up, journal_of, write_
 from urgentmos.errors import UrgentmosError, UsageError
 from urgentmos.evaluation.predictions import UNNAMED, PairRow, likeliest, read_source
 from urgentmos.evaluation.published import TABLES, column_of
-from urgentmos.judges.base import Run
+from urgentmos.judges.base import Predictor, Run
 from urgentmos.ranking.comparison import Comparison
 
 ORDERS = ("A, B", "B, A", "both")

@@ -77,11 +77,13 @@ def score(
 
     One row per clip, in the order they came; a clip that cannot be scored has the reason in its row.
     """
-    from urgentmos.api import DEFAULT_MODEL, load, warnings_about
+    from urgentmos.api import load
     from urgentmos.clips.inputs import read_inputs
     from urgentmos.clips.references import find_references
     from urgentmos.cluster.run import works_of
+    from urgentmos.judges.base import warnings_about
     from urgentmos.metrics import parse_metrics
+    from urgentmos.models.names import DEFAULT_MODEL
 
     check_output(output)
     clips, notes = read_inputs(inputs)
@@ -156,9 +158,11 @@ def compare(
     With --fail-if-worse, A is the old build and B the new one. Exit status 3: B is worse. 1: not shown to be worse, but some
     pairs could not be judged, or B lacks a file that A has. 0: neither.
     """
-    from urgentmos.api import DEFAULT_MODEL, load, on_its_own, warnings_about_pairs
+    from urgentmos.api import load
     from urgentmos.clips.inputs import is_collection, read_pairs
     from urgentmos.clips.references import find_references
+    from urgentmos.judges.base import on_its_own, warnings_about_pairs
+    from urgentmos.models.names import DEFAULT_MODEL
     from urgentmos.ranking.comparison import summarise
 
     check_output(output, rows="a comparison")
@@ -273,11 +277,12 @@ def rank(
     """
     from dataclasses import replace
 
-    from urgentmos.api import DEFAULT_MODEL, judged_systems, load
+    from urgentmos.api import judged_systems, load
     from urgentmos.clips.checks import FILE_FAULTS, HINDERS_RANKING, check, report
     from urgentmos.clips.inputs import read_system_inputs
     from urgentmos.clips.references import find_references
     from urgentmos.metrics import HUMAN
+    from urgentmos.models.names import DEFAULT_MODEL
 
     check_output(output, rows="a ranking")
     if mos_strategy and scoring != "mos":

@@ -33,6 +33,7 @@ class Metric:
     min_seconds: float = 0.1  # shortest clip with a meaning
     unit: str = ""
     table1: bool = False
+    labeller: str = ""  # that measures it, where it has another name than the metric
     stands_in_for: str | None = None  # an offline relative; never reported under the other's name
 
     def range(self, profile: Literal["practice", "paper"] = "practice") -> tuple[float, float]:
@@ -62,7 +63,9 @@ def _mos(name: str, title: str, source: str, low: float = 1.0, high: float = 5.0
 
 def _sigmos(name: str, title: str) -> Metric:
     source = "Ristea et al. 2024 (SIGMOS, P.804), one ONNX model at 48 kHz"
-    return Metric(f"sigmos_{name}", f"SIGMOS {title}", "noise_distortion", 1.0, 5.0, source, 1.0, 5.0, rate=48_000)
+    return Metric(
+        f"sigmos_{name}", f"SIGMOS {title}", "noise_distortion", 1.0, 5.0, source, 1.0, 5.0, rate=48_000, labeller="sigmos"
+    )
 
 
 _ROWS = (
@@ -102,6 +105,7 @@ _ROWS = (
         1.0,
         5.0,
         table1=True,
+        labeller="dnsmos",
     ),
     Metric(
         "lsd",
@@ -144,6 +148,7 @@ _ROWS = (
         rate=None,
         min_seconds=0.16,
         table1=True,
+        labeller="nisqa",
     ),
     _mos("scoreq", "SCOREQ", "Ragano et al. 2024, natural-speech domain, no reference, unclamped", -inf, inf, table1=True),
     Metric(
@@ -211,9 +216,19 @@ _ROWS = (
         unit="dB",
         table1=True,
     ),
-    Metric("dnsmos_sig", "DNSMOS SIG", "noise_distortion", 1.0, 5.0, "Reddy et al. 2022, P.835", 1.0, 5.0),
-    Metric("dnsmos_bak", "DNSMOS BAK", "noise_distortion", 1.0, 5.0, "Reddy et al. 2022, P.835", 1.0, 5.0),
-    Metric("dnsmos_p808", "DNSMOS P.808", "noise_distortion", 1.0, 5.0, "Reddy et al. 2021, P.808 (model_v8.onnx)", 1.0, 5.0),
+    Metric("dnsmos_sig", "DNSMOS SIG", "noise_distortion", 1.0, 5.0, "Reddy et al. 2022, P.835", 1.0, 5.0, labeller="dnsmos"),
+    Metric("dnsmos_bak", "DNSMOS BAK", "noise_distortion", 1.0, 5.0, "Reddy et al. 2022, P.835", 1.0, 5.0, labeller="dnsmos"),
+    Metric(
+        "dnsmos_p808",
+        "DNSMOS P.808",
+        "noise_distortion",
+        1.0,
+        5.0,
+        "Reddy et al. 2021, P.808 (model_v8.onnx)",
+        1.0,
+        5.0,
+        labeller="dnsmos",
+    ),
     Metric("plcmos", "PLCMOS", "noise_distortion", 1.0, 5.0, "Diener et al. 2023, PLCMOS v2 (speechmos)", 1.0, 5.0),
     _sigmos("ovrl", "overall"),
     _sigmos("sig", "signal"),
@@ -233,6 +248,7 @@ _ROWS = (
         1.0,
         needs_reference=True,
         stands_in_for="spksim",
+        labeller="ge2e",
     ),
     Metric(
         "lps_pocketsphinx",
@@ -245,6 +261,7 @@ _ROWS = (
         1.0,
         needs_reference=True,
         stands_in_for="lps",
+        labeller="pocketsphinx",
     ),
 )
 

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import urgentmos
-from urgentmos.audio.samples import AudioInfo, load
+from urgentmos.audio.description import AudioInfo
+from urgentmos.audio.samples import load
 from urgentmos.audio.windows import windows
 from urgentmos.clips.journal import Task
 from urgentmos.common.clip_warnings import kind_of

@@ -16,15 +16,9 @@ from urgentmos.api import human_mos, rank_clips
 from urgentmos.clips.clip import Clip, from_record, to_record
 from urgentmos.clips.inputs import read_clips
 from urgentmos.clips.provenance import (
-    LISTENERS,
     OTHERS,
-    UNKNOWN,
-    kind_of,
     label_of,
     labels_or_predictions,
-    measured_by,
-    phrase_of,
-    predicted_by,
     source_of,
     sources_of,
     taken_places,
@@ -33,6 +27,7 @@ from urgentmos.clips.provenance import (
     with_values,
     without,
 )
+from urgentmos.clips.sources import LISTENERS, UNKNOWN, kind_of, measured_by, phrase_of, predicted_by
 from urgentmos.clips.tables import write_records
 from urgentmos.errors import UsageError
 from urgentmos.judges.base import Score
@@ -307,8 +302,7 @@ class Oracle(Measured):
             yield Score(with_values(clip, {"mos_overall": 1.0 + i / 10}, {"mos_overall": self.source}), self.name)
 
     def evidence(self, clips: Any, scoring: Any, run: Any = None) -> Any:
-        from urgentmos.api import score_table
-        from urgentmos.judges.base import Evidence
+        from urgentmos.judges.base import Evidence, score_table
 
         scores = list(self.score_clips(clips))
         return Evidence(*score_table(scores, self.judge), None, scores)

@@ -18,11 +18,11 @@ from urgentmos.clips.records import (
     is_number_column,
     json_line,
     number,
-    plain,
     read_cell,
     unflatten,
     write_cell,
 )
+from urgentmos.common.json_values import plain
 from urgentmos.errors import UsageError
 
 json_values = st.recursive(

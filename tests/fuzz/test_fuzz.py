@@ -167,7 +167,7 @@ def test_lengths_of_chunks_are_found() -> None:
 
 
 def test_recordings_cover_what_is_read() -> None:
-    from urgentmos.audio.decoding import AUDIO_SUFFIXES
+    from urgentmos.audio.formats import AUDIO_SUFFIXES
 
     endings = {f".{seed.name.rsplit('.', 1)[-1]}" for seed in seeds.seeds("audio")}
     assert AUDIO_SUFFIXES - endings <= {".aif", ".oga"}  # other names of the same

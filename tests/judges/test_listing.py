@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 
 from urgentmos import labellers
+from urgentmos.common.packaged import PACKAGED
 from urgentmos.judges import listing as model_list
 from urgentmos.judges.listing import known_models
 from urgentmos.labellers import LABELLERS, MEASURABLE
-from urgentmos.models.packaged import PACKAGED
 from urgentmos.models.releases import RELEASES
 
 KEYS = ["model", "kind", "ready", "repo", "file", "revision", "licence", "size", "metrics", "trained_on"]

@@ -21,12 +21,12 @@ from urgentmos import api as predictor  # noqa: E402
 from urgentmos.api import load  # noqa: E402
 from urgentmos.cli import main  # noqa: E402
 from urgentmos.clips.tables import read_records  # noqa: E402
+from urgentmos.common.packaged import PACKAGED  # noqa: E402
 from urgentmos.errors import UsageError  # noqa: E402
 from urgentmos.judges.export import to_onnx  # noqa: E402
 from urgentmos.judges.onnx import OnnxJudge  # noqa: E402
 from urgentmos.models.folder import load as load_folder  # noqa: E402
 from urgentmos.models.folder import save, seal  # noqa: E402
-from urgentmos.models.packaged import PACKAGED  # noqa: E402
 
 CALIBRATION = {
     "level": 0.9,

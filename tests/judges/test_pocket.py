@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import urgentmos
-from urgentmos.api import Predictor
 from urgentmos.audio.samples import load as load_audio
-from urgentmos.models.packaged import PACKAGED
+from urgentmos.common.packaged import PACKAGED
+from urgentmos.judges.base import Predictor
 from urgentmos.simulation import RATE, chain_step, degradations, simulate
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"

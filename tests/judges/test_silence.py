@@ -103,7 +103,7 @@ def test_a_whistle_that_the_model_does_not_hear_is_said_by_side(tmp_path: Path, 
 
 def test_a_measured_metric_judges_silence_as_the_worst_and_label_keeps_what_it_measures(tmp_path: Path, make_voice) -> None:
     pytest.importorskip("speechmos")
-    from urgentmos.clips.provenance import NO_SPEECH
+    from urgentmos.clips.sources import NO_SPEECH
     from urgentmos.labellers.loop import label
 
     soundfile.write(tmp_path / "silent.wav", np.zeros(RATE), RATE)

@@ -16,12 +16,12 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
 import urgentmos  # noqa: E402
+from urgentmos.common.packaged import PACKAGED  # noqa: E402
 from urgentmos.errors import UsageError  # noqa: E402
 from urgentmos.judges.export import to_onnx  # noqa: E402
 from urgentmos.models import checksums  # noqa: E402
 from urgentmos.models.folder import convert, read_info, save, seal  # noqa: E402
 from urgentmos.models.folder import load as load_folder  # noqa: E402
-from urgentmos.models.packaged import PACKAGED  # noqa: E402
 
 WAVE = (0.1 * np.random.default_rng(0).standard_normal(12_000)).astype(np.float32)
 FILES = ("model.safetensors", "model.onnx")
@@ -202,7 +202,7 @@ def test_a_model_without_checksums_loads_and_every_result_says_so(light: bool, o
     (note,) = model.notes
     assert str(older) in note and "urgentmos import" in note
     assert note in model.compare(WAVE, WAVE, sample_rate=16_000).warnings
-    from urgentmos.api import warnings_about, warnings_about_pairs
+    from urgentmos.judges.base import warnings_about, warnings_about_pairs
 
     assert note in warnings_about([], model) and note in warnings_about_pairs("a", "b", [], model)
 

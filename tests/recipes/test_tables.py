@@ -15,12 +15,13 @@ import soundfile
 
 torch = pytest.importorskip("torch")
 
-from urgentmos.api import Predictor, rank, rank_clips  # noqa: E402
 from urgentmos.api import load as load_model  # noqa: E402
+from urgentmos.api import rank, rank_clips  # noqa: E402
 from urgentmos.clips.clip import Clip  # noqa: E402
 from urgentmos.clips.verdicts import PK_BINS, PairLabels  # noqa: E402
 from urgentmos.errors import UsageError  # noqa: E402
 from urgentmos.evaluation.published import TABLES  # noqa: E402
+from urgentmos.judges.base import Predictor  # noqa: E402
 from urgentmos.models.folder import save  # noqa: E402
 from urgentmos.nets.urgentpk import UrgentPk, UrgentPkConfig  # noqa: E402
 from urgentmos.ranking.comparison import Comparison, comparison, failed_comparison  # noqa: E402

@@ -17,11 +17,10 @@ import soundfile
 pytest.importorskip("fastapi")
 pytest.importorskip("python_multipart")
 
-from urgentmos.api import Predictor
-from urgentmos.audio.samples import load
+from urgentmos.audio.samples import AudioInput, load
 from urgentmos.clips.clip import Clip
 from urgentmos.errors import AudioError
-from urgentmos.judges.base import Run, Score, Source
+from urgentmos.judges.base import Predictor, Run, Score
 from urgentmos.judges.timeline import Timeline
 from urgentmos.ranking.comparison import Comparison, comparison
 
@@ -58,7 +57,7 @@ class Loudness(Predictor):
         except AudioError:
             return {"mos_overall": None}
 
-    def score(self, source: Source, *, sample_rate: int | None = None, reference: Source | None = None) -> Score:
+    def score(self, source: AudioInput, *, sample_rate: int | None = None, reference: AudioInput | None = None) -> Score:
         clip = Clip("x", str(source))
         try:
             heard = load(source, sample_rate=sample_rate)
@@ -66,7 +65,7 @@ class Loudness(Predictor):
             return Score(clip, self.name, str(e))
         return Score(clip, self.name, None, list(heard.info.warnings))
 
-    def timeline(self, source: Source, *, sample_rate: int | None = None) -> Timeline:
+    def timeline(self, source: AudioInput, *, sample_rate: int | None = None) -> Timeline:
         """The level of each hundredth of a second."""
         heard = load(source, sample_rate=sample_rate)
         step = heard.rate // 100
@@ -75,7 +74,7 @@ class Loudness(Predictor):
         times = (np.arange(len(logits)) + 0.5) / 100
         return Timeline(len(heard.wave) / heard.rate, times, {"mos_overall": logits}, {"mos_overall": (1.0, 5.0)})
 
-    def compare(self, a: Source, b: Source, *, sample_rate: int | None = None) -> Comparison:
+    def compare(self, a: AudioInput, b: AudioInput, *, sample_rate: int | None = None) -> Comparison:
         left, right = (load(source, sample_rate=sample_rate).info.rms for source in (a, b))
         return comparison(str(a), str(b), np.array([left > right, left == right, left < right, left - right], dtype=float))
 

@@ -5,10 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from urgentmos.api import Predictor
 from urgentmos.clips.clip import Clip
 from urgentmos.common.steps import step
-from urgentmos.judges.base import Run, Score
+from urgentmos.judges.base import Predictor, Run, Score
 from urgentmos.server.limits import Limits
 from urgentmos.server.worker import BATCH_SECONDS, LONG_AT_ONCE, LONG_SECONDS, Abandoned, Item, Worker
 

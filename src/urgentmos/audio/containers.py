@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
 from urgentmos.audio import frames
+from urgentmos.audio.places.views import View
 
 TAGS = (b"TAG", b"ID3", b"APETAGEX", b"LYRICSBEGIN")
 TAIL = 512  # bytes; fewer of them behind the stated end are no recording
@@ -191,7 +192,7 @@ def _chunks(file: BinaryIO, at: int, size: int, form: Form) -> Iterator[Chunk]:
 
 def _chunked(file: BinaryIO, start: int, size: int, form: Form) -> Part:
     """`start` may be odd: chunks are aligned within the recording, so offsets are counted from there."""
-    view: BinaryIO = file if start == 0 else View(file, start, size)  # type: ignore[assignment]
+    view: BinaryIO = file if start == 0 else PartView(file, start, size)  # type: ignore[assignment]
     length = size - start
     stated64: Chunk | None = None
     for chunk in _chunks(view, form.first, length, form):
@@ -339,38 +340,23 @@ def _mp3(file: BinaryIO, start: int, size: int) -> Iterator[Part]:
 # ---- a part as a file of its own
 
 
-class View:
-    """The bytes of a part, mended, as a file that can be read and sought in."""
+class PartView(View):
+    """The bytes of a part, mended, as a file to read and seek in."""
 
     def __init__(
         self, file: BinaryIO, start: int, end: int, patches: tuple[tuple[int, bytes], ...] = (), prefix: bytes = b""
     ) -> None:
         self._file, self._start, self._patches, self._prefix = file, start, patches, prefix
         self._size = len(prefix) + end - start
-        self._at = 0
 
-    def seekable(self) -> bool:
-        return True
+    def size(self) -> int:
+        return self._size
 
-    def readable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._at = max(0, {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence] + offset)
-        return self._at
-
-    def read(self, count: int = -1) -> bytes:
-        left = max(0, self._size - self._at)
-        count = left if count < 0 else min(count, left)
-        taken = self._prefix[self._at : self._at + count]
-        first = self._start + self._at + len(taken) - len(self._prefix)  # offset in the file
-        data = bytearray(taken)
-        if len(taken) < count:
-            data += self._file_bytes(first, count - len(taken))
-        self._at += len(data)
+    def bytes_at(self, start: int, count: int) -> bytes:
+        data = bytearray(self._prefix[start : start + count])
+        if len(data) < count:
+            first = self._start + start + len(data) - len(self._prefix)  # offset in the file
+            data += self._file_bytes(first, count - len(data))
         return bytes(data)
 
     def _file_bytes(self, first: int, count: int) -> bytearray:
@@ -383,8 +369,3 @@ class View:
                 if 0 <= i < len(data):
                     data[i] = byte
         return data
-
-    def readinto(self, buffer: memoryview) -> int:
-        data = self.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)

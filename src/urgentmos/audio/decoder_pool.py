@@ -22,7 +22,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from urgentmos.audio.decoder_process import (
+from urgentmos.audio.decoder_channel import (
     BLOCK,
     BYTES,
     CLOSE,

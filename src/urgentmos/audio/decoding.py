@@ -14,26 +14,19 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import BinaryIO
 
-from urgentmos.audio import ffmpeg, frames
-from urgentmos.audio.containers import MOST_PARTS, Part, TooManyParts, TooManySteps, parts
-from urgentmos.audio.libsndfile import UNKNOWN_LENGTH, SoundStream
-from urgentmos.audio.places import check_local, is_elsewhere, opened
+from urgentmos.audio import decoder_pool, ffmpeg, frames
+from urgentmos.audio.containers import TooManySteps
+from urgentmos.audio.decoders import SOUND_FILES, head_of, recordings_in
+from urgentmos.audio.formats import AV_SUFFIXES
+from urgentmos.audio.libsndfile import SoundStream
+from urgentmos.audio.places.names import is_elsewhere
+from urgentmos.audio.places.opening import check_local, opened
 from urgentmos.audio.streams import Stream, check_form
 from urgentmos.common.retries import is_passing
 from urgentmos.errors import AudioError
 
-__all__ = ["AUDIO_ENDINGS", "AUDIO_SUFFIXES", "AV_SUFFIXES", "PIECE", "UNKNOWN_LENGTH", "Stream", "open_stream"]
-
-AV_SUFFIXES = frozenset({".m4a", ".mp4", ".aac", ".amr", ".webm", ".mka", ".wma", ".3gp"})
-AUDIO_SUFFIXES = (
-    frozenset({".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".au", ".caf", ".w64", ".rf64"}) | AV_SUFFIXES
-)
-AUDIO_ENDINGS = " ".join(sorted(AUDIO_SUFFIXES))  # for messages
 PIECE = 1 << 16  # samples that are read at a time where only their number matters
 NEAR_STEPS = 100_000  # pieces of a file that are looked at in this process
-
-# First bytes of the containers that libsndfile decodes in this process, whatever their names; tests/fuzz mutates files of each.
-SOUND_FILES = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"riff", b"fLaC", b"OggS", b"FORM", b"caff", b".snd", b"NIST_1A")
 
 
 @contextmanager
@@ -74,7 +67,7 @@ def _near(source: str | BinaryIO, file: BinaryIO, where: str) -> Iterator[Stream
     with ExitStack() as stack:
         stream: Stream
         try:
-            recordings = _parts(file, where, NEAR_STEPS)
+            recordings = recordings_in(file, where, NEAR_STEPS)
         except TooManySteps:
             yield stack.enter_context(_far(file, where, by_ffmpeg=False))
             return
@@ -99,43 +92,8 @@ def _spare(stack: ExitStack, file: BinaryIO, where: str, error: AudioError) -> S
 @contextmanager
 def _far(file: BinaryIO, where: str, by_ffmpeg: bool, suffix: str = "") -> Iterator[Stream]:
     """By a process of the pool."""
-    from urgentmos.audio import decoder_pool
-
-    needs_ffmpeg = by_ffmpeg or suffix in AV_SUFFIXES or frames.walker_of(_head(file)) is not None
+    needs_ffmpeg = by_ffmpeg or suffix in AV_SUFFIXES or frames.walker_of(head_of(file)) is not None
     if needs_ffmpeg and not ffmpeg.installed():
         raise ffmpeg.missing_libraries(where)
     with decoder_pool.open_stream(file, where, by_ffmpeg) as stream:
         yield stream
-
-
-def _parts(file: BinaryIO, where: str, steps: int | None = None) -> list[Part]:
-    try:
-        return parts(file, steps)
-    except TooManyParts:
-        raise AudioError(f"{where} holds more than {MOST_PARTS} recordings, one after the other. Split it") from None
-
-
-def _head(file: BinaryIO) -> bytes:
-    file.seek(0)
-    return file.read(64)
-
-
-@contextmanager
-def open_here(file: BinaryIO, where: str, by_ffmpeg: bool) -> Iterator[Stream]:
-    """A recording that is no usual one, decoded in this process: called in the processes of the pool.
-
-    `by_ffmpeg`: libsndfile has refused it.
-    """
-    container = ffmpeg.demuxer(file)
-    recordings = _parts(file, where)
-    if container is not None and (by_ffmpeg or not _head(file).startswith(SOUND_FILES)):
-        stream = ffmpeg.AvStream(where, file, recordings, container)
-        if by_ffmpeg and not stream.holds_samples:
-            raise AudioError(f"{where} holds no samples")
-        yield stream
-    else:
-        sound = SoundStream(where, file, file, recordings)
-        try:
-            yield sound
-        finally:
-            sound.close()

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from urgentmos.audio import frames
-from urgentmos.audio.containers import Part, View
+from urgentmos.audio.containers import Part, PartView
 from urgentmos.audio.streams import Stream, cut_off, length_sentence, undecodable
 from urgentmos.errors import AudioError
 
@@ -74,7 +74,7 @@ class AvStream(Stream):
 
         count = 0
         try:
-            view = View(self._file, part.start, part.end)
+            view = PartView(self._file, part.start, part.end)
             with av.open(view, "r", format=self._container, options=OPTIONS, metadata_errors="replace") as container:
                 if not container.streams.audio:
                     raise undecodable(self.where, "it holds no audio stream", part)

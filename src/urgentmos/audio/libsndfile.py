@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from urgentmos.audio import frames
-from urgentmos.audio.containers import Part, View
+from urgentmos.audio.containers import Part, PartView
 from urgentmos.audio.streams import Stream, counted_channels, cut_off, length_sentence, undecodable
 from urgentmos.common.clip_warnings import LENGTH
 from urgentmos.errors import AudioError
@@ -59,7 +59,7 @@ class SoundStream(Stream):
         if isinstance(self._source, str) and len(self._parts) == 1 and part.plain and part.start == 0:
             target = os.fsencode(self._source)  # soundfile itself stumbles over a name that is not UTF-8
         else:
-            target = View(self._file, part.start, part.end, part.patches, part.prefix)
+            target = PartView(self._file, part.start, part.end, part.patches, part.prefix)
         try:
             return _forward_type()(target)
         except (soundfile.LibsndfileError, RuntimeError) as e:

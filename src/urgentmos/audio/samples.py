@@ -14,39 +14,21 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from urgentmos.audio.decoding import AUDIO_ENDINGS, AUDIO_SUFFIXES, AV_SUFFIXES, PIECE, UNKNOWN_LENGTH, Stream, open_stream
+from urgentmos.audio.decoding import PIECE, open_stream
 from urgentmos.audio.description import SECTIONS, AudioInfo, Meter, block_length, blocks_of, section_length
-from urgentmos.audio.streams import MAX_RATE, MIN_RATE
+from urgentmos.audio.streams import MAX_RATE, MIN_RATE, Stream
 from urgentmos.errors import AudioError, UsageError
-
-__all__ = [
-    "AUDIO_ENDINGS",
-    "AUDIO_SUFFIXES",
-    "AV_SUFFIXES",
-    "UNKNOWN_LENGTH",
-    "Audio",
-    "AudioInfo",
-    "Batch",
-    "Reading",
-    "as_samples",
-    "check_rate",
-    "collate",
-    "decode",
-    "describe",
-    "duration_batches",
-    "load",
-    "load_within",
-    "probe",
-    "resample",
-]
 
 CHANNELS_MAX = 8  # of an array: 7.1 sound; more rows are a batch
 SIXTEEN_BITS = 32_768
 HELD = 1 << 24  # samples of all channels; of a recording with more in a block, a second at a time is decoded
+
+AudioInput = str | Path | np.ndarray | Sequence[float]  # a path or place, or samples
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ from typing import TypeVar
 import numpy as np
 
 from urgentmos.audio.decoding import open_stream
-from urgentmos.audio.samples import Audio, AudioInfo, Reading, load, load_within, probe
+from urgentmos.audio.description import AudioInfo
+from urgentmos.audio.samples import Audio, AudioInput, Reading, load, load_within, probe
 from urgentmos.common.steps import idle, step
 from urgentmos.common.untrusted import reason
 from urgentmos.errors import AudioError
-from urgentmos.judges.base import Source
 
 T = TypeVar("T")
 
@@ -49,7 +49,7 @@ class Reader:
     window_seconds: float  # longest window
     min_samples: int  # at `rate`
 
-    def open(self, source: Source, sample_rate: int | None = None) -> Heard:
+    def open(self, source: AudioInput, sample_rate: int | None = None) -> Heard:
         """Raises AudioError if it cannot be heard, UsageError if samples come without a sensible rate."""
         if isinstance(source, str | Path):
             loaded = load_within(source, self.rate, self.window_seconds)
@@ -105,7 +105,7 @@ class Reader:
         return f"{has:.3g} s is shorter than the {needed:.3g} s that {self.model} needs. Use a longer clip"
 
 
-def names_of(source: Source) -> tuple[str, str]:
+def names_of(source: AudioInput) -> tuple[str, str]:
     """(uid, path) of a recording for its row."""
     return (Path(source).stem, str(source)) if isinstance(source, str | Path) else ("array", "array")
 

@@ -5,7 +5,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from urgentmos.audio.places import fault, is_elsewhere
+from urgentmos.audio.places.names import is_elsewhere
+from urgentmos.audio.places.opening import fault
 from urgentmos.clips.clip import Clip
 from urgentmos.clips.label_range import is_outside, limits
 from urgentmos.common.untrusted import shown

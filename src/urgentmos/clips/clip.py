@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from urgentmos.audio.places import Place, joined, place_of
-from urgentmos.audio.samples import AUDIO_SUFFIXES
-from urgentmos.clips.provenance import foreign_sources, sources_of, stated_sources
+from urgentmos.audio.formats import AUDIO_SUFFIXES
+from urgentmos.audio.places.names import Place, joined, place_of
 from urgentmos.clips.records import CLIP_KEYS, Record, brief, is_metric_name, label, named, names_a_file, number
+from urgentmos.clips.sources import foreign_sources, source_among, stated_sources
 from urgentmos.metrics import METRICS, canonical
 
 _OF_A_RUN = ("model", "error", "warnings", "intervals")  # keys that score and label add; about the run that wrote the row
@@ -138,7 +138,7 @@ def to_record(clip: Clip, base: str | Path | None, extra: Mapping[str, Any] | No
         "duration": clip.duration,
         "reference_path": reference,
         "metrics": {name: number(value) for name, value in clip.metrics.items()},
-        "sources": sources_of(clip),
+        "sources": {name: source_among(clip.sources, name) for name, value in clip.metrics.items() if value is not None},
         "meta": meta,
         **extra,
     }

@@ -10,9 +10,9 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from urgentmos.audio.formats import LeftOut, audio_note, is_foreign, left_out, refusal, some
-from urgentmos.audio.places import PARQUET_ENDINGS, expand, file_name, is_archive, place_of, scheme_of, suffix_of
-from urgentmos.audio.samples import AUDIO_ENDINGS
+from urgentmos.audio.formats import AUDIO_ENDINGS, PARQUET_ENDINGS, is_foreign
+from urgentmos.audio.left_out import LeftOut, audio_note, left_out, refusal, some
+from urgentmos.audio.places.names import expand, file_name, is_archive, place_of, scheme_of, suffix_of
 from urgentmos.clips.clip import Clip, clip_of, is_audio, no_path, without_suffix
 from urgentmos.clips.delimited import looks_like_data
 from urgentmos.clips.layouts import (

@@ -12,10 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from urgentmos.audio.formats import LeftOut, Note, audio_note, refusal, some
-from urgentmos.audio.places import expand, input_name, is_archive, scheme_of, suffix_of
+from urgentmos.audio.formats import AUDIO_ENDINGS, AUDIO_SUFFIXES
+from urgentmos.audio.left_out import LeftOut, Note, audio_note, refusal, some
 from urgentmos.audio.places.archives import stem
-from urgentmos.audio.samples import AUDIO_ENDINGS, AUDIO_SUFFIXES
+from urgentmos.audio.places.names import expand, input_name, is_archive, scheme_of, suffix_of
 from urgentmos.clips.checks import Problem, check, report
 from urgentmos.clips.clip import Clip, from_record, to_record, without_suffix
 from urgentmos.clips.groups import KINDS, SUBSETS, group_of, is_urgentpk, missing_input, scp_system, urgentpk_group

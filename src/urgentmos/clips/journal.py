@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from urgentmos.audio.places import fingerprint
+from urgentmos.audio.places.opening import fingerprint
 from urgentmos.clips.records import safe_text
 from urgentmos.common.retries import is_passing
 from urgentmos.files import Appended, appending, replacing

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from urgentmos.audio.formats import LeftOut, Note, left_out, left_out_notes, refusal, some
-from urgentmos.audio.places import PARQUET_ENDINGS, file_name, is_archive, scheme_of
+from urgentmos.audio.formats import PARQUET_ENDINGS
+from urgentmos.audio.left_out import LeftOut, Note, left_out, left_out_notes, refusal, some
+from urgentmos.audio.places.names import file_name, is_archive, scheme_of
 from urgentmos.clips.clip import Clip, is_audio, without_suffix
 from urgentmos.clips.tables import complain
 from urgentmos.common.names import is_junk, name_key

@@ -15,8 +15,9 @@ import numpy as np
 
 from urgentmos.clips import label_range
 from urgentmos.clips.clip import Clip, to_record
-from urgentmos.clips.provenance import LISTENERS, UNKNOWN, kind_of, labels_or_predictions, phrase_of, source_of
+from urgentmos.clips.provenance import labels_or_predictions, source_of
 from urgentmos.clips.records import SIDES, Record, brief, named
+from urgentmos.clips.sources import LISTENERS, UNKNOWN, kind_of, phrase_of
 from urgentmos.clips.verdicts import DELTA, NAMES, difference, verdict_code, verdicts
 from urgentmos.common.names import name_key
 from urgentmos.common.untrusted import shown

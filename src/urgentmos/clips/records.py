@@ -16,9 +16,10 @@ import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from decimal import Decimal
-from math import inf, isfinite
+from math import isfinite
 from typing import Any, NoReturn
 
+from urgentmos.common.json_values import plain
 from urgentmos.common.untrusted import shown
 from urgentmos.errors import UsageError
 from urgentmos.metrics import ALIASES, METRICS
@@ -99,21 +100,6 @@ def label(value: object) -> float | None:
     except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{brief(value)} is not a number") from None
     return None if x != x else x
-
-
-def plain(value: Any) -> Any:
-    """`value` in the types of JSON: NaN and infinities are None, arrays and tuples are lists, anything else is its str."""
-    if value is None or isinstance(value, str | bool | int):
-        return value
-    if isinstance(value, float):
-        return float(value) if isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): plain(v) for key, v in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [plain(v) for v in value]
-    if hasattr(value, "tolist"):  # numpy scalars and arrays
-        return plain(value.tolist())
-    return str(value)
 
 
 def id_text(value: object) -> str:
@@ -203,21 +189,8 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(name)
 
 
-_CONSTANTS = {"NaN": None, "Infinity": inf, "-Infinity": -inf}  # Python's own json writes them
-_LENIENT = json.JSONDecoder(parse_constant=_CONSTANTS.__getitem__)
 _STRICT = json.JSONDecoder(parse_constant=_no_constant)
 _NAMES = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=str)  # [1.10, 2] are names, not numbers
-
-
-def parse_json(text: str) -> Any:
-    try:
-        return _LENIENT.decode(text)
-    except json.JSONDecodeError as e:
-        raise ValueError(f"not valid JSON ({e.msg}, column {e.colno})") from None
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    except ValueError:  # the interpreter's limit on the digits of an integer
-        raise ValueError("a number with too many digits") from None
 
 
 def _dump(value: Any) -> str:

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from urgentmos.audio.formats import Note, some
-from urgentmos.audio.places import inside, is_archive
-from urgentmos.audio.samples import AUDIO_ENDINGS
+from urgentmos.audio.formats import AUDIO_ENDINGS
+from urgentmos.audio.left_out import Note, some
+from urgentmos.audio.places.names import inside, is_archive
 from urgentmos.clips.clip import Clip, without_suffix
 from urgentmos.clips.inputs import Inputs
 from urgentmos.clips.layouts import Group, archive_group, folder_group

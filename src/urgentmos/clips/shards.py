@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from urgentmos.audio.formats import LeftOut
-from urgentmos.audio.places import archives, joined, parquet
+from urgentmos.audio.left_out import LeftOut
+from urgentmos.audio.places import archives, parquet
+from urgentmos.audio.places.names import joined
 from urgentmos.clips.clip import Clip, clip_of, without_suffix
 
 

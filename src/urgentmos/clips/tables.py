@@ -29,11 +29,10 @@ from urgentmos.clips.records import (
     label,
     normal,
     number,
-    parse_json,
-    plain,
     safe_text,
     unflatten,
 )
+from urgentmos.common.json_values import parse_row, plain
 from urgentmos.common.untrusted import reason
 from urgentmos.errors import UsageError, need
 from urgentmos.files import replacing
@@ -73,7 +72,7 @@ def _read_jsonl(path: Path, data: bytes) -> Rows:
         if not raw.strip():
             continue
         try:
-            record = parse_json(raw.decode("utf-8-sig" if count == 1 else "utf-8"))
+            record = parse_row(raw.decode("utf-8-sig" if count == 1 else "utf-8"))
             _append(rows, count, record)
         except UnicodeDecodeError as e:
             rows.problems.append(f"line {count}: not UTF-8 (byte 0x{raw[e.start]:02x})")
@@ -92,7 +91,7 @@ def _append(rows: Rows, count: int, record: Any) -> None:
 def _read_json(path: Path, data: bytes) -> Rows:
     text = text_of(path, data)
     try:
-        found = parse_json(text)
+        found = parse_row(text)
     except ValueError as e:
         lines = " If it holds one object a line, call it .jsonl." if "Extra data" in str(e) else " Correct it there."
         raise UsageError(f"{path}: {e}.{lines}") from None

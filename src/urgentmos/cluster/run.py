@@ -22,18 +22,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from urgentmos.audio.places import Place, is_elsewhere, place_of
+from urgentmos.audio.places.names import Place, is_elsewhere, place_of
 from urgentmos.audio.places.remote import Page, trust_pages, trusted
 from urgentmos.clips.journal import Journal, Outcome, Shards, Task
 from urgentmos.cluster.session import ray_session as _ray
 from urgentmos.commands.console import say
+from urgentmos.common.packaged import PACKAGED
 from urgentmos.errors import UsageError, need
-from urgentmos.models.packaged import PACKAGED
 
 if TYPE_CHECKING:
-    from urgentmos.api import Predictor
     from urgentmos.audio.windows import Reader
-    from urgentmos.judges.base import Progress
+    from urgentmos.judges.base import Predictor, Progress
     from urgentmos.labellers import Settings
     from urgentmos.labellers.loop import Stage
 
@@ -300,7 +299,7 @@ def _pieces(tasks: Sequence[Task], places: Sequence[int]) -> Iterator[tuple[list
 
 
 def _hints(tasks: Iterable[Task]) -> dict[Any, Any]:
-    from urgentmos.audio.places import TAR_ENDINGS
+    from urgentmos.audio.formats import TAR_ENDINGS
 
     members: dict[str, list[str]] = {}
     for path in (path for task in tasks for path in task if path is not None and is_elsewhere(path)):

@@ -64,9 +64,9 @@ def export(model: str, output: Path, start: str) -> None:
     from urgentmos.errors import need
 
     need("torch", "models")
+    from urgentmos.common.packaged import PACKAGED
     from urgentmos.judges.export import to_onnx
     from urgentmos.models.folder import load_any
-    from urgentmos.models.packaged import PACKAGED
 
     error = to_onnx(load_any(PACKAGED.get(model, model)), output, start)  # type: ignore[arg-type]
     say(f"{output}: differs from the original by {error:.1e} at most")

@@ -83,8 +83,9 @@ def serve(
     for module in ("fastapi", "uvicorn", "python_multipart", "prometheus_client"):
         need(module, "serve")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: clips are shared among threads, and more would only spin
-    from urgentmos.api import DEFAULT_MODEL, load
+    from urgentmos.api import load
     from urgentmos.metrics import HUMAN, METRICS
+    from urgentmos.models.names import DEFAULT_MODEL
     from urgentmos.server import Limits
     from urgentmos.server import serve as run
 

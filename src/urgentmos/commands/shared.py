@@ -17,11 +17,10 @@ from urgentmos.errors import UsageError
 from urgentmos.files import check_writable, write_whole
 
 if TYPE_CHECKING:
-    from urgentmos.api import Predictor
-    from urgentmos.audio.formats import Note
+    from urgentmos.audio.left_out import Note
     from urgentmos.clips.clip import Clip
     from urgentmos.cluster.run import Work
-    from urgentmos.judges.base import Run
+    from urgentmos.judges.base import Predictor, Run
     from urgentmos.labellers import Labeller, Settings
     from urgentmos.ranking.comparison import Comparison, Summary
     from urgentmos.ranking.gate import Gate
@@ -335,7 +334,7 @@ def _content(path: str, folder: str) -> str:
     """The path of a clip below its folder or in its archive, without suffix."""
     import os
 
-    from urgentmos.audio.places import place_of
+    from urgentmos.audio.places.names import place_of
 
     return os.path.splitext(place_of(path).member or os.path.relpath(path, folder))[0]
 

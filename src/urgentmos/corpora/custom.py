@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from urgentmos.clips.clip import Clip
-from urgentmos.clips.provenance import stated_sources
+from urgentmos.clips.sources import stated_sources
 from urgentmos.common.untrusted import shown
 from urgentmos.corpora import About, Count, NotOnDisk
 from urgentmos.corpora.reading import Rated, Row, clips_of, rows_of

@@ -15,7 +15,8 @@ from typing import Any
 
 from urgentmos.clips.clip import Clip, to_record
 from urgentmos.clips.label_range import left_out
-from urgentmos.clips.provenance import phrase_of, predicted_labels
+from urgentmos.clips.provenance import predicted_labels
+from urgentmos.clips.sources import phrase_of
 from urgentmos.clips.tables import read_records, write_records
 from urgentmos.corpora import Corpus, Count, NotOnDisk
 from urgentmos.corpora.recordings import Heard, hear_all

@@ -18,8 +18,9 @@ from urgentmos.clips.delimited import looks_like_data
 from urgentmos.clips.foreign import ANSWER, file_of, metrics_of, parts_of, same_file
 from urgentmos.clips.label_range import Outside, codes, gap_limits, outside
 from urgentmos.clips.pairs import sides_of, verdict_of
-from urgentmos.clips.provenance import LISTENERS, OTHERS, UNKNOWN, Value, kind_of, label_of, stated_sources
+from urgentmos.clips.provenance import OTHERS, Value, label_of
 from urgentmos.clips.records import NESTED, SCORE_KEYS, Record, first_id, label, named
+from urgentmos.clips.sources import LISTENERS, UNKNOWN, kind_of, stated_sources
 from urgentmos.clips.tables import Rows, complain, is_table, line_of, read_rows
 from urgentmos.clips.verdicts import NAMES, A, B, Judged
 from urgentmos.common.names import name_key

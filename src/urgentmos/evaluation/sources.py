@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from urgentmos.clips.provenance import UNKNOWN, kind_of, phrase_of
+from urgentmos.clips.sources import UNKNOWN, kind_of, phrase_of
 from urgentmos.common.clip_warnings import Flagged, grouped
 from urgentmos.evaluation.predictions import Matched, Source, predicted_source
 from urgentmos.metrics import HUMAN

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from urgentmos.clips.pairs import CAP, Possible, Take, chosen
-from urgentmos.clips.provenance import LISTENERS, UNKNOWN
+from urgentmos.clips.sources import LISTENERS, UNKNOWN
 from urgentmos.clips.verdicts import DELTA, Judged, PairLabels, ab_accuracy_by_gap, difference, random_judge
 from urgentmos.common.untrusted import shown
 from urgentmos.errors import UsageError

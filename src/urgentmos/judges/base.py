@@ -1,18 +1,29 @@
-"""What judges answer: a score of one clip, the evidence for a ranking; and how a long run is carried out."""
+"""The base class of judges and what they return: scores of clips, comparisons, the evidence for a ranking."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from urgentmos.audio.samples import AudioInput
 from urgentmos.clips.clip import Clip
-from urgentmos.clips.provenance import predicted_by, sources_of, without
+from urgentmos.clips.inputs import read_clips
+from urgentmos.clips.provenance import sources_of, without
+from urgentmos.clips.sources import predicted_by
+from urgentmos.common.clip_warnings import Flagged, above_band, grouped, is_silent
+from urgentmos.errors import AudioError, MeasureError, UsageError
+from urgentmos.ranking.comparison import Comparison, failed_comparison
+
+if TYPE_CHECKING:
+    from urgentmos.judges.timeline import Timeline
+    from urgentmos.ranking.rank import Scoring
 
 Progress = Callable[[str, int, int], None]  # what is being done, how much of it is done, how much there is
-Source = str | Path | np.ndarray | Sequence[float]
 
 
 @dataclass(frozen=True)
@@ -73,3 +84,124 @@ class Evidence:
     rows: list[Score]  # one per clip, in the order in which they came
     warnings: tuple[str, ...] = ()  # about what the ranking rests on
     version: str = ""  # of what the scores come from, where that is not the judge
+
+
+class Predictor(ABC):
+    """A judge of speech. `metrics` is what it can tell of a clip, `judge` the one of them that it ranks by."""
+
+    name: str
+    version: str
+    metrics: tuple[str, ...]
+    judge: str
+    hears_up_to: float | None = None  # Hz; what a recording holds above it is not judged
+    notes: tuple[str, ...] = ()  # what every result must say of the judge itself, such as that its files have no checksums
+    tells_opinions: bool = False  # of both clips of a pair, as URGENT-PK does: then there are MOS strategies to choose from
+
+    @property
+    def source(self) -> str:
+        """The source of its values, as rows state it."""
+        return predicted_by(self.name, self.version)
+
+    @abstractmethod
+    def score_clips(self, clips: Sequence[Clip], run: Run = Run()) -> Iterator[Score]:
+        """As many scores as clips, in their order; a clip that cannot be scored has an error."""
+
+    @abstractmethod
+    def score(self, source: AudioInput, *, sample_rate: int | None = None, reference: AudioInput | None = None) -> Score:
+        """Score one recording: a file, or samples (T,), (T, C), (C, T) with their `sample_rate` in Hz.
+
+        `reference` is the clean reference signal that intrusive metrics need. A recording that cannot be heard gives a
+        Score with an error.
+        """
+
+    @abstractmethod
+    def compare(self, a: AudioInput, b: AudioInput, *, sample_rate: int | None = None) -> Comparison:
+        """Which of two recordings sounds better. Mirrors `compare(b, a)` exactly; a recording against itself is a tie.
+
+        Raises AudioError if one cannot be heard, MeasureError if the judge has no answer, UsageError if it does not compare.
+        """
+
+    def score_all(self, inputs: str | Path | Sequence[str | Path], run: Run = Run()) -> list[Score]:
+        """Score files, folders, `wav.scp` or manifests: as many scores as clips, in their order."""
+        return list(self.score_clips(read_clips(inputs), run))
+
+    def compare_clips(self, pairs: Sequence[tuple[Clip, Clip]], run: Run = Run()) -> Iterator[Comparison]:
+        """As many comparisons as pairs, in their order; a pair that cannot be judged has an error."""
+        for done, (a, b) in enumerate(pairs, start=1):
+            try:
+                yield self.compare(a.audio_path, b.audio_path)
+            except (AudioError, MeasureError) as e:
+                yield failed_comparison(a.audio_path, b.audio_path, str(e))
+            if run.progress:
+                run.progress(self.name, done, len(pairs))
+
+    def evidence(self, clips: Sequence[Clip], scoring: Scoring, run: Run = Run()) -> Evidence:
+        """What a ranking of these clips' systems rests on. UsageError if the clips do not suit the judge."""
+        scores = list(self.score_clips(clips, run))
+        return Evidence(*score_table(scores, self.judge), None, scores)
+
+    def timeline(self, source: AudioInput, *, sample_rate: int | None = None) -> Timeline | None:
+        """What each frame of a recording contributes to its scores; None from a judge that cannot tell.
+
+        Raises AudioError if the recording cannot be heard.
+        """
+        return None
+
+    def noisy_evidence(self, clips: Sequence[Clip], noisy_system: str, run: Run = Run()) -> Evidence:
+        """Scores by the Noisy-Speech Strategy of the URGENT-PK paper (section III-F3). UsageError for other judges."""
+        raise UsageError(f"{self.name} tells a clip's MOS from the clip alone. --mos-strategy is for URGENT-PK models.")
+
+
+def warnings_about(scores: Sequence[Score], judge: Predictor) -> list[str]:
+    """The warnings of clips, grouped by system, and whether the judge is deaf to a part of their spectrum."""
+    flagged = [Flagged(score.clip.system_id, score.warnings) for score in scores]
+    bands = {"": [score.bandwidth for score in scores]}
+    return [*judge.notes, *grouped(flagged), *above_band(bands, judge.hears_up_to, judge.name)]
+
+
+def warnings_about_pairs(a: str, b: str, rows: Sequence[Comparison], judge: Predictor) -> list[str]:
+    """The same for comparisons of the system (or clip) `a` with `b`."""
+    flagged = [Flagged(name, row.warnings_of(side)) for name, side in ((a, "a"), (b, "b")) for row in rows]  # type: ignore[arg-type]
+    bands = {name: [row.bandwidths[k] for row in rows if row.bandwidths] for k, name in enumerate((a, b))}
+    return [*judge.notes, *grouped(flagged), *above_band(bands, judge.hears_up_to, judge.name)]
+
+
+def on_its_own(row: Comparison, judge: Predictor) -> Comparison:
+    """A comparison that is a run of its own: it also warns of what the judge does not hear."""
+    own = [*judge.notes, *above_band({"": row.bandwidths}, judge.hears_up_to, judge.name)]
+    return replace(row, warnings=(*row.warnings, *own))
+
+
+def check_cells(clips: Iterable[Clip]) -> None:
+    """UsageError unless every clip has a system and a content, and no system has a content twice: asked before any work."""
+    seen: set[tuple[str, str]] = set()
+    for clip in clips:
+        if clip.system_id is None or clip.reference_id is None:
+            raise UsageError(f"{clip.uid} has no system_id or no reference_id. Ranking needs both in every row.")
+        if (clip.system_id, clip.reference_id) in seen:
+            raise UsageError(f"system {clip.system_id} has two clips of {clip.reference_id}. Keep one of them.")
+        seen.add((clip.system_id, clip.reference_id))
+
+
+def score_table(scores: Sequence[Score], metric: str) -> tuple[list[str], list[str], np.ndarray]:
+    """Scores -> (system ids, content ids, (S, U) values with NaN where missing). UsageError as `check_cells` says."""
+    check_cells(score.clip for score in scores)
+    cells: dict[tuple[str, str], float] = {}
+    for clip in (score.clip for score in scores):
+        value = clip.metrics.get(metric)
+        cells[clip.system_id or "", clip.reference_id or ""] = np.nan if value is None else value
+    systems, contents = (list(dict.fromkeys(names)) for names in zip(*cells, strict=True)) if cells else ([], [])
+    table = np.full((len(systems), len(contents)), np.nan)
+    row, column = ({name: i for i, name in enumerate(names)} for names in (systems, contents))
+    for (system, content), value in cells.items():
+        table[row[system], column[content]] = value
+    return systems, contents, table
+
+
+def silent_table(evidence: Evidence) -> np.ndarray:
+    """(S, U) bool: the clips without speech."""
+    silent = np.zeros((len(evidence.systems), len(evidence.contents)), bool)
+    row, column = ({name: i for i, name in enumerate(names)} for names in (evidence.systems, evidence.contents))
+    for score in evidence.rows:
+        silent[row[str(score.clip.system_id)], column[str(score.clip.reference_id)]] = is_silent(score.warnings)
+    return silent

@@ -3,9 +3,9 @@
 import json
 from typing import Any
 
+from urgentmos.common.packaged import PACKAGED
 from urgentmos.labellers import LABELLERS
 from urgentmos.metrics import METRICS
-from urgentmos.models.packaged import PACKAGED
 from urgentmos.models.releases import RELEASES
 
 

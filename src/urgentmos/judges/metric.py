@@ -7,25 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from urgentmos.api import Predictor, on_its_own, score_table
+from urgentmos.audio.samples import AudioInput
 from urgentmos.audio.samples import load as load_audio
 from urgentmos.clips.clip import Clip, warnings_in
 from urgentmos.clips.label_range import is_outside, left_out
-from urgentmos.clips.provenance import (
-    LISTENERS,
-    NO_SPEECH,
-    Value,
-    label_of,
-    measured_by,
-    phrase_of,
-    prediction_of,
-    readable,
-    values_of,
-    with_values,
-)
+from urgentmos.clips.provenance import Value, label_of, prediction_of, values_of, with_values
+from urgentmos.clips.sources import LISTENERS, NO_SPEECH, measured_by, phrase_of, readable
 from urgentmos.common.clip_warnings import is_silent
 from urgentmos.errors import AudioError, UsageError, naming
-from urgentmos.judges.base import Evidence, Run, Score, Source
+from urgentmos.judges.base import Evidence, Predictor, Run, Score, on_its_own, score_table
 from urgentmos.labellers import MEASURABLE, Labeller, Measure, Settings, labeller_of
 from urgentmos.labellers import loop as labelling
 from urgentmos.metrics import HUMAN, METRICS, worst_scores
@@ -69,7 +59,7 @@ class Measured(Predictor):
             else:
                 yield self._score_of(next(labelled))
 
-    def score(self, source: Source, *, sample_rate: int | None = None, reference: Source | None = None) -> Score:
+    def score(self, source: AudioInput, *, sample_rate: int | None = None, reference: AudioInput | None = None) -> Score:
         uid = str(source) if isinstance(source, str | Path) else "array"
         clip = Clip(Path(uid).stem, uid)
         try:
@@ -88,7 +78,7 @@ class Measured(Predictor):
             clip = with_values(clip, worst_scores(self.metrics), dict.fromkeys(self.metrics, NO_SPEECH))
         return Score(clip, self.name, labelled.error, labelled.warnings, bandwidth=labelled.bandwidth)
 
-    def compare(self, a: Source, b: Source, *, sample_rate: int | None = None) -> Comparison:
+    def compare(self, a: AudioInput, b: AudioInput, *, sample_rate: int | None = None) -> Comparison:
         names = [str(source) if isinstance(source, str | Path) else side for source, side in ((a, "a"), (b, "b"))]
         scores = [self.score(source, sample_rate=sample_rate) for source in (a, b)]
         result = self._compared(names[0], names[1], scores[0], scores[1])

@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
-from urgentmos.api import Predictor, check_cells, on_its_own, score_table
-from urgentmos.audio.samples import Audio, AudioInfo, duration_batches
+from urgentmos.audio.description import AudioInfo
+from urgentmos.audio.samples import Audio, AudioInput, duration_batches
 from urgentmos.audio.windows import Heard, Reader, matched, names_of, stretched
 from urgentmos.clips.clip import Clip
 from urgentmos.clips.journal import Journal, Outcome, Task
 from urgentmos.clips.provenance import with_values
 from urgentmos.common.steps import step
 from urgentmos.errors import AudioError, MeasureError, UsageError, naming
-from urgentmos.judges.base import Evidence, Run, Score, Source
+from urgentmos.judges.base import Evidence, Predictor, Run, Score, check_cells, on_its_own, score_table
 from urgentmos.judges.contents import Content, by_content, remember, remembered, span
 from urgentmos.judges.outcomes import checked, failed_outcome, info_of, mean_values, outcome_of
 from urgentmos.judges.timeline import Timeline, TimelineJudge, traced
@@ -108,7 +108,7 @@ class Network(Predictor):
 
     # ---- clips
 
-    def score(self, source: Source, *, sample_rate: int | None = None, reference: Source | None = None) -> Score:
+    def score(self, source: AudioInput, *, sample_rate: int | None = None, reference: AudioInput | None = None) -> Score:
         clip = Clip(*names_of(source))
         if isinstance(source, str | Path):
             return self._answer(clip, self._outcome(self._reader.try_open(str(source))))
@@ -118,7 +118,7 @@ class Network(Predictor):
             heard = Heard(clip.audio_path, error=str(e))
         return self._answer(clip, self._outcome(heard))
 
-    def timeline(self, source: Source, *, sample_rate: int | None = None) -> Timeline | None:
+    def timeline(self, source: AudioInput, *, sample_rate: int | None = None) -> Timeline | None:
         if not isinstance(self._net, TimelineJudge):
             return None
         return traced(self._net, self._reader, source, self.metrics, sample_rate)
@@ -220,7 +220,7 @@ class Network(Predictor):
 
     # ---- pairs
 
-    def compare(self, a: Source, b: Source, *, sample_rate: int | None = None) -> Comparison:
+    def compare(self, a: AudioInput, b: AudioInput, *, sample_rate: int | None = None) -> Comparison:
         self._must_compare()
         judged, infos = self._judge_two(self._reader.open(a, sample_rate), self._reader.open(b, sample_rate))
         warnings, bandwidths = by_side(*(info.warnings for info in infos)), [info.bandwidth for info in infos]

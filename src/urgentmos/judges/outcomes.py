@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from urgentmos.audio.samples import AudioInfo
+from urgentmos.audio.description import AudioInfo
 from urgentmos.audio.windows import Heard, merge
 from urgentmos.clips.journal import Outcome
 from urgentmos.common.clip_warnings import is_silent

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
-from urgentmos.audio.samples import AudioInfo
+from urgentmos.audio.description import AudioInfo
 from urgentmos.common.clip_warnings import is_silent
 from urgentmos.common.steps import step
 from urgentmos.errors import AudioError
 
 if TYPE_CHECKING:
+    from urgentmos.audio.samples import AudioInput
     from urgentmos.audio.windows import Reader
-    from urgentmos.judges.base import Source
 
 DIGITS = 6  # of a time, in decimals of a second
 
@@ -56,7 +56,7 @@ class TimelineJudge(Protocol):
 
 
 def traced(
-    judge: TimelineJudge, reader: Reader, source: Source, metrics: Sequence[str], sample_rate: int | None = None
+    judge: TimelineJudge, reader: Reader, source: AudioInput, metrics: Sequence[str], sample_rate: int | None = None
 ) -> Timeline | None:
     """The timeline of a recording, None where it has none; AudioError if the recording cannot be read.
 

@@ -24,7 +24,8 @@ from urgentmos.audio.samples import Audio
 from urgentmos.audio.samples import load as load_audio
 from urgentmos.clips.clip import Clip
 from urgentmos.clips.journal import Journal, Outcome, Task
-from urgentmos.clips.provenance import measured_by, with_values
+from urgentmos.clips.provenance import with_values
+from urgentmos.clips.sources import measured_by
 from urgentmos.common.clip_warnings import CHANNELS, SILENCE, detail_of, kind_of
 from urgentmos.common.interrupts import deaf_children, quiet_tracker
 from urgentmos.common.untrusted import reason

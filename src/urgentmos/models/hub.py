@@ -75,23 +75,3 @@ def pull(hub_id: str) -> Path:
             "Check the name and the connection, or fetch it on another machine and give the folder."
         ) from e
     return Path(folder)
-
-
-def push(folder: str | Path, repo: str, *, private: bool = True) -> str:
-    """Upload a model folder (config, weights, card; nothing else in it) to the hub and return its address.
-
-    The repository is made if there is none, private unless asked otherwise; the token is that of huggingface_hub. UsageError
-    if the folder is no model, or the hub refuses. A folder without checksums gets them first.
-    """
-    from urgentmos.models.folder import load, seal
-
-    if load(folder).notes:
-        seal(folder)
-    hub = need("huggingface_hub", "models")
-    try:
-        hub.create_repo(repo, private=private, exist_ok=True)
-        return str(hub.upload_folder(repo_id=repo, folder_path=str(folder), allow_patterns=list(FILES)))
-    except Exception as e:
-        raise UsageError(
-            f"{folder} could not be pushed to {repo} ({type(e).__name__}: {reason(e)}). Check the name and the token."
-        ) from e

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from urgentmos.audio.places import is_elsewhere
+from urgentmos.audio.places.names import is_elsewhere
 from urgentmos.audio.samples import load, probe, resample
 from urgentmos.clips.clip import Clip
 from urgentmos.errors import AudioError, UsageError

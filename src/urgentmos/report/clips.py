@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from urgentmos.api import warnings_about
 from urgentmos.audio.samples import load
-from urgentmos.clips.provenance import phrase_of
+from urgentmos.clips.sources import phrase_of
 from urgentmos.errors import AudioError, MeasureError
+from urgentmos.judges.base import warnings_about
 from urgentmos.metrics import METRICS
 from urgentmos.report import charts
 from urgentmos.report.audio import sound_of
@@ -19,8 +19,7 @@ from urgentmos.report.page import Options, counted, direction, interval_text, me
 from urgentmos.report.picture import spectrogram
 
 if TYPE_CHECKING:
-    from urgentmos.api import Predictor
-    from urgentmos.judges.base import Score
+    from urgentmos.judges.base import Predictor, Score
     from urgentmos.judges.timeline import Timeline
 
 ROWS = 2000  # of the table; a browser is slow with more

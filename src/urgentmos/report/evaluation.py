@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from urgentmos.clips.provenance import LISTENERS
+from urgentmos.clips.sources import LISTENERS
 from urgentmos.metrics import METRICS
 from urgentmos.report import charts
 from urgentmos.report.audio import Sound, sound_of

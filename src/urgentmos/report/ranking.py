@@ -11,7 +11,8 @@ import numpy as np
 
 from urgentmos.clips.clip import Clip
 from urgentmos.clips.label_range import is_outside
-from urgentmos.clips.provenance import Kind, Value, label_of, readable, values_of
+from urgentmos.clips.provenance import Value, label_of, values_of
+from urgentmos.clips.sources import Kind, readable
 from urgentmos.common.clip_warnings import is_silent
 from urgentmos.metrics import HUMAN, METRICS
 from urgentmos.ranking.result import ranks_text

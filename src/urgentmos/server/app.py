@@ -18,10 +18,10 @@ from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 
 from urgentmos import __version__
-from urgentmos.api import Predictor, check_cells, on_its_own, warnings_about
 from urgentmos.clips.clip import Clip, is_audio, without_suffix
 from urgentmos.clips.layouts import same_names
 from urgentmos.errors import UrgentmosError, UsageError, need
+from urgentmos.judges.base import Predictor, check_cells, on_its_own, warnings_about
 from urgentmos.metrics import parse_metrics
 from urgentmos.server import answers
 from urgentmos.server.calculator import Calculator, ClipsPageTask, RankingPageTask, RankTask, Recorded

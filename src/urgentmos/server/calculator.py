@@ -22,10 +22,11 @@ from math import ceil
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from urgentmos.api import Predictor, judged_systems
+from urgentmos.api import judged_systems
+from urgentmos.audio.samples import AudioInput
 from urgentmos.clips.clip import Clip
 from urgentmos.errors import UrgentmosError, UsageError
-from urgentmos.judges.base import Evidence, Run, Score, Source
+from urgentmos.judges.base import Evidence, Predictor, Run, Score
 from urgentmos.judges.timeline import Timeline
 from urgentmos.ranking.comparison import Comparison
 
@@ -51,16 +52,16 @@ class Recorded(Predictor):
         assert self._evidence is not None
         return self._evidence
 
-    def timeline(self, source: Source, *, sample_rate: int | None = None) -> Timeline | None:
+    def timeline(self, source: AudioInput, *, sample_rate: int | None = None) -> Timeline | None:
         return self._lines.get(str(source))
 
     def score_clips(self, clips: Sequence[Clip], run: Run = Run()) -> Iterator[Score]:
         raise NotImplementedError
 
-    def score(self, source: Source, *, sample_rate: int | None = None, reference: Source | None = None) -> Score:
+    def score(self, source: AudioInput, *, sample_rate: int | None = None, reference: AudioInput | None = None) -> Score:
         raise NotImplementedError
 
-    def compare(self, a: Source, b: Source, *, sample_rate: int | None = None) -> Comparison:
+    def compare(self, a: AudioInput, b: AudioInput, *, sample_rate: int | None = None) -> Comparison:
         raise NotImplementedError
 
 

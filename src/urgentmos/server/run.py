@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import uvicorn
 
-from urgentmos.api import Predictor
 from urgentmos.errors import UsageError
+from urgentmos.judges.base import Predictor
 from urgentmos.server.app import create_app
 from urgentmos.server.connections import Server, protocol_of
 from urgentmos.server.guard import Hosts

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from urgentmos.api import Predictor
 from urgentmos.errors import AudioError, MeasureError
-from urgentmos.judges.base import Run
+from urgentmos.judges.base import Predictor, Run
 from urgentmos.server.calculator import Calculator
 from urgentmos.server.limits import Limits, Problem, busy
 from urgentmos.server.slots import Slots, is_large

@@ -22,7 +22,9 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
-from urgentmos.audio.decoding import AUDIO_ENDINGS, AUDIO_SUFFIXES, AV_SUFFIXES, PIECE, Stream, open_stream
+from urgentmos.audio.decoding import PIECE, open_stream
+from urgentmos.audio.formats import AUDIO_ENDINGS, AUDIO_SUFFIXES, AV_SUFFIXES
+from urgentmos.audio.streams import Stream
 from urgentmos.server.limits import MEGABYTE, Limits, Problem, busy, too_large
 
 if TYPE_CHECKING:

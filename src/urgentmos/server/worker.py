@@ -16,10 +16,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from urgentmos.api import Predictor
 from urgentmos.clips.clip import Clip
 from urgentmos.common.steps import Pacer, paced
-from urgentmos.judges.base import Run
+from urgentmos.judges.base import Predictor, Run
 from urgentmos.server.limits import Limits
 from urgentmos.server.turns import Abandoned, LongPace, ShortPace, Turns
 

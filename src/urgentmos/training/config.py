@@ -12,9 +12,9 @@ from math import inf, isfinite
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from urgentmos.common.packaged import PACKAGED
 from urgentmos.common.untrusted import load_yaml, parse_yaml, shown
 from urgentmos.errors import UsageError, naming
-from urgentmos.models.packaged import PACKAGED
 from urgentmos.models.releases import RELEASES
 
 URGENT_PK = "urgent-pk"

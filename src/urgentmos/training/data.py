@@ -17,17 +17,9 @@ import numpy as np
 from urgentmos.audio.samples import load as load_audio
 from urgentmos.audio.samples import probe, resample
 from urgentmos.clips.clip import Clip
-from urgentmos.clips.provenance import (
-    LISTENERS,
-    kind_of,
-    phrase_of,
-    predicted_labels,
-    readable,
-    sources_of,
-    stated_sources,
-    with_labels,
-)
+from urgentmos.clips.provenance import predicted_labels, sources_of, with_labels
 from urgentmos.clips.records import number
+from urgentmos.clips.sources import LISTENERS, kind_of, phrase_of, readable, stated_sources
 from urgentmos.errors import AudioError, UsageError
 from urgentmos.metrics import METRICS
 from urgentmos.training.augment import Augment

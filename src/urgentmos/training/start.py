@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from urgentmos.common.packaged import PACKAGED
 from urgentmos.errors import UsageError, need
 from urgentmos.models.folder import load_any
-from urgentmos.models.packaged import PACKAGED
 from urgentmos.nets.encoders import Encoder, EncoderConfig
 from urgentmos.nets.presets import read_preset
 from urgentmos.nets.urgentmos import UrgentMos, UrgentMosConfig

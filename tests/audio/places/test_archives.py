@@ -22,8 +22,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from urgentmos.audio import places as sources
-from urgentmos.audio.places import archives, compressed, place_of
+from urgentmos.audio.places import archives, compressed
 from urgentmos.audio.places import zip as zips
+from urgentmos.audio.places.names import place_of
 from urgentmos.audio.samples import decode, load, probe
 from urgentmos.audio.windows import windows
 from urgentmos.clips.checks import check

@@ -17,7 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from urgentmos.audio import places as sources
-from urgentmos.audio.places import Place, parquet, remote, tar
+from urgentmos.audio.places import parquet, remote, tar
+from urgentmos.audio.places.names import Place
 from urgentmos.audio.samples import decode, load, probe
 from urgentmos.audio.windows import windows
 from urgentmos.clips.checks import check

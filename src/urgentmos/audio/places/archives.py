@@ -11,10 +11,12 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
 
-from urgentmos.audio.formats import LeftOut, is_foreign, is_sound, left_out, some, unpacking
-from urgentmos.audio.places import ARCHIVE_ENDINGS, ZIP_ENDINGS, file_name, is_archive, tar
+from urgentmos.audio.formats import ARCHIVE_ENDINGS, ZIP_ENDINGS, is_foreign, is_sound
+from urgentmos.audio.left_out import LeftOut, left_out, some, unpacking
+from urgentmos.audio.places import tar
 from urgentmos.audio.places import zip as zips
-from urgentmos.clips.records import parse_json
+from urgentmos.audio.places.names import file_name, is_archive
+from urgentmos.common.json_values import parse_row
 from urgentmos.common.names import is_junk, name_key
 from urgentmos.common.untrusted import shown
 from urgentmos.errors import AudioError, UsageError
@@ -188,7 +190,7 @@ def _sample(key: str, name: str, texts: Mapping[str, bytes | None], records: Map
     if text is None:
         return Sample(key, name, "", {}, f"{key}.json has more than {MAX_JSON >> 20} MB")
     try:
-        record = parse_json(text.decode("utf-8-sig"))
+        record = parse_row(text.decode("utf-8-sig"))
     except (UnicodeDecodeError, ValueError) as e:
         return Sample(key, name, "", {}, f"{key}.json: {e}")
     if not isinstance(record, dict):

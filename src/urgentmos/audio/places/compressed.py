@@ -17,7 +17,8 @@ import threading
 import zlib
 from typing import IO, Any, BinaryIO, NamedTuple
 
-from urgentmos.audio.places import open_stored, stamp_of
+from urgentmos.audio.places.stored import open_stored, stamp_of
+from urgentmos.audio.places.views import View
 from urgentmos.common.retries import AGAIN, may_pass
 from urgentmos.errors import AudioError, UsageError
 
@@ -104,32 +105,17 @@ def _unpack(file: str) -> str:
     return f"unpack it (tar xf {file}) and give the folder"
 
 
-class _View(io.RawIOBase):
+class _View(View):
     """A decompressed tar with a position of its own."""
 
     def __init__(self, held: _Held) -> None:
-        self._held, self._at = held, 0
+        self._held = held
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        if whence == io.SEEK_END:
-            with self._held.lock:
-                offset += self._held.file.seek(0, io.SEEK_END)
-        self._at = max(0, offset + (self._at if whence == io.SEEK_CUR else 0))
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
+    def size(self) -> int:
         with self._held.lock:
-            self._held.file.seek(self._at)
-            data = self._held.file.read(len(buffer))
-        buffer[: len(data)] = data
-        self._at += len(data)
-        return len(data)
+            return self._held.file.seek(0, io.SEEK_END)
+
+    def bytes_at(self, start: int, count: int) -> bytes:
+        with self._held.lock:
+            self._held.file.seek(start)
+            return self._held.file.read(count)

@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from urgentmos.audio.places import open_file, scheme_of, stamp_of
-from urgentmos.audio.samples import AUDIO_SUFFIXES
-from urgentmos.clips.records import plain
+from urgentmos.audio.formats import AUDIO_SUFFIXES
+from urgentmos.audio.places.names import scheme_of
+from urgentmos.audio.places.stored import open_stored, stamp_of
+from urgentmos.common.json_values import plain
 from urgentmos.common.untrusted import reason, shown
 from urgentmos.errors import AudioError, UsageError, need
 
@@ -55,7 +56,7 @@ def _broken() -> tuple[type[Exception], ...]:
 def _open(file: str) -> Any:
     parquet = need("pyarrow.parquet", "parquet")
     try:
-        return parquet.ParquetFile(open_file(file), buffer_size=BUFFER)
+        return parquet.ParquetFile(open_stored(file), buffer_size=BUFFER)
     except AudioError as e:
         raise UsageError(f"{e}.") from e
     except _broken() as e:

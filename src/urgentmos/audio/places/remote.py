@@ -16,14 +16,14 @@ from functools import lru_cache
 from typing import Any, BinaryIO, TypeVar
 from urllib.parse import urljoin, urlsplit
 
-from urgentmos.audio.places import IN_MEMORY, WEB, place_of, scheme_of
+from urgentmos.audio.places.names import SCHEMES, WEB, place_of, scheme_of
+from urgentmos.audio.places.views import IN_MEMORY, View
 from urgentmos.common.retries import AGAIN, STATUSES, may_pass, retried, retry_after
 from urgentmos.errors import AudioError, UsageError, need
 
 T = TypeVar("T")
 
 # scheme -> the extra with the package behind it. "memory" holds objects of this process: for tests and notebooks.
-SCHEMES = {"file": "", "http": "urls", "https": "urls", "s3": "s3", "gs": "gcs", "hf": "hf", "memory": "urls"}
 ALLOWED = "URGENTMOS_ALLOW_URLS"
 TRANSFER_SECONDS, SILENT_SECONDS = 600.0, 60.0  # of one request; without a byte
 BLOCK = 1 << 20  # bytes fetched at a time from what is read piece by piece
@@ -297,42 +297,27 @@ def seekable(url: str) -> BinaryIO:
     return io.BufferedReader(_Stored(url), 1 << 16)
 
 
-class _Stored(io.RawIOBase):
+class _Stored(View):
     """An object of a store as a file."""
 
     def __init__(self, url: str) -> None:
-        super().__init__()
         fs, name = filesystem(url)
-        self._url, self._at = url, 0
+        self._url = url
         self._file = _trying(lambda: fs.open(name, "rb", block_size=BLOCK, cache_type="readahead"), url)
         self._size = int(self._file.seek(0, io.SEEK_END))
 
-    def readable(self) -> bool:
-        return True
+    def size(self) -> int:
+        return self._size
 
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = max(0, offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence])
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        size = max(0, min(len(buffer), self._size - self._at))
-
+    def bytes_at(self, start: int, count: int) -> bytes:
         def work() -> bytes:
-            self._file.seek(self._at)
-            data: bytes = self._file.read(size) if size else b""
-            if len(data) < size:
-                raise _Short(f"{len(data)} of {size} bytes came")
+            self._file.seek(start)
+            data: bytes = self._file.read(count)
+            if len(data) < count:
+                raise _Short(f"{len(data)} of {count} bytes came")
             return data
 
-        buffer[:size] = _trying(work, self._url)
-        self._at += size
-        return size
+        return _trying(work, self._url)
 
     def close(self) -> None:
         if not self.closed:

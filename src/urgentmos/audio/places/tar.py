@@ -11,8 +11,12 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, BinaryIO, NamedTuple
 
-from urgentmos.audio.places import IN_MEMORY, Slice, open_file, scheme_of, stamp_of, tar_headers
+from urgentmos.audio.formats import COMPRESSED_TAR_ENDINGS
+from urgentmos.audio.places import compressed, remote, tar_headers
+from urgentmos.audio.places.names import file_name, scheme_of
+from urgentmos.audio.places.stored import open_stored, stamp_of
 from urgentmos.audio.places.tar_headers import TarError
+from urgentmos.audio.places.views import IN_MEMORY, Slice
 from urgentmos.common.untrusted import shown
 from urgentmos.errors import AudioError, UsageError
 
@@ -33,13 +37,20 @@ class Directory(NamedTuple):
     links: list[str]
 
 
+def open_tar(file: str) -> BinaryIO:
+    """A tar, or the tar in a compressed one, to seek in. OSError or UsageError if it cannot be read."""
+    if file_name(file).lower().endswith(COMPRESSED_TAR_ENDINGS):
+        return compressed.open_tar(file)
+    return open_stored(file)
+
+
 def _walk(file: str, ending: str = "\0", most: int = 0) -> Iterator[tuple[str, At | None, bytes | None]]:
     """(name, place or None for what is no plain file, bytes of a small member with the ending) in the order of the tar.
 
     UsageError if it is no whole tar.
     """
     try:
-        with open_file(file) as source:
+        with open_tar(file) as source:
             for member in tar_headers.members(source):
                 if not member.is_file:
                     if not member.is_folder:
@@ -130,12 +141,10 @@ def member(file: str, name: str) -> bytes | BinaryIO:
     if at.size > IN_MEMORY:
         import io
 
-        return io.BufferedReader(Slice(open_file(file), *at), 1 << 16)
+        return io.BufferedReader(Slice(open_tar(file), *at), 1 << 16)
     if scheme_of(file) is not None:
-        from urgentmos.audio.places import remote
-
         return remote.fetch_range(file, *at)
-    with open_file(file) as source:
+    with open_tar(file) as source:
         source.seek(at.start)
         data = source.read(at.size)
     if len(data) < at.size:

@@ -16,7 +16,8 @@ import zlib
 from collections import OrderedDict
 from typing import IO, Any, BinaryIO, NamedTuple
 
-from urgentmos.audio.places import IN_MEMORY, Slice, open_file, stamp_of
+from urgentmos.audio.places.stored import open_stored, stamp_of
+from urgentmos.audio.places.views import IN_MEMORY, Slice
 from urgentmos.common.untrusted import shown
 from urgentmos.errors import AudioError, UsageError
 
@@ -67,7 +68,7 @@ def directory(file: str) -> Directory:
 
 def _read(file: str) -> Directory:
     try:
-        with open_file(file) as source, zipfile.ZipFile(source) as archive:
+        with open_stored(file) as source, zipfile.ZipFile(source) as archive:
             members = archive.infolist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error, UnicodeError) as e:
         raise UsageError(
@@ -126,7 +127,7 @@ def member(file: str, name: str) -> bytes | BinaryIO:
         raise AudioError(
             f"{file}: {shown(name, 200)} says that {at.size} bytes come out of {at.packed}. If you trust it, unpack it"
         )
-    source = open_file(file)
+    source = open_stored(file)
     if not at.deflated and at.size > IN_MEMORY:
         return io.BufferedReader(Slice(source, _start(source, file, name, at), at.size), CHUNK)
     with source:
@@ -150,7 +151,7 @@ def texts(file: str, names: list[str], most: int) -> dict[str, bytes | None]:
         return {}
     made: dict[str, bytes | None] = {}
     places = directory(file).places
-    with open_file(file) as source:
+    with open_stored(file) as source:
         for name in names:
             buffer = io.BytesIO()
             if places[name].size <= most:

@@ -1,0 +1,28 @@
+"""Files as they are stored, local or behind a URL: their bytes, and a stamp that changes with them."""
+
+import os
+from typing import Any, BinaryIO
+
+from urgentmos.audio.places import remote
+from urgentmos.audio.places.names import scheme_of
+
+
+def local_stamp(file: str) -> tuple[int | None, int | None]:
+    """(size, time of change in ns) of a file of this machine; None twice if it cannot be asked."""
+    try:
+        state = os.stat(file)
+    except (OSError, ValueError):
+        return None, None
+    return state.st_size, state.st_mtime_ns
+
+
+def open_stored(file: str) -> BinaryIO:
+    """The bytes of a file as they are stored, behind a URL or on this machine, to seek in."""
+    if scheme_of(file) is None:
+        return open(file, "rb")
+    return remote.seekable(file)
+
+
+def stamp_of(file: str) -> tuple[Any, Any]:
+    """Changes whenever the file changes; of a URL it is asked once per process."""
+    return local_stamp(file) if scheme_of(file) is None else remote.stamp(file)
