@@ -33,7 +33,7 @@ from urgentmos.audio import samples as audio
 from urgentmos.clips.clip import Clip
 from urgentmos.commands.console import table
 from urgentmos.judges.network import Network
-from urgentmos.judges.torch import judge_of
+from urgentmos.judges.torch import backend_of
 from urgentmos.nets.presets import parse_preset
 from urgentmos.nets.urgentmos import UrgentMos
 from urgentmos.nets.urgentpk import UrgentPk
@@ -70,7 +70,7 @@ def record(folder: str, seconds: Sequence[float], systems: int = 1) -> Recording
 def base_size() -> tuple[UrgentMos, Any, Network]:
     """The net, its judge, and the predictor over both."""
     net = UrgentMos(parse_preset(PRESET))
-    judge = judge_of(net, "cpu")
+    judge = backend_of(net, "cpu")
     return net, judge, Network(judge, PRESET, "random", net.metrics, ranks_by="mos_overall")
 
 
@@ -160,12 +160,12 @@ def once(options: argparse.Namespace) -> None:
         clips, waves = record(folder, [options.seconds], max(options.systems))
         features = [judge.encode([wave])[0] for wave in waves]
         tasks: dict[str, Task] = {
-            "pairs anew": lambda: [judge.judge(judge.encode([a, b]), [(0, 1), (1, 0)]) for a, b in combinations(waves[:few], 2)]
+            "pairs anew": lambda: [judge.ranks_by(judge.encode([a, b]), [(0, 1), (1, 0)]) for a, b in combinations(waves[:few], 2)]
         }
         for n in options.systems:
             tasks[f"once {n}"] = of_first(network.judge_contents, clips, n)
             tasks[f"encode {n}"] = of_first(lambda some: [judge.encode([wave]) for wave in some], waves, n)
-            tasks[f"judge {n}"] = of_first(lambda some: judge.judge(some, list(permutations(range(len(some)), 2))), features, n)
+            tasks[f"judge {n}"] = of_first(lambda some: judge.ranks_by(some, list(permutations(range(len(some)), 2))), features, n)
         taken = interleaved(tasks, options.repeats)
     for n in options.systems:
         n_pairs, timed = n * (n - 1) // 2, few * (few - 1) // 2
@@ -206,7 +206,7 @@ def pk(options: argparse.Namespace) -> None:
     """Content by content."""
     n, contents = options.systems[0], options.contents
     net = UrgentPk().eval()
-    network = Network(judge_of(net, "cpu"), "urgentpk", "random", ("mos_overall",), ranks_by="mos_overall")
+    network = Network(backend_of(net, "cpu"), "urgentpk", "random", ("mos_overall",), ranks_by="mos_overall")
     with tempfile.TemporaryDirectory() as folder:
         clips, waves = record(folder, [options.seconds] * contents, n)
         algorithm_1(net, torch.from_numpy(np.stack(waves[:2])))  # warms up

@@ -38,13 +38,13 @@ def judges() -> dict[str, Callable[[np.ndarray], object]]:
     from speechmos import dnsmos
 
     from urgentmos.common.packaged import PACKAGED
-    from urgentmos.judges.loading import torch_judge
-    from urgentmos.judges.onnx import ONNX, open_judge
+    from urgentmos.judges.loading import torch_backend
+    from urgentmos.judges.onnx import ONNX, open_backend
 
     torch.set_num_threads(1)
     light = urgentmos.load("pocket")
-    alone, _ = open_judge(PACKAGED["pocket"] / ONNX)
-    heavy, *_ = torch_judge(PACKAGED["pocket"], "cpu", False)
+    alone, _ = open_backend(PACKAGED["pocket"] / ONNX)
+    heavy, *_ = torch_backend(PACKAGED["pocket"], "cpu", False)
     own = {
         name: next(row for row in LABELLERS if row.name == name).load(Settings({}, "cpu")) for name in ("dnsmos", "distill_mos")
     }

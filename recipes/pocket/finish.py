@@ -26,7 +26,7 @@ import urgentmos
 from urgentmos.clips.verdicts import DELTA, A, verdicts
 from urgentmos.common.packaged import PACKAGED
 from urgentmos.judges.export import to_onnx
-from urgentmos.judges.int8 import snapped
+from urgentmos.judges.int8 import quantised
 from urgentmos.judges.onnx import ONNX
 from urgentmos.models.calibration import LEVEL, calibrate
 from urgentmos.models.folder import CONFIG, load_any, seal
@@ -134,7 +134,7 @@ def snap(model: Path) -> str:
     file = model / WEIGHTS
     with safe_open(file, "np") as said:
         about = said.metadata()
-    file.write_bytes(save({name: snapped(weight) for name, weight in load_file(file).items()}, metadata=about))
+    file.write_bytes(save({name: quantised(weight) for name, weight in load_file(file).items()}, metadata=about))
     return hashlib.sha256(file.read_bytes()).hexdigest()[:12]
 
 

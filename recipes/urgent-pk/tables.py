@@ -95,10 +95,10 @@ def opinion_rows(data: Data, judges: Mapping[str, Predictor], noisy_system: str 
     rows = []
     mos = _system_mos(data.clips)
     for name, judge in judges.items():
-        strategy = "replication" if judge.tells_opinions else "mean"
+        strategy = "replication" if judge.has_opinions else "mean"
         ranking = _ranked(data.clips, judge, "mos", run)
         rows.append(_row(f"{name} {strategy}", ranking, ranking.correlation, strategy=strategy))
-        if judge.tells_opinions and noisy_system:
+        if judge.has_opinions and noisy_system:
             ranking = _ranked([*data.clips, *data.noisy], judge, "mos", run, noisy_system)
             score = np.array([s.score for s in ranking.systems])
             known = np.array([mos.get(s.system_id, np.nan) for s in ranking.systems])

@@ -1,7 +1,7 @@
 """The four verbs of the package: load a judge, score a clip, compare two, rank systems.
 
-Nothing here writes files. A measured metric (`dnsmos_ovrl`, `pesq` with reference signals, ...) is such a judge, too: ranking by it is
-the "MOS predictor + ECS" baseline of the URGENT-PK paper.
+Nothing here writes files. A measured metric (`dnsmos_ovrl`, `pesq` with reference signals, ...) is such a judge, too:
+ranking by it is the "MOS predictor + ECS" baseline of the URGENT-PK paper.
 """
 
 from __future__ import annotations
@@ -105,21 +105,21 @@ def rank_clips(
     *,
     noisy_system: str | None = None,
     run: Run = Run(),
-    **how: Any,
+    **resampling: Any,
 ) -> tuple[Ranking, list[Score]]:
-    """The ranking and the scores it is made of; see `judged_systems`."""
-    ranking, found = judged_systems(clips, judge, scoring, noisy_system=noisy_system, run=run, **how)
-    return ranking, found.rows
+    """The ranking and the scores it is made of; see `rank_with_evidence`."""
+    ranking, evidence = rank_with_evidence(clips, judge, scoring, noisy_system=noisy_system, run=run, **resampling)
+    return ranking, evidence.rows
 
 
-def judged_systems(
+def rank_with_evidence(
     clips: Sequence[Clip],
     judge: Predictor,
     scoring: Scoring,
     *,
     noisy_system: str | None = None,
     run: Run = Run(),
-    **how: Any,
+    **resampling: Any,
 ) -> tuple[Ranking, Evidence]:
     """The ranking and all that it is made of. `how`: confidence, samples, seed.
 
@@ -129,29 +129,29 @@ def judged_systems(
 
     clips = same_names(clips)
     check_cells(clips)
-    found = judge.noisy_evidence(clips, noisy_system, run) if noisy_system else judge.evidence(clips, scoring, run)
-    failed = [naming(score.clip.audio_path, score.error) for score in found.rows if score.error]
-    if found.rows and len(failed) == len(found.rows):
+    evidence = judge.noisy_evidence(clips, noisy_system, run) if noisy_system else judge.evidence(clips, scoring, run)
+    failed = [naming(score.clip.audio_path, score.error) for score in evidence.rows if score.error]
+    if evidence.rows and len(failed) == len(evidence.rows):
         raise UsageError(f"none of the {len(failed)} clips could be judged by {judge.name}. The first: {failed[0]}.")
     votes, outside = (
-        ([], []) if judge.judge in HUMAN and judge.name in HUMAN else left_out([with_labels(clip) for clip in clips], HUMAN)
+        ([], []) if judge.ranks_by in HUMAN and judge.name in HUMAN else left_out([with_labels(clip) for clip in clips], HUMAN)
     )
-    human = human_mos(votes, found.systems) if votes else None
-    row = METRICS.get(judge.judge)  # a foreign model may rank by a metric of its own
-    asked: dict[str, Any] = {"scores": found.scores, "pairs": found.pairs, "scoring": scoring, "human": human}
-    asked |= {} if row is None else {"better": row.better, "bounds": row.range()}
-    asked |= {"progress": run.progress, "silent": None if judge.name in HUMAN else silent_table(found)}
+    human = human_mos(votes, evidence.systems) if votes else None
+    row = METRICS.get(judge.ranks_by)  # a foreign model may rank by a metric of its own
+    options: dict[str, Any] = {"scores": evidence.scores, "pairs": evidence.pairs, "scoring": scoring, "human": human}
+    options |= {} if row is None else {"better": row.better, "bounds": row.range()}
+    options |= {"progress": run.progress, "silent": None if judge.name in HUMAN else silent_table(evidence)}
     try:
-        ranking = rank_scores(found.systems, found.contents, model=judge.name, **asked, **how)
+        ranking = rank_scores(evidence.systems, evidence.contents, model=judge.name, **options, **resampling)
     except UsageError as e:
         if not failed:
             raise
-        why = f"{len(failed)} of {len(found.rows)} clips could not be judged. The first: {failed[0]}."
+        why = f"{len(failed)} of {len(evidence.rows)} clips could not be judged. The first: {failed[0]}."
         raise UsageError(f"{e} {why}") from e
-    version, sources = found.version or judge.version, _sources(found, judge, human is not None)
+    version, sources = evidence.version or judge.version, _sources(evidence, judge, human is not None)
     unheard = [] if human is not None or judge.name in HUMAN else _predicted_opinions(clips)
-    warnings = (*warnings_about(found.rows, judge), *ranking.warnings, *found.warnings, *outside, *unheard)
-    return replace(ranking, version=version, sources=sources, warnings=warnings), found
+    warnings = (*warnings_about(evidence.rows, judge), *ranking.warnings, *evidence.warnings, *outside, *unheard)
+    return replace(ranking, version=version, sources=sources, warnings=warnings), evidence
 
 
 def _predicted_opinions(clips: Sequence[Clip]) -> list[str]:
@@ -164,10 +164,10 @@ def _predicted_opinions(clips: Sequence[Clip]) -> list[str]:
     return [f"no correlation with listeners: the {HUMAN[0]} of {len(sources)} of {len(clips)} clips in the manifest is {by}"]
 
 
-def _sources(found: Evidence, judge: Predictor, with_mos: bool) -> dict[str, str]:
+def _sources(evidence: Evidence, judge: Predictor, with_mos: bool) -> dict[str, str]:
     """What the ranking's scores rest on, and its MOS: {"score": source, "mos": "listeners"}."""
-    metric = judge.judge
-    values = [row.clip.sources.get(metric, judge.source) for row in found.rows if row.clip.metrics.get(metric) is not None]
+    metric = judge.ranks_by
+    values = [row.clip.sources.get(metric, judge.source) for row in evidence.rows if row.clip.metrics.get(metric) is not None]
     return {"score": phrase_of(values, metric) or judge.source} | ({"mos": LISTENERS} if with_mos else {})
 
 

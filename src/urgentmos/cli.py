@@ -277,7 +277,7 @@ def rank(
     """
     from dataclasses import replace
 
-    from urgentmos.api import judged_systems, load
+    from urgentmos.api import load, rank_with_evidence
     from urgentmos.clips.checks import FILE_FAULTS, HINDERS_RANKING, check, report
     from urgentmos.clips.inputs import read_system_inputs
     from urgentmos.clips.references import find_references
@@ -297,7 +297,7 @@ def rank(
         clips, notes = find_references(clips, reference_dir)
         say_notes(notes)
     judge = load(model or DEFAULT_MODEL, weights=settings_of(weights).weights, device=device)
-    if mos_strategy and not judge.tells_opinions:
+    if mos_strategy and not judge.has_opinions:
         raise UsageError(f"{judge.name} tells a clip's MOS from the clip alone. --mos-strategy is for URGENT-PK models.")
     unread = FILE_FAULTS if judge.name in HUMAN else ()  # the listeners' votes need no audio
     problems = [p for p in check(clips, systems=True) if p.kind in HINDERS_RANKING and p.kind not in unread]
@@ -306,7 +306,7 @@ def rank(
     with progress() as show:
         run = run_of(jobs, output, show)
         how = {"confidence": confidence, "samples": samples, "seed": seed, "noisy_system": noisy_system}
-        ranking, found = judged_systems(clips, judge, scoring, run=run, **how)  # type: ignore[arg-type]
+        ranking, found = rank_with_evidence(clips, judge, scoring, run=run, **how)  # type: ignore[arg-type]
     failed = [(s.clip.audio_path, s.error) for s in found.rows if s.error]
     for warning in ranking.warnings:
         say(f"Warning: {warning}")
@@ -320,7 +320,7 @@ def rank(
     if page is not None:
         from urgentmos.report import ranking_page
 
-        write_page(ranking_page(ranking, found, clips, judge.judge, page), page)
+        write_page(ranking_page(ranking, found, clips, judge.ranks_by, page), page)
     leave(failed, len(found.rows), "clips have no score")
 
 

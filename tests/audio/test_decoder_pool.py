@@ -128,7 +128,7 @@ def test_trouble_costs_one_recording(tmp_path: Path, encode, make_voice, trouble
         assert audio.load(good).info.duration > 0.4
         with pytest.raises(AudioError, match=f"{bad} cannot be decoded: .*{reason}"):
             audio.load(bad)
-    reader = windows.Reader("model", 16_000, 30.0, 100)
+    reader = windows.AudioReader("model", 16_000, 30.0, 100)
     opened = [recording for _, recording in reader.ahead([str(good), str(bad), str(good)], range(3))]
     assert [recording.error is None for recording in opened] == [True, False, True]
 
@@ -306,6 +306,6 @@ def test_a_header_that_promises_years_costs_nothing(tmp_path: Path, encode, make
     content[place + 8 : place + 12] = b"\xff" * 4
     path = tmp_path / "a.mp3"
     path.write_bytes(content)
-    reader = windows.Reader("model", 16_000, 30.0, 100)
+    reader = windows.AudioReader("model", 16_000, 30.0, 100)
     with pytest.raises(AudioError, match="is cut off"):
         list(reader.pieces(reader.open(path)))

@@ -14,8 +14,7 @@ import soxr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from urgentmos.audio import description as describing
-from urgentmos.audio import samples as audio
+from urgentmos.audio import description, formats
 from urgentmos.audio.samples import Audio, collate, duration_batches, load, probe
 from urgentmos.errors import AudioError, UsageError
 
@@ -382,7 +381,7 @@ def test_a_loud_clip_is_not_clipped(wave: np.ndarray) -> None:
 def test_clipping_is_counted_in_runs_wherever_a_block_ends(samples: list[float], block: int) -> None:
     runs = [(flat, len(list(same))) for flat, same in itertools.groupby(abs(x) == max(map(abs, samples)) for x in samples)]
     want = sum(n for flat, n in runs if flat and n >= 3) if any(samples) else 0
-    flats = describing.Flats()
+    flats = description.Flats()
     for start in range(0, len(samples), block):
         part = np.array(samples[start : start + block])
         flats.add(part, float(np.abs(part).max()))
@@ -460,8 +459,8 @@ def test_a_clip_beyond_the_budget_travels_alone() -> None:
 
 
 def test_suffixes_know_what_soundfile_and_av_read() -> None:
-    assert {".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".amr", ".webm"} <= audio.AUDIO_SUFFIXES
-    assert audio.AV_SUFFIXES < audio.AUDIO_SUFFIXES
+    assert {".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".amr", ".webm"} <= formats.AUDIO_SUFFIXES
+    assert formats.AV_SUFFIXES < formats.AUDIO_SUFFIXES
 
 
 def test_a_suffix_in_capitals_is_the_same_suffix(tmp_path: Path, make_voice) -> None:

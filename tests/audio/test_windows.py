@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from urgentmos.audio import description as describing
 from urgentmos.audio import samples as audio
 from urgentmos.audio.samples import load
-from urgentmos.audio.windows import READ_AHEAD, Heard, Reader, matched, merge, split, stretched, windows
+from urgentmos.audio.windows import READ_AHEAD, AudioReader, OpenedAudio, matched, merge, repeated, split, windows
 from urgentmos.errors import AudioError, UsageError
 
 RATE = 16_000
@@ -91,7 +91,7 @@ def test_a_flac_from_a_pipe_is_read_to_its_end(tmp_path: Path, make_voice) -> No
     assert soundfile.info(path).frames > 2**60, "libsndfile does not know its length"
     pieces = list(windows(path, RATE, 0.9))
     assert [len(piece.wave) for piece in pieces] == [10666, 10667, 10667]
-    heard = Reader("m", RATE, 0.9, 100).open(path)
+    heard = AudioReader("m", RATE, 0.9, 100).open(path)
     assert (heard.n_windows, heard.seconds) == (3, 2.0)
 
 
@@ -117,7 +117,7 @@ def test_a_sample_that_is_no_number_is_found_in_any_window(tmp_path: Path, monke
 
 
 def test_a_recording_is_decoded_at_once_only_if_it_fits_into_a_window(tmp_path: Path, make_voice) -> None:
-    reader = Reader("m", RATE, 1.0, 800)
+    reader = AudioReader("m", RATE, 1.0, 800)
     short, long = (write(tmp_path / f"{s}.wav", make_voice(0, s)) for s in (0.9, 2.5))
     heard = reader.open(short)
     assert heard.whole is not None and (heard.n_windows, heard.seconds, heard.error) == (1, 0.9, None)
@@ -141,14 +141,14 @@ def test_what_is_decoded_ahead_comes_in_order(tmp_path: Path, make_voice, monkey
     delays = np.random.default_rng(0).uniform(0, 0.004, 60)
     opened: list[str] = []
 
-    def slow(self: Reader, path: str) -> Heard:
+    def slow(self: AudioReader, path: str) -> OpenedAudio:
         sleep(delays[int(path)])
         opened.append(path)
-        return Heard(path)
+        return OpenedAudio(path)
 
-    monkeypatch.setattr(Reader, "try_open", slow)
+    monkeypatch.setattr(AudioReader, "try_open", slow)
     found: list[tuple[int, str]] = []
-    for key, heard in Reader("m", RATE, 1.0, 800).ahead(map(str, range(60)), range(60)):
+    for key, heard in AudioReader("m", RATE, 1.0, 800).ahead(map(str, range(60)), range(60)):
         found.append((key, heard.name))
         assert len(opened) <= len(found) + READ_AHEAD + 1, "memory is bounded"
     assert found == [(i, str(i)) for i in range(60)]
@@ -157,13 +157,13 @@ def test_what_is_decoded_ahead_comes_in_order(tmp_path: Path, make_voice, monkey
 @given(n=st.integers(1, 12), more=st.integers(0, 30))
 def test_stretching_repeats_each_item_by_its_share(n: int, more: int) -> None:
     to = n + more
-    assert list(stretched(iter(range(n)), n, to)) == [i * n // to for i in range(to)]
+    assert list(repeated(iter(range(n)), n, to)) == [i * n // to for i in range(to)]
 
 
 def test_windows_are_matched_unless_they_would_be_too_short() -> None:
-    assert matched(Heard("a", seconds=29.9), 2) == 2
-    assert matched(Heard("a", seconds=3.0), 4) == 1
-    assert matched(Heard("a", seconds=600.0, n_windows=20), 20) == 20
+    assert matched(OpenedAudio("a", seconds=29.9), 2) == 2
+    assert matched(OpenedAudio("a", seconds=3.0), 4) == 1
+    assert matched(OpenedAudio("a", seconds=600.0, n_windows=20), 20) == 20
 
 
 # ---- memory
@@ -171,8 +171,8 @@ def test_windows_are_matched_unless_they_would_be_too_short() -> None:
 
 MEASURED = """
 import json, resource, sys
-from urgentmos.audio.windows import Reader
-reader = Reader("m", 16000, 30.0, 800)
+from urgentmos.audio.windows import AudioReader
+reader = AudioReader("m", 16000, 30.0, 800)
 n = 0
 start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for path in sys.argv[1:]:
@@ -203,7 +203,7 @@ def test_two_hours_are_read_in_constant_memory(tmp_path: Path) -> None:
 NETWORK = """
 import json, resource, sys
 import torch
-from urgentmos.judges.torch import judge_of
+from urgentmos.judges.torch import backend_of
 from urgentmos.nets.encoders import EncoderConfig
 from urgentmos.nets.urgentmos import UrgentMos, UrgentMosConfig
 from urgentmos.judges.network import Network
@@ -213,7 +213,7 @@ torch.manual_seed(0)
 conv = EncoderConfig(kind="conv", model={"bands": 20, "channels": 4, "width": 8, "layers": 1, "heads": 1, "feedforward": 8})
 sizes = {"dim": 8, "heads": 1, "feedforward": 8, "layers": 1, "preference_heads": 1}
 config = UrgentMosConfig((conv,), {"naturalness": {"mos_overall": (1.0, 5.0)}}, preference="naturalness", **sizes)
-judge = judge_of(UrgentMos(config), "cpu")
+judge = backend_of(UrgentMos(config), "cpu")
 judge.window_seconds = 10.0
 model = Network(judge, "m", "1", judge.metrics, ranks_by="mos_overall")
 def grown(work):

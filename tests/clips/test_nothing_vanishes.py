@@ -13,7 +13,7 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from urgentmos.audio import formats as kinds
+from urgentmos.audio import left_out
 from urgentmos.audio.formats import FOREIGN_SUFFIXES, is_foreign, is_sound
 from urgentmos.audio.places import archives
 from urgentmos.clips.clip import to_record
@@ -121,8 +121,8 @@ def unnamed(audio: set[str], used: set[str], sentences: str) -> list[str]:
 def test_every_recording_is_used_or_named(systems, loose, tmp_path_factory):
     root = tmp_path_factory.getbasetemp() / f"tree{next(_numbers)}"
     root.mkdir()
-    named = kinds._NAMED
-    kinds._NAMED = 1000  # so that a note spells out all
+    named = left_out._NAMED
+    left_out._NAMED = 1000  # so that a note spells out all
     try:
         audio = plant(root, systems, loose)
         for read in (read_inputs, read_system_inputs):
@@ -138,7 +138,7 @@ def test_every_recording_is_used_or_named(systems, loose, tmp_path_factory):
                 said = "\n".join(inputs.warnings)
                 assert unnamed(audio, {clip.audio_path for clip in inputs.clips}, said) == [], "a ranking says it, too"
     finally:
-        kinds._NAMED = named
+        left_out._NAMED = named
         shutil.rmtree(root)
 
 
@@ -147,8 +147,8 @@ def test_every_recording_is_used_or_named(systems, loose, tmp_path_factory):
 def test_every_recording_of_two_folders_is_compared_or_named(a, b, kind_a, kind_b, tmp_path_factory):
     root = tmp_path_factory.getbasetemp() / f"pair{next(_numbers)}"
     root.mkdir()
-    named = kinds._NAMED
-    kinds._NAMED = 1000
+    named = left_out._NAMED
+    left_out._NAMED = 1000
     try:
         audio = plant(root, [("a", kind_a, a), ("b", kind_b, b)], [])
         paths = [root / f"a{kind_a}", root / f"b{kind_b}"]
@@ -161,7 +161,7 @@ def test_every_recording_of_two_folders_is_compared_or_named(a, b, kind_a, kind_
         assert unnamed(audio, used, "\n".join(note.sentence for note in pairs.notes)) == []
         assert all(name_key(x.reference_id) == name_key(y.reference_id) for x, y in pairs.pairs)
     finally:
-        kinds._NAMED = named
+        left_out._NAMED = named
         shutil.rmtree(root)
 
 

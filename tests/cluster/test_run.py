@@ -21,7 +21,7 @@ import soundfile
 from click.testing import CliRunner
 
 from urgentmos.audio.samples import Audio, load
-from urgentmos.audio.windows import Heard
+from urgentmos.audio.windows import OpenedAudio
 from urgentmos.cli import main
 from urgentmos.clips.clip import Clip
 from urgentmos.clips.journal import Journal, Outcome, Shards, Task
@@ -127,7 +127,7 @@ def test_batches_are_cut_by_what_was_decoded(tmp_path, monkeypatch):
         return Audio(np.zeros(int(seconds * 1000), np.float32), 1000, None)  # type: ignore[arg-type]
 
     assert cluster._size_of((heard(2.0), heard(3.0))) == (20_000, 3.0)
-    assert cluster._size_of(Heard("x", heard(1.0))) == (4_000, 1.0)
+    assert cluster._size_of(OpenedAudio("x", heard(1.0))) == (4_000, 1.0)
     assert cluster._size_of("cannot be heard") == (0, 0.0)
 
 

@@ -17,7 +17,7 @@ ort = pytest.importorskip("onnxruntime")
 from urgentmos.errors import UsageError  # noqa: E402
 from urgentmos.judges import export as exporting  # noqa: E402
 from urgentmos.judges.export import TOLERANCE, Bounds, Graph, as_if_alone, to_onnx  # noqa: E402
-from urgentmos.judges.onnx import OnnxJudge, judged_pair, open_model  # noqa: E402
+from urgentmos.judges.onnx import OnnxBackend, judged_pair, open_model  # noqa: E402
 from urgentmos.models.folder import Loaded, load  # noqa: E402
 from urgentmos.nets.encoders import EncoderConfig  # noqa: E402
 from urgentmos.nets.layers import bounded  # noqa: E402
@@ -109,7 +109,7 @@ def test_pairs_are_judged_as_by_the_network(seconds: tuple[float, ...], model: L
 
 def test_both_starts_give_the_same_numbers(exported: Path, from_log_mel: Path, make_voice) -> None:
     waves = [make_voice(i, seconds) for i, seconds in enumerate((0.05, 1.0, 3.3))]
-    ours, theirs = (OnnxJudge(open_model(path)).encode(waves) for path in (from_log_mel, exported))
+    ours, theirs = (OnnxBackend(open_model(path)).encode(waves) for path in (from_log_mel, exported))
     for one, other in zip(ours, theirs, strict=True):
         assert one.metrics == pytest.approx(other.metrics, abs=TOLERANCE)
         for part, same in zip(one[1:], other[1:], strict=True):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from urgentmos.judges.int8 import SMALLEST, levels, pack, snapped
+from urgentmos.judges.int8 import SMALLEST, levels, pack, quantised
 
 
 def weights(seed: int, *shape: int) -> np.ndarray:
@@ -19,25 +19,25 @@ def weights(seed: int, *shape: int) -> np.ndarray:
 def test_snapped_weights_are_within_half_a_level_and_stay_where_they_are(seed: int, shape: tuple[int, ...]) -> None:
     weight = weights(seed, *shape)
     weight[0] = 0
-    near = snapped(weight)
+    near = quantised(weight)
     level = np.abs(weight).reshape(len(weight), -1).max(axis=1) / 127
     assert (np.abs(near - weight).reshape(len(weight), -1).max(axis=1) <= 0.501 * level).all()
-    np.testing.assert_allclose(snapped(near), near, rtol=1e-6)
+    np.testing.assert_allclose(quantised(near), near, rtol=1e-6)
 
 
 def test_small_tensors_and_vectors_stay_as_they_are() -> None:
     for shape in ((SMALLEST,), (63, 65)):
         weight = weights(0, *shape)
-        assert np.array_equal(snapped(weight), weight)
+        assert np.array_equal(quantised(weight), weight)
         assert levels(weight) is None
 
 
 @given(st.integers(0, 2**31 - 1))
 @settings(max_examples=20)
 def test_the_grid_is_found_in_whatever_a_graph_makes_of_it(seed: int) -> None:
-    matrix, kernel = snapped(weights(seed, 96, 64)), snapped(weights(seed, 48, 24, 3, 3))
+    matrix, kernel = quantised(weights(seed, 96, 64)), quantised(weights(seed, 48, 24, 3, 3))
     norm = np.random.default_rng(seed).uniform(0.1, 9, (48, 1, 1, 1)).astype(np.float32)  # a batch norm, folded in
-    several = np.stack([matrix, snapped(weights(seed + 1, 96, 64))])
+    several = np.stack([matrix, quantised(weights(seed + 1, 96, 64))])
     for turned in (matrix, matrix.T, several, several.swapaxes(1, 2), kernel, kernel * norm):
         found = levels(turned)
         assert found is not None and found[0].dtype == np.int8
@@ -48,7 +48,7 @@ def test_the_grid_is_found_in_whatever_a_graph_makes_of_it(seed: int) -> None:
 def test_a_packed_graph_is_smaller_and_says_the_same() -> None:
     onnx = pytest.importorskip("onnx")
     ort = pytest.importorskip("onnxruntime")
-    weight, free = snapped(weights(3, 128, 64)).T, weights(4, 128, 64)
+    weight, free = quantised(weights(3, 128, 64)).T, weights(4, 128, 64)
     helper, numpy_helper = onnx.helper, onnx.numpy_helper
     float32 = onnx.TensorProto.FLOAT
     graph = helper.make_graph(

@@ -28,7 +28,7 @@ from urgentmos.errors import AudioError, MeasureError, UsageError  # noqa: E402
 from urgentmos.judges import network as network_module  # noqa: E402
 from urgentmos.judges.base import Run  # noqa: E402
 from urgentmos.judges.network import Network, halving  # noqa: E402
-from urgentmos.judges.torch import judge_of  # noqa: E402
+from urgentmos.judges.torch import backend_of  # noqa: E402
 from urgentmos.models.folder import save  # noqa: E402
 from urgentmos.nets.encoders import EncoderConfig  # noqa: E402
 from urgentmos.nets.urgentmos import UrgentMos, UrgentMosConfig  # noqa: E402
@@ -108,7 +108,7 @@ def urgentpk_net(encoder: str = "mel") -> UrgentPk:
 
 
 def predictor(net: Any, *, symmetric: bool = True, window: float | None = None, batch: float | None = None) -> Network:
-    judge = judge_of(net, "cpu") if isinstance(net, torch.nn.Module) else net
+    judge = backend_of(net, "cpu") if isinstance(net, torch.nn.Module) else net
     judge.window_seconds = window or judge.window_seconds
     judge.batch_seconds = batch or judge.batch_seconds
     return Network(judge, "tiny", "v7", judge.metrics, ranks_by=judge.metrics[0], symmetric=symmetric)
@@ -340,7 +340,7 @@ def test_windows_of_a_pair_hold_the_same_part_of_it(make_voice, fine_windows: No
     short, long = make_voice(0, 0.99), make_voice(1, 1.04)
     predictor(judge).compare(short, long, sample_rate=RATE)
     assert sorted(judge.encoded) == [7920, 7920, 8320, 8320]
-    assert len(judge.judged) == 4 and {frozenset(pair) for pair in judge.judged} == {frozenset({7920, 8320})}
+    assert len(judge.ranks_byd) == 4 and {frozenset(pair) for pair in judge.ranks_byd} == {frozenset({7920, 8320})}
 
 
 def test_a_very_short_clip_is_compared_with_each_window_of_a_long_one(make_voice, fine_windows: None) -> None:
@@ -348,7 +348,7 @@ def test_a_very_short_clip_is_compared_with_each_window_of_a_long_one(make_voice
     judge.window_seconds = 1.0
     predictor(judge).compare(make_voice(0, 0.2), make_voice(1, 3.0), sample_rate=RATE)
     assert sorted(judge.encoded) == [3200, RATE, RATE, RATE]
-    assert len(judge.judged) == 6
+    assert len(judge.ranks_byd) == 6
 
 
 def test_pairs_that_cannot_be_judged_have_a_reason(recordings: list[str]) -> None:
@@ -391,7 +391,7 @@ class FakeJudge:
 
     rate, min_samples, window_seconds, batch_seconds = RATE, 800, 30.0, 10.0
     metrics: tuple[str, ...] = ("mos_overall",)
-    compares, cheap_metrics, alike_in_company, length_gap, pads = True, True, False, 0.1, True
+    compares, metrics_with_encoding, batch_invariant, max_length_difference, padding_costs = True, True, False, 0.1, True
 
     def __init__(self) -> None:
         self.encoded: list[int] = []
@@ -435,7 +435,7 @@ def grid(folder: Path, systems: Sequence[str] = "ABC", contents: int = 4, second
 def test_each_clip_is_encoded_once_and_each_order_judged_once(tmp_path: Path) -> None:
     judge = FakeJudge()
     ranking, scores = rank_clips(grid(tmp_path), predictor(judge), "binary")
-    assert len(judge.encoded) == 12 and len(judge.judged) == 4 * 6
+    assert len(judge.encoded) == 12 and len(judge.ranks_byd) == 4 * 6
     assert [s.system_id for s in ranking.systems] == ["A", "B", "C"] and (ranking.model, ranking.version) == ("tiny", "v7")
     assert [s.score for s in ranking.systems] == [8, 4, 0] and all(score.clip.meta["version"] == "v7" for score in scores)
     assert all(score.error is None and score.metrics["mos_overall"] for score in scores)
@@ -498,8 +498,8 @@ def test_unequal_lengths_are_told_where_the_rest_is_not_judged(tmp_path: Path) -
     ranking, _ = rank_clips(clips, predictor(FakeJudge()), "binary")
     (said,) = [w for w in ranking.warnings if "differ in length" in w]
     assert "1 of 4 contents" in said and "u1, 0.30 s to 0.42 s" in said and said.endswith("Align and trim them")
-    pk = judge_of(MODELS["urgentpk"], "cpu")
-    assert pk.length_gap == 0.1 and judge_of(MODELS["urgentmos"], "cpu").length_gap == np.inf
+    pk = backend_of(MODELS["urgentpk"], "cpu")
+    assert pk.max_length_difference == 0.1 and backend_of(MODELS["urgentmos"], "cpu").max_length_difference == np.inf
     write(Path(clips[3].audio_path), 0.1 * np.ones(4900, np.float32))
     assert not any("differ in length" in w for w in rank_clips(clips, predictor(FakeJudge()), "binary")[0].warnings)
 
@@ -507,11 +507,11 @@ def test_unequal_lengths_are_told_where_the_rest_is_not_judged(tmp_path: Path) -
 @pytest.mark.parametrize("cheap", [True, False])
 def test_clips_of_one_content_are_cut_into_as_many_windows(cheap: bool, tmp_path: Path, make_voice, fine_windows: None) -> None:
     judge = FakeJudge()
-    judge.window_seconds, judge.cheap_metrics = 1.0, cheap
+    judge.window_seconds, judge.metrics_with_encoding = 1.0, cheap
     waves = {"A": make_voice(0, 0.99), "B": make_voice(1, 1.04), "C": make_voice(2, 1.03)}
     clips = [Clip(s, write(tmp_path / s / "u.wav", wave), s, "u") for s, wave in waves.items()]
     found = predictor(judge).judge_contents(clips)
-    assert {frozenset(pair) for pair in judge.judged} == {frozenset(x) for x in ((7920, 8320), (7920, 8240), (8320, 8240))}
+    assert {frozenset(pair) for pair in judge.ranks_byd} == {frozenset(x) for x in ((7920, 8320), (7920, 8240), (8320, 8240))}
     if cheap:  # its score is the one it has alone
         assert [row.metrics for row in found.rows] == [predictor(judge).score(clip.audio_path).metrics for clip in clips]
 
@@ -524,7 +524,7 @@ def test_answers_that_are_not_finite_are_no_scores(recordings: list[str]) -> Non
     assert [Path(score.uid).stem for score in bad] == ["1", "3", "4"] and all(s.metrics == {"mos_overall": None} for s in bad)
     assert bad[0].error == "the model's answer for mos_overall is not a finite number. Use another model"
     assert all(score.metrics.keys() == {"mos_overall"} for score in scores), "pesq was not taught: its NaN is of no interest"
-    judge.judge = lambda features, pairs: np.full((len(pairs), 4), np.nan)  # type: ignore[method-assign]
+    judge.ranks_by = lambda features, pairs: np.full((len(pairs), 4), np.nan)  # type: ignore[method-assign]
     with pytest.raises(MeasureError, match="not a finite number"):
         predictor(judge).compare(*recordings[:2])
     (row,) = predictor(judge).compare_clips([(Clip("a", recordings[0]), Clip("b", recordings[1]))])
@@ -535,14 +535,14 @@ def test_pairs_that_are_not_finite_are_missing_and_told(tmp_path: Path) -> None:
     judge = FakeJudge()
     clips = grid(tmp_path)
     write(Path(clips[0].audio_path), np.full(4801, 0.1, np.float32))
-    original = judge.judge
+    original = judge.ranks_by
 
     def sometimes(features: Sequence[Any], pairs: Sequence[tuple[int, int]]) -> np.ndarray:
         said = original(features, pairs)
         said[[4801 in (features[i].n, features[j].n) for i, j in pairs]] = np.nan
         return said
 
-    judge.judge = sometimes  # type: ignore[method-assign]
+    judge.ranks_by = sometimes  # type: ignore[method-assign]
     ranking, _ = rank_clips(clips, predictor(judge), "binary")
     assert ranking.n_contents == 4 and any("not a finite number on 1 contents (the first: u0)" in w for w in ranking.warnings)
 
@@ -751,7 +751,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def test_a_metric_that_no_label_taught_is_not_offered(tmp_path: Path, recordings: list[str]) -> None:
     folder = save(tmp_path / "m", MODELS["urgentmos"], {"name": "m", "metrics": ["mcd", "utmos"]})
     model = load(folder, device="cpu")
-    assert model.metrics == ("utmos", "mcd") and model.judge == "utmos"
+    assert model.metrics == ("utmos", "mcd") and model.ranks_by == "utmos"
     assert model.score(recordings[0]).metrics.keys() == {"utmos", "mcd"}
 
 
@@ -876,7 +876,7 @@ def test_released_votes(scoring: Any, released: tuple[Any, dict[str, Any], list[
         (clip for clip in clips if clip.reference_id in ("sp05_0", "sp05_1")), key=lambda c: teams.index(c.system_id)
     )
     run = Run(journal=model.journal)
-    evidence = model.judge_contents(clips, run)
+    evidence = model.ranks_by_contents(clips, run)
     votes = dict.fromkeys(teams, 0.0)
     calls = [call for call in results["logit_binary_vote"]["calls"] if call[0].endswith(tuple(evidence.contents))]
     for a, b, _, p, *_ in calls:

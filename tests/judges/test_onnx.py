@@ -15,9 +15,9 @@ onnx = pytest.importorskip("onnx")
 
 from urgentmos.errors import UsageError  # noqa: E402
 from urgentmos.judges.export import to_onnx  # noqa: E402
-from urgentmos.judges.network import Judge, OpinionJudge  # noqa: E402
-from urgentmos.judges.onnx import OnnxJudge, judged_pair, light_file, open_judge, open_model, thread_count  # noqa: E402
-from urgentmos.judges.torch import judge_of  # noqa: E402
+from urgentmos.judges.network import Judge, OpinionBackend  # noqa: E402
+from urgentmos.judges.onnx import OnnxBackend, judged_pair, light_file, open_backend, open_model, thread_count  # noqa: E402
+from urgentmos.judges.torch import backend_of  # noqa: E402
 from urgentmos.models import checksums  # noqa: E402
 from urgentmos.models.folder import load  # noqa: E402
 
@@ -32,13 +32,13 @@ def file(request: pytest.FixtureRequest, tiny_model: Path, tmp_path_factory: pyt
 
 
 @pytest.fixture(scope="module")
-def judge(file: Path) -> OnnxJudge:
-    return open_judge(file)[0]
+def judge(file: Path) -> OnnxBackend:
+    return open_backend(file)[0]
 
 
 @pytest.fixture(scope="module")
 def original(tiny_model: Path) -> Any:
-    return judge_of(load(tiny_model).net, "cpu")
+    return backend_of(load(tiny_model).net, "cpu")
 
 
 def waves(lengths: list[int], seed: int = 0) -> list[np.ndarray]:
@@ -46,12 +46,20 @@ def waves(lengths: list[int], seed: int = 0) -> list[np.ndarray]:
     return [(rng.uniform(0.01, 0.3) * rng.standard_normal(n)).astype(np.float32) for n in lengths]
 
 
-def test_it_has_what_the_predictor_asks(judge: OnnxJudge, original: Any) -> None:
+def test_it_has_what_the_predictor_asks(judge: OnnxBackend, original: Any) -> None:
     for attribute in Judge.__annotations__:
         assert getattr(judge, attribute) is not None, attribute
-    for same in ("rate", "min_samples", "window_seconds", "metrics", "compares", "cheap_metrics", "length_gap"):
+    for same in (
+        "rate",
+        "min_samples",
+        "window_seconds",
+        "metrics",
+        "compares",
+        "metrics_with_encoding",
+        "max_length_difference",
+    ):
         assert getattr(judge, same) == getattr(original, same), same
-    assert not isinstance(judge, OpinionJudge)
+    assert not isinstance(judge, OpinionBackend)
 
 
 LENGTHS = st.lists(st.integers(201, 40_000), min_size=1, max_size=5)
@@ -59,36 +67,36 @@ LENGTHS = st.lists(st.integers(201, 40_000), min_size=1, max_size=5)
 
 @settings(max_examples=15)
 @given(lengths=LENGTHS, seed=st.integers(0, 99))
-def test_it_answers_as_the_network_does(judge: OnnxJudge, original: Any, lengths: list[int], seed: int) -> None:
+def test_it_answers_as_the_network_does(judge: OnnxBackend, original: Any, lengths: list[int], seed: int) -> None:
     clips = waves(lengths, seed)
     ours, theirs = judge.encode(clips), original.encode(clips)
     for one, other in zip(judge.absolute(ours), original.absolute(theirs), strict=True):
         assert one == pytest.approx(other, abs=TOLERANCE)
     pairs = [(i, j) for i in range(len(clips)) for j in range(len(clips))]
-    np.testing.assert_allclose(judge.judge(ours, pairs), original.judge(theirs, pairs), atol=TOLERANCE, rtol=0)
+    np.testing.assert_allclose(judge.ranks_by(ours, pairs), original.judge(theirs, pairs), atol=TOLERANCE, rtol=0)
 
 
 @settings(max_examples=10)
 @given(lengths=LENGTHS, seed=st.integers(0, 99), threads=st.integers(2, 4))
-def test_company_and_threads_change_nothing(judge: OnnxJudge, lengths: list[int], seed: int, threads: int) -> None:
+def test_company_and_threads_change_nothing(judge: OnnxBackend, lengths: list[int], seed: int, threads: int) -> None:
     clips = waves(lengths, seed)
     alone = [judge.encode([clip])[0] for clip in clips]
-    together = OnnxJudge(judge.model, threads=threads).encode(clips)
+    together = OnnxBackend(judge.model, threads=threads).encode(clips)
     for one, other in zip(alone, together, strict=True):
         assert one.metrics == other.metrics
         for part, same in zip(one[1:], other[1:], strict=True):
             np.testing.assert_array_equal(part, same)
     pairs = [(0, len(clips) - 1), (len(clips) - 1, 0)]
     np.testing.assert_array_equal(
-        judge.judge(together, pairs), np.concatenate([judge.judge(alone, [pair]) for pair in reversed(pairs)])[::-1]
+        judge.ranks_by(together, pairs), np.concatenate([judge.ranks_by(alone, [pair]) for pair in reversed(pairs)])[::-1]
     )
 
 
-def test_no_clips_and_no_pairs_have_no_answers(judge: OnnxJudge) -> None:
-    assert judge.encode([]) == [] and judge.judge([], []).shape == (0, 4)
+def test_no_clips_and_no_pairs_have_no_answers(judge: OnnxBackend) -> None:
+    assert judge.encode([]) == [] and judge.ranks_by([], []).shape == (0, 4)
 
 
-def test_a_timeline_is_that_of_the_network(judge: OnnxJudge, tiny_model: Path, make_voice) -> None:
+def test_a_timeline_is_that_of_the_network(judge: OnnxBackend, tiny_model: Path, make_voice) -> None:
     wave = make_voice(0, 2.0)
     told = judge.frame_logits(wave)
     net = load(tiny_model).net
@@ -114,11 +122,11 @@ def test_a_pair_is_attention_of_any_size(size: float) -> None:
 
 def test_a_temperature_softens_verdicts_and_nothing_else(file: Path, original: Any, tiny_model: Path) -> None:
     clips = waves([9000, 16_000])
-    soft = OnnxJudge(open_model(file), temperature=3.0)
+    soft = OnnxBackend(open_model(file), temperature=3.0)
     raw = soft.raw(soft.encode(clips), [(0, 1)])[0]
     told = soft.judge(soft.encode(clips), [(0, 1)])[0]
     np.testing.assert_allclose(told[:3], np.exp(raw[:3] / 3) / np.exp(raw[:3] / 3).sum(), rtol=1e-6)
-    by_torch = judge_of(load(tiny_model).net, "cpu", temperature=3.0)
+    by_torch = backend_of(load(tiny_model).net, "cpu", temperature=3.0)
     np.testing.assert_allclose(told, by_torch.judge(by_torch.encode(clips), [(0, 1)])[0], atol=TOLERANCE)
     hard = original.judge(original.encode(clips), [(0, 1)])[0]
     assert abs(hard[0] - told[0]) > 0.01 and abs(hard[3] - told[3]) < TOLERANCE

@@ -45,10 +45,10 @@ def test_it_is_the_default_and_small() -> None:
 
 def test_both_runtimes_say_the_same(pocket: Predictor, clean: list[np.ndarray]) -> None:
     pytest.importorskip("torch")
-    from urgentmos.judges.loading import torch_judge
+    from urgentmos.judges.loading import torch_backend
     from urgentmos.judges.network import Network
 
-    judge, info, _ = torch_judge(PACKAGED["pocket"], "cpu", allow_download=False)
+    judge, info, _ = torch_backend(PACKAGED["pocket"], "cpu", allow_download=False)
     heavy = Network(judge, "pocket", "0", tuple(info["metrics"]), ranks_by="mos_overall", symmetric=True)
     noisy = simulate(clean[0], [chain_step("white", 4, 0)])
     for wave in (clean[0], noisy):

@@ -10,7 +10,7 @@ import soundfile
 from click.testing import CliRunner
 
 import urgentmos
-from urgentmos.api import judged_systems
+from urgentmos.api import rank_with_evidence
 from urgentmos.cli import main
 from urgentmos.clips.inputs import read_systems
 from urgentmos.common.clip_warnings import KINDS, Flagged, grouped, kind_of
@@ -96,7 +96,7 @@ def test_every_path_says_the_same_of_every_trouble(kinds: dict[str, str], tiny_m
     assert all(f"Warning: systems/{s}" in stderr.splitlines() for s in sentences)
     # rank: rows, standard error, JSON
     judge = urgentmos.load(tiny_model)
-    ranking, evidence = judged_systems(read_systems("systems"), judge, "binary")
+    ranking, evidence = rank_with_evidence(read_systems("systems"), judge, "binary")
     assert {r.clip.reference_id: r.warnings for r in evidence.rows if r.clip.system_id == "ill"} == words
     assert set(sentences) <= set(ranking.to_dict()["warnings"])
     result = CliRunner().invoke(main, ["rank", "systems", *model, "-o", "r.json"])

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from urgentmos.api import load
-from urgentmos.audio.windows import Reader
+from urgentmos.audio.windows import AudioReader
 from urgentmos.errors import AudioError
-from urgentmos.judges.timeline import Timeline, traced
+from urgentmos.judges.timeline import Timeline, trace_timeline
 
 
 class Loudness:
@@ -46,14 +46,14 @@ def test_frames_are_spread_over_the_clip(model, make_voice):
 def test_a_loud_part_is_found_where_it_is():
     wave = np.zeros(3000, np.float32)
     wave[1000:2000] = 0.5 + 0.1 * (-1) ** np.arange(1000)  # a constant level alone is no speech
-    found = traced(Loudness(), Reader("loudness", 1000, 30.0, 1), wave, ["mos_overall"], 1000)
+    found = trace_timeline(Loudness(), AudioReader("loudness", 1000, 30.0, 1), wave, ["mos_overall"], 1000)
     loud = found.times[found.contributions["mos_overall"] > 0.4]
     assert loud.min() > 1.0 and loud.max() < 2.0 and len(loud) == 10
 
 
 def test_a_long_recording_goes_on_in_the_next_window():
     wave = np.linspace(0, 1, 5000, dtype=np.float32)
-    found = traced(Loudness(), Reader("loudness", 1000, 2.0, 1), wave, ["mos_overall"], 1000)
+    found = trace_timeline(Loudness(), AudioReader("loudness", 1000, 2.0, 1), wave, ["mos_overall"], 1000)
     assert found.n_windows == 3 and found.seconds == pytest.approx(5.0)
     assert (np.diff(found.times) > 0).all()
     np.testing.assert_allclose(found.contributions["mos_overall"], found.times / 5, atol=0.02)
@@ -68,14 +68,14 @@ def test_a_pooler_other_than_the_mean_has_no_timeline():
         def frame_logits(self, wave):
             return None
 
-    assert traced(Attentive(), Reader("x", 1000, 30.0, 1), np.ones(500, np.float32), ["mos_overall"], 1000) is None
+    assert trace_timeline(Attentive(), AudioReader("x", 1000, 30.0, 1), np.ones(500, np.float32), ["mos_overall"], 1000) is None
 
 
 def test_what_cannot_be_heard_is_an_error(model, tmp_path):
     with pytest.raises(AudioError, match="does not exist"):
         model.timeline(tmp_path / "none.wav")
     with pytest.raises(AudioError, match="shorter"):
-        traced(Loudness(), Reader("loudness", 1000, 30.0, 900), np.ones(500, np.float32), ["mos_overall"], 1000)
+        trace_timeline(Loudness(), AudioReader("loudness", 1000, 30.0, 900), np.ones(500, np.float32), ["mos_overall"], 1000)
 
 
 def test_the_logits_are_means():

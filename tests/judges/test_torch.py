@@ -12,8 +12,8 @@ from hypothesis import strategies as st  # noqa: E402
 
 from urgentmos.errors import UsageError  # noqa: E402
 from urgentmos.judges import torch as judges_module  # noqa: E402
-from urgentmos.judges.network import Judge, OpinionJudge  # noqa: E402
-from urgentmos.judges.torch import choose_device, judge_of  # noqa: E402
+from urgentmos.judges.network import Judge, OpinionBackend  # noqa: E402
+from urgentmos.judges.torch import backend_of, choose_device  # noqa: E402
 from urgentmos.nets.encoders import EncoderConfig  # noqa: E402
 from urgentmos.nets.urgentmos import UrgentMos, UrgentMosConfig  # noqa: E402
 from urgentmos.nets.urgentpk import UrgentPk, UrgentPkConfig  # noqa: E402
@@ -48,20 +48,20 @@ def waves(lengths: list[int], seed: int = 0) -> list[np.ndarray]:
 
 @pytest.fixture(params=PAIRED)
 def judge(request: pytest.FixtureRequest) -> Any:
-    return judge_of(NETS[request.param], "cpu")
+    return backend_of(NETS[request.param], "cpu")
 
 
 @pytest.mark.parametrize("name", NETS)
 def test_every_judge_has_what_the_predictor_asks(name: str) -> None:
-    judge = judge_of(NETS[name], "cpu")
+    judge = backend_of(NETS[name], "cpu")
     for attribute in Judge.__annotations__:
         assert getattr(judge, attribute) is not None, attribute
-    assert judge.window_seconds <= 30 and judge.rate == 16_000 and isinstance(judge, OpinionJudge) == (name == "urgentpk")
+    assert judge.window_seconds <= 30 and judge.rate == 16_000 and isinstance(judge, OpinionBackend) == (name == "urgentpk")
 
 
 def test_what_is_no_architecture_is_refused() -> None:
     with pytest.raises(UsageError, match="Linear is no architecture that can score or compare"):
-        judge_of(torch.nn.Linear(1, 1), "cpu")
+        backend_of(torch.nn.Linear(1, 1), "cpu")
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "nonsense", "cpu:x"])
@@ -76,7 +76,7 @@ def test_the_automatic_device_exists() -> None:
 
 @pytest.mark.parametrize("name", NETS)
 def test_the_shortest_clip_that_is_promised_is_scored(name: str) -> None:
-    judge = judge_of(NETS[name], "cpu")
+    judge = backend_of(NETS[name], "cpu")
     (told,) = judge.absolute(judge.encode(waves([judge.min_samples])))
     assert told.keys() == set(judge.metrics) and np.isfinite(list(told.values())).all()
 
@@ -89,60 +89,60 @@ def test_the_shortest_clip_that_is_promised_is_scored(name: str) -> None:
     name=st.sampled_from(PAIRED),
 )
 def test_a_pairs_answer_does_not_depend_on_its_company(lengths: list[int], seed: int, data: st.DataObject, name: str) -> None:
-    judge = judge_of(NETS[name], "cpu")
+    judge = backend_of(NETS[name], "cpu")
     features = judge.encode(waves(lengths, seed))
     place = st.integers(0, len(lengths) - 1)
     pairs = data.draw(st.lists(st.tuples(place, place), min_size=1, max_size=6))
-    together = judge.judge(features, pairs)
+    together = judge.ranks_by(features, pairs)
     assert together.shape == (len(pairs), 4)
     np.testing.assert_allclose(together[:, :3].sum(axis=1), 1, atol=1e-6)
     for (i, j), row in zip(pairs, together, strict=True):
-        alone = judge.judge([features[i], features[j]], [(0, 1)])[0]
+        alone = judge.ranks_by([features[i], features[j]], [(0, 1)])[0]
         np.testing.assert_allclose(row, alone, atol=1e-4)
-        if judge.alike_in_company:
+        if judge.batch_invariant:
             np.testing.assert_array_equal(row, alone)
 
 
 def test_no_pairs_have_no_answers(judge: Any) -> None:
-    assert judge.judge(judge.encode(waves([2000])), []).shape == (0, 4)
+    assert judge.ranks_by(judge.encode(waves([2000])), []).shape == (0, 4)
 
 
 def test_many_pairs_of_long_clips_go_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    judge = judge_of(NETS["urgentmos"], "cpu")
+    judge = backend_of(NETS["urgentmos"], "cpu")
     features = judge.encode(waves([9000, 3000, 5000]))
     pairs = [(i, j) for i in range(3) for j in range(3)] * 3
-    at_once = judge.judge(features, pairs)
+    at_once = judge.ranks_by(features, pairs)
     sizes: list[int] = []
     original = judge._judge
     monkeypatch.setattr(judge, "_judge", lambda f, some: (sizes.append(len(some)), original(f, some))[1])
     monkeypatch.setattr(judges_module, "PAIR_FRAMES", 2 * max(f.n_frames for f in features))
-    np.testing.assert_allclose(judge.judge(features, pairs), at_once, atol=1e-6)
+    np.testing.assert_allclose(judge.ranks_by(features, pairs), at_once, atol=1e-6)
     assert max(sizes) == 2 and sum(sizes) == len(pairs)
 
 
 def test_urgentpk_says_of_a_clip_what_it_says_of_it_beside_itself() -> None:
-    judge = judge_of(NETS["urgentpk"], "cpu")
+    judge = backend_of(NETS["urgentpk"], "cpu")
     features = judge.encode(waves([3000, 4000]))
     own = [judge.opinions([f, f], [(0, 1)]).mean() for f in features]
     assert [told["mos_overall"] for told in judge.absolute(features)] == pytest.approx(own, abs=1e-5)
     first, second = judge.opinions(features, [(0, 1)])[0]
-    assert judge.judge(features, [(0, 1)])[0, 3] == pytest.approx(first - second, abs=1e-6)
+    assert judge.ranks_by(features, [(0, 1)])[0, 3] == pytest.approx(first - second, abs=1e-6)
 
 
 def test_utmos_judges_no_pairs() -> None:
-    judge = judge_of(NETS["utmos"], "cpu")
+    judge = backend_of(NETS["utmos"], "cpu")
     assert not judge.compares
     with pytest.raises(UsageError, match="does not judge pairs"):
-        judge.judge([1.0, 2.0], [(0, 1)])
+        judge.ranks_by([1.0, 2.0], [(0, 1)])
 
 
 @pytest.mark.parametrize("name", NETS)
 def test_the_callers_autocast_is_not_heard(name: str) -> None:
-    judge, clips = judge_of(NETS[name], "cpu"), waves([4000, 3000])
+    judge, clips = backend_of(NETS[name], "cpu"), waves([4000, 3000])
 
     def work() -> list[Any]:
         features = judge.encode(clips)
-        pairs = judge.judge(features, [(0, 1)]).tolist() if judge.compares else []
+        pairs = judge.ranks_by(features, [(0, 1)]).tolist() if judge.compares else []
         return [judge.absolute(features), pairs]
 
     plain = work()
@@ -152,7 +152,7 @@ def test_the_callers_autocast_is_not_heard(name: str) -> None:
 
 @pytest.mark.parametrize("name", NETS)
 def test_no_gradient_is_kept(name: str) -> None:
-    judge = judge_of(NETS[name], "cpu")
+    judge = backend_of(NETS[name], "cpu")
     features = judge.encode(waves([4000]))
     tensors = [x for x in features if isinstance(x, torch.Tensor)]
     tensors += [x for f in features if hasattr(f, "sides") for x in f.sides]

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from urgentmos.api import judged_systems
+from urgentmos.api import rank_with_evidence
 from urgentmos.clips.clip import Clip
 from urgentmos.errors import UsageError
 from urgentmos.server.calculator import Calculator, CalculatorError, RankTask, Recorded
@@ -42,7 +42,7 @@ def clips(tmp_path, serving):
 
 def test_a_ranking_is_that_of_the_same_process(judge, clips):
     resampling = {"confidence": 0.9, "samples": 200, "seed": 3}
-    own, evidence = judged_systems(clips, judge, "soft", **resampling)
+    own, evidence = rank_with_evidence(clips, judge, "soft", **resampling)
     there = RankTask(Recorded(judge, evidence), clips, "soft", resampling)
     ranking, found = with_calculator(lambda calculator: calculator.result(there))
     assert ranking.to_dict() == own.to_dict()

@@ -307,10 +307,10 @@ def _flac(file: BinaryIO, start: int, size: int) -> Iterator[Part]:
 def _occurrences(file: BinaryIO, signature: bytes, at: int, size: int) -> Iterator[int]:
     while at < size:
         block = _read(file, at, SCANNED)
-        found = block.find(signature)
-        while found >= 0:
-            yield at + found
-            found = block.find(signature, found + 1)
+        place = block.find(signature)
+        while place >= 0:
+            yield at + place
+            place = block.find(signature, place + 1)
         at += max(1, len(block) - len(signature) + 1)
 
 

@@ -29,7 +29,7 @@ SHORTEST_WINDOW = 1.0  # seconds; a clip is not cut finer to match the windows o
 
 
 @dataclass(frozen=True)
-class Heard:
+class OpenedAudio:
     """One recording, opened: decoded where it fits into one window, or why it cannot be judged."""
 
     name: str
@@ -41,7 +41,7 @@ class Heard:
 
 
 @dataclass(frozen=True)
-class Reader:
+class AudioReader:
     """Opens recordings for one model."""
 
     model: str
@@ -49,33 +49,33 @@ class Reader:
     window_seconds: float  # longest window
     min_samples: int  # at `rate`
 
-    def open(self, source: AudioInput, sample_rate: int | None = None) -> Heard:
+    def open(self, source: AudioInput, sample_rate: int | None = None) -> OpenedAudio:
         """Raises AudioError if it cannot be heard, UsageError if samples come without a sensible rate."""
         if isinstance(source, str | Path):
             loaded = load_within(source, self.rate, self.window_seconds)
             if not isinstance(loaded, Audio):
                 n_samples, file_rate = loaded
                 count = ceil(n_samples / (self.window_seconds * file_rate))
-                return Heard(str(source), None, n_samples / file_rate, count, n_samples=n_samples)
+                return OpenedAudio(str(source), None, n_samples / file_rate, count, n_samples=n_samples)
             audio = loaded
         else:
             audio = load(source, self.rate, sample_rate=sample_rate)
         count = max(1, ceil(len(audio.wave) / (self.window_seconds * self.rate)))
-        return Heard(names_of(source)[1], audio, audio.info.duration, count, self._too_short(audio))
+        return OpenedAudio(names_of(source)[1], audio, audio.info.duration, count, self._too_short(audio))
 
-    def try_open(self, path: str) -> Heard:
+    def try_open(self, path: str) -> OpenedAudio:
         """What cannot be heard has an error."""
         try:
             return self.open(path)
         except AudioError as e:
-            return Heard(path, error=str(e))
+            return OpenedAudio(path, error=str(e))
         except Exception as e:  # a decoder's bug must not end the other clips
-            return Heard(path, error=_undecodable(path, e))
+            return OpenedAudio(path, error=_undecodable(path, e))
 
-    def ahead(self, paths: Iterable[str], keys: Iterable[T]) -> Iterator[tuple[T, Heard]]:
+    def ahead(self, paths: Iterable[str], keys: Iterable[T]) -> Iterator[tuple[T, OpenedAudio]]:
         """(key, recording) for each path, in order, READ_AHEAD of them opened before they are asked for."""
         with ThreadPoolExecutor(2) as pool:
-            waiting: deque[tuple[T, Future[Heard]]] = deque()
+            waiting: deque[tuple[T, Future[OpenedAudio]]] = deque()
             for path, key in zip(paths, keys, strict=True):
                 waiting.append((key, pool.submit(self.try_open, path)))
                 if len(waiting) > READ_AHEAD:
@@ -85,7 +85,7 @@ class Reader:
                 first, future = waiting.popleft()
                 yield first, _result(future)
 
-    def pieces(self, heard: Heard, count: int | None = None) -> Iterator[Audio]:
+    def pieces(self, heard: OpenedAudio, count: int | None = None) -> Iterator[Audio]:
         """Its windows, `count` or as many as its length asks for; AudioError where decoding fails under way."""
         count = count or heard.n_windows
         if heard.whole is not None:
@@ -110,13 +110,13 @@ def names_of(source: AudioInput) -> tuple[str, str]:
     return (Path(source).stem, str(source)) if isinstance(source, str | Path) else ("array", "array")
 
 
-def matched(heard: Heard, most: int) -> int:
+def matched(heard: OpenedAudio, most: int) -> int:
     """Into how many windows a clip is cut beside one of `most`: as many, so that windows hold the same part of a content."""
     assert heard.seconds is not None
     return most if heard.seconds / most >= SHORTEST_WINDOW else heard.n_windows
 
 
-def stretched(items: Iterable[T], n: int, to: int) -> Iterator[T]:
+def repeated(items: Iterable[T], n: int, to: int) -> Iterator[T]:
     """n items as `to` >= n of them, in order: the i-th is item i * n // to."""
     for k, item in enumerate(items):
         for _ in range(-(-(k + 1) * to // n) + (-k * to // n)):

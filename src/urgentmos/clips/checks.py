@@ -45,13 +45,13 @@ def check(clips: Sequence[Clip], *, systems: bool = False) -> list[Problem]:
     Labels are held against the range that their metric has in practice. Sound is not decoded. An unknown metric is told
     once, not for every clip that has it.
     """
-    found = [problem for clip in clips for problem in _of_clip(clip)]
-    found += _duplicate_uids(clips)
-    found += _unknown_metrics(clips)
+    problems = [problem for clip in clips for problem in _of_clip(clip)]
+    problems += _duplicate_uids(clips)
+    problems += _unknown_metrics(clips)
     if systems:
-        found += _repeated_contents(clips)
-        found += _unequal_contents(clips)
-    return found
+        problems += _repeated_contents(clips)
+        problems += _unequal_contents(clips)
+    return problems
 
 
 def report(problems: Sequence[Problem], limit: int = 10) -> str:

@@ -54,7 +54,7 @@ def clip_of(record: Mapping[str, Any], folder: str) -> tuple[Clip, bool]:
     reference = record.get("reference_path") or None
     if reference is not None and not isinstance(reference, str):
         raise ValueError(f"reference_path is {brief(reference)}, not a path")
-    made = uid is None
+    is_generated = uid is None
     if uid is None:
         uid = f"{system}:{content}" if system and content else without_suffix(path)
     duration = number(_number("duration", record.get("duration")))
@@ -62,7 +62,7 @@ def clip_of(record: Mapping[str, Any], folder: str) -> tuple[Clip, bool]:
     metrics = _metrics(record)
     meta = _meta(record, metrics)
     sources = stated_sources(record, metrics, meta)
-    return Clip(uid, joined(folder, path), system, content, corpus, duration, reference, metrics, meta, sources), made
+    return Clip(uid, joined(folder, path), system, content, corpus, duration, reference, metrics, meta, sources), is_generated
 
 
 def no_path(record: Mapping[str, Any]) -> str:
@@ -84,14 +84,14 @@ def _metrics(record: Mapping[str, Any]) -> dict[str, float | None]:
     nested = record.get("metrics")
     if nested is not None and not isinstance(nested, Mapping):
         raise ValueError(f"metrics is {brief(nested)}, not an object")
-    found: dict[str, float | None] = {}
+    values: dict[str, float | None] = {}
     for name, value in [*(nested or {}).items(), *((k, v) for k, v in record.items() if _is_metric(k))]:
         ours = canonical(name.removeprefix("metrics."))
         x = _number(name, value)
-        if x is not None and found.get(ours, x) not in (None, x):
-            raise ValueError(f"two values for {ours}: {found[ours]} and {x}")
-        found[ours] = found.get(ours) if x is None else x
-    return found
+        if x is not None and values.get(ours, x) not in (None, x):
+            raise ValueError(f"two values for {ours}: {values[ours]} and {x}")
+        values[ours] = values.get(ours) if x is None else x
+    return values
 
 
 def _is_metric(key: str) -> bool:

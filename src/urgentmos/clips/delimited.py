@@ -219,8 +219,8 @@ def rows_of_table(table: Table) -> tuple[list[list[Any]], list[int], list[str]]:
     problems: dict[int, str] = {}
     values = [_values(table, place, problems) for place in range(len(table.columns))]
     kept = [i for i in range(len(table.rows)) if i not in problems]
-    told = [f"line {table.lines[i]}: {why}" for i, why in sorted(problems.items())]
-    return [[column[i] for column in values] for i in kept], [table.lines[i] for i in kept], told
+    lines = [f"line {table.lines[i]}: {why}" for i, why in sorted(problems.items())]
+    return [[column[i] for column in values] for i in kept], [table.lines[i] for i in kept], lines
 
 
 def _values(table: Table, place: int, problems: dict[int, str]) -> list[Any]:

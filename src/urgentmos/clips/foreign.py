@@ -28,13 +28,13 @@ def metrics_of(record: Mapping[str, Any]) -> dict[str, float | None]:
     columns = next((names for marks, names in _TOOLS if marks <= record.keys()), None)
     if columns is None:  # UTMOS, MOS, ...
         columns = {key: canonical(key.lower()) for key in record if is_metric_name(key.lower())}
-    found: dict[str, float | None] = {}
+    values: dict[str, float | None] = {}
     for theirs, ours in columns.items():
         try:
-            found |= {ours: label(record[theirs])} if theirs in record else {}
+            values |= {ours: label(record[theirs])} if theirs in record else {}
         except ValueError as e:
             raise ValueError(f"{theirs}: {e}") from None
-    return found
+    return values
 
 
 def file_of(record: Mapping[str, Any]) -> str | None:

@@ -114,14 +114,14 @@ def shard_group(file: str) -> Group | None:
         raise UsageError(f"{why}.")
     if suffix_of(file) not in PARQUET_ENDINGS or not shards.holds_sound(file):
         return None
-    made = shards.of_parquet(file)
-    complain(file, made.problems)
-    for clip in made.clips:
+    shard = shards.of_parquet(file)
+    complain(file, shard.problems)
+    for clip in shard.clips:
         try:
             check_allowed(clip, file)
         except ValueError as e:
             raise UsageError(f"{file}: {clip.uid} {e}.") from None
-    items = [Item(clip, ours) for clip, ours in zip(made.clips, made.made, strict=True)]
+    items = [Item(clip, ours) for clip, ours in zip(shard.clips, shard.made, strict=True)]
     return Group(file, without_suffix(os.path.basename(file)), items)
 
 
@@ -176,13 +176,13 @@ def _rows_group(path: Path, rows: Rows, folder: str, manifest: str) -> Group:
     group, problems = Group(manifest, path.stem), list(rows.problems)
     for count, record in zip(rows.numbers, rows.records, strict=True):
         try:
-            clip, made = clip_of(record, folder)
+            clip, is_generated = clip_of(record, folder)
             check_allowed(clip, manifest)
         except ValueError as e:
             problems.append(f"{rows.unit} {count}: {e}")
             continue
         clip = _beside_or_here(clip, record["audio_path"], disk) if scp else clip
-        group.items.append(Item(_on_disk(clip, record.get("reference_path"), folder, disk), made))
+        group.items.append(Item(_on_disk(clip, record.get("reference_path"), folder, disk), is_generated))
     complain(path, sorted(problems, key=lambda p: int(p.split()[1].rstrip(":"))))
     return group
 

@@ -132,9 +132,9 @@ def _unique(groups: list[Group]) -> list[Clip]:
     taken = {item.clip.uid for item in items if not item.made}
     copies: Counter[str] = Counter()
     clips = []
-    for clip, made, _ in items:
+    for clip, is_generated, _ in items:
         uid = clip.uid
-        while (made and uid in taken) or (uid != clip.uid and uid in used):
+        while (is_generated and uid in taken) or (uid != clip.uid and uid in used):
             copies[clip.uid] += 1
             uid = f"{clip.uid}#{copies[clip.uid] + 1}"
         taken.add(uid)
@@ -301,8 +301,8 @@ def pair_folders(a: str | Path, b: str | Path) -> tuple[list[tuple[Clip, Clip]],
 
     UsageError if one does not exist, if a file meets a folder, if one has two clips of a content, or if they share no name.
     """
-    found = read_pairs(a, b)
-    return found.pairs, [*found.alone[0], *found.alone[1]]
+    pairs = read_pairs(a, b)
+    return pairs.pairs, [*pairs.alone[0], *pairs.alone[1]]
 
 
 def read_pairs(a: str | Path, b: str | Path) -> Pairs:

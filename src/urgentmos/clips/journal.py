@@ -53,8 +53,8 @@ class Journal:
     A folder of Parquet shards (below) can be read like such a file; nothing is appended to it.
     """
 
-    def __init__(self, known: dict[str, Outcome], out: Appended | None) -> None:
-        self._known, self._out = known, out
+    def __init__(self, outcomes: dict[str, Outcome], out: Appended | None) -> None:
+        self._known, self._out = outcomes, out
 
     @classmethod
     @contextmanager
@@ -66,23 +66,23 @@ class Journal:
         if path.is_dir():
             yield cls(Shards.read(path), None)
             return
-        known = cls._read(path)
+        outcomes = cls._read(path)
         with appending(path) as out:
             if out.size:
                 out.write(b"\n")  # ends a line that a kill left open
-            yield cls(known, out)
+            yield cls(outcomes, out)
 
     @staticmethod
     def _read(path: Path) -> dict[str, Outcome]:
-        known = {}
+        outcomes = {}
         if path.exists():
             for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
                 try:
                     entry = json.loads(line)
-                    known[entry["key"]] = Outcome(**entry["outcome"])
+                    outcomes[entry["key"]] = Outcome(**entry["outcome"])
                 except (ValueError, KeyError, TypeError):
                     continue
-        return known
+        return outcomes
 
     def get(self, stage: str, task: Sequence[str | None]) -> Outcome | None:
         return self._known.get(_entry_key(stage, task)) if self._known else None
@@ -140,15 +140,15 @@ class Shards:
         from urgentmos.errors import need
 
         parquet, broken = need("pyarrow.parquet", "cluster"), need("pyarrow", "cluster").ArrowException
-        known = {}
+        outcomes = {}
         for file in sorted(folder.glob("shard-*.parquet")):
             try:
                 table = parquet.read_table(file, columns=["key", "outcome"])
                 for key, outcome in zip(table["key"].to_pylist(), table["outcome"].to_pylist(), strict=True):
-                    known[key] = Outcome(**json.loads(outcome))
+                    outcomes[key] = Outcome(**json.loads(outcome))
             except (OSError, ValueError, TypeError, KeyError, broken):
                 continue
-        return known
+        return outcomes
 
 
 def _entry_key(stage: str, task: Sequence[str | None]) -> str:

@@ -90,13 +90,13 @@ def outside(metric: str, values: Iterable[tuple[str, float | None]], ends: tuple
 def codes(metric: str, values: Iterable[tuple[str, float | None]], ends: tuple[float, float] | None = None) -> Outside | None:
     """Of what lies `outside` among predictions, the codes: 0, -1, 99, ... and farther off than any other; else as `outside`."""
     values = list(values)
-    found = outside(metric, values, ends)
-    if found is None or found.other_scale:
-        return found
-    usual = [x for _, x in values if x is not None and not isnan(x) and not (_is_code(x) and not within(found.limits, x))]
+    odd = outside(metric, values, ends)
+    if odd is None or odd.other_scale:
+        return odd
+    usual = [x for _, x in values if x is not None and not isnan(x) and not (_is_code(x) and not within(odd.limits, x))]
     low, high = min(usual, default=inf), max(usual, default=-inf)
-    far = [(u, x) for u, x in zip(found.uids, found.values, strict=True) if _is_code(x) and not low <= x <= high]
-    return found._replace(uids=[u for u, _ in far], values=[x for _, x in far]) if far else None
+    far = [(u, x) for u, x in zip(odd.uids, odd.values, strict=True) if _is_code(x) and not low <= x <= high]
+    return odd._replace(uids=[u for u, _ in far], values=[x for _, x in far]) if far else None
 
 
 def left_out(clips: Sequence[Clip], metrics: Iterable[str] | None = None) -> tuple[list[Clip], list[str]]:

@@ -63,8 +63,8 @@ class Scan(NamedTuple):
 def entries(folder: str) -> list[os.DirEntry[str]]:
     """What lies in a folder and is not junk, sorted by name."""
     try:
-        with os.scandir(folder) as found:
-            return sorted((e for e in found if not is_junk(e.name)), key=lambda e: e.name)
+        with os.scandir(folder) as items:
+            return sorted((e for e in items if not is_junk(e.name)), key=lambda e: e.name)
     except OSError as e:
         raise UsageError(f"{folder}: cannot be opened ({e.strerror}). Correct its permissions or leave it out.") from None
 
@@ -86,15 +86,15 @@ def scan(folder: str | Path) -> Scan:
     What is named like audio but is none (a broken link, a folder `x.wav` without audio in it) counts as audio: its row says why
     it cannot be read. UsageError names the archives that are not read.
     """
-    made = Scan([], set(), [])
-    refused = list(_walk(os.fspath(folder), (), frozenset(), made))
+    tree = Scan([], set(), [])
+    refused = list(_walk(os.fspath(folder), (), frozenset(), tree))
     if refused:
         more = [] if len(refused) == 1 else [f"The others: {some(refused[1:])}."]
         raise UsageError(f"{refusal(refused[0])}, or move it away.", *more)
-    return made
+    return tree
 
 
-def _walk(folder: str, parts: tuple[str, ...], above: frozenset[str], made: Scan) -> Iterator[str]:
+def _walk(folder: str, parts: tuple[str, ...], above: frozenset[str], tree: Scan) -> Iterator[str]:
     """Fills `made`; yields the archives that are not read."""
     real = os.path.realpath(folder)
     if real in above:
@@ -102,19 +102,19 @@ def _walk(folder: str, parts: tuple[str, ...], above: frozenset[str], made: Scan
     for entry in entries(folder):
         here = (*parts, entry.name)
         if is_folder(entry):
-            before = len(made.both)
-            yield from _walk(entry.path, here, above | {real}, made)
-            if len(made.both) == before and is_audio(entry.name):
-                made.both.append(here)
+            before = len(tree.both)
+            yield from _walk(entry.path, here, above | {real}, tree)
+            if len(tree.both) == before and is_audio(entry.name):
+                tree.both.append(here)
         elif is_audio(entry.name):
-            made.both.append(here)
+            tree.both.append(here)
         elif is_archive(entry.name):
-            made.both.append(here)
-            made.archives.add(here)
+            tree.both.append(here)
+            tree.archives.add(here)
         elif refusal(entry.name):
             yield entry.path
         else:
-            made.others.append(here)
+            tree.others.append(here)
 
 
 def audio_below(folder: str | Path) -> list[str]:
@@ -174,8 +174,8 @@ def _fill(group: Group, paths: Sequence[str], archives: set[str], place: Callabl
         before = f"{above}/" if above else f"{stem(path)}/" if own_folder else ""
         inside = archive_group(place(path))
         group.items += [
-            Item(replace(clip, uid=f"{before}{clip.uid}") if made else clip, made, f"{before}{rel}")
-            for clip, made, rel in inside.items
+            Item(replace(clip, uid=f"{before}{clip.uid}") if is_generated else clip, is_generated, f"{before}{rel}")
+            for clip, is_generated, rel in inside.items
         ]
         group.left_out += [item._replace(name=f"{above}/{item.name}" if above else item.name) for item in inside.left_out]
         if inside.items:
@@ -184,8 +184,8 @@ def _fill(group: Group, paths: Sequence[str], archives: set[str], place: Callabl
             group.left_out.append(LeftOut(path, "an archive without audio", True))
     if opened and len(archives) < len(paths):
         as_folder = own_folder and any("/" not in path for path in opened)
-        how = "like a folder of its name" if as_folder else "as if unpacked there"
-        group.notes.append(Note(f"{group.where}: read in place, {how}: {some(opened)}"))
+        manner = "like a folder of its name" if as_folder else "as if unpacked there"
+        group.notes.append(Note(f"{group.where}: read in place, {manner}: {some(opened)}"))
 
 
 def archive_group(file: str) -> Group:
@@ -193,10 +193,10 @@ def archive_group(file: str) -> Group:
     from urgentmos.audio.places import archives
     from urgentmos.clips import shards
 
-    made = shards.of_archive(file)
-    complain(file, made.problems)
-    group = Group(file, archives.stem(file), left_out=made.left_out)
-    for clip, ours, path in zip(made.clips, made.made, made.paths, strict=True):
+    shard = shards.of_archive(file)
+    complain(file, shard.problems)
+    group = Group(file, archives.stem(file), left_out=shard.left_out)
+    for clip, ours, path in zip(shard.clips, shard.made, shard.paths, strict=True):
         try:
             check_allowed(clip, file)
         except ValueError as e:

@@ -121,10 +121,10 @@ def chosen(total: int, limit: int | None, take: Take = "sample", seed: int = 0) 
 def _sample(total: int, count: int, seed: int) -> np.ndarray:
     """(count,) int64, ascending, without repeats: draws until so many are distinct, never more than are missing."""
     rng = np.random.default_rng(seed)
-    found = np.zeros(0, dtype=np.int64)
-    while len(found) < count:
-        found = np.union1d(found, rng.integers(0, total, count - len(found)))
-    return found
+    numbers = np.zeros(0, dtype=np.int64)
+    while len(numbers) < count:
+        numbers = np.union1d(numbers, rng.integers(0, total, count - len(numbers)))
+    return numbers
 
 
 # ---- labelled pairs
@@ -180,10 +180,10 @@ class Pairs:
     def __iter__(self) -> Iterator[Pair]:
         limit = self.limit if self.limit is None or not self.symmetric else self.limit // 2
         if limit is None or limit >= len(self.possible):
-            found: Iterator[tuple[int, int]] = iter(self.possible)
+            pairs: Iterator[tuple[int, int]] = iter(self.possible)
         else:
-            found = (self.possible[k] for k in chosen(len(self.possible), limit, self.take, self.seed))
-        for a, b in found:
+            pairs = (self.possible[k] for k in chosen(len(self.possible), limit, self.take, self.seed))
+        for a, b in pairs:
             yield self._pair(self.clips[a], self.clips[b])
             if self.symmetric:
                 yield self._pair(self.clips[b], self.clips[a])
@@ -295,17 +295,17 @@ def native(records: Sequence[Mapping[str, Any]], clips: Sequence[Clip], source: 
     A side is the uid or the audio_path of a clip. UsageError names the rows of `source` that have no meaning.
     """
     by_name = {name_key(clip.audio_path): clip for clip in clips} | {name_key(clip.uid): clip for clip in clips}
-    found, problems = [], []
+    pairs, problems = [], []
     for count, record in enumerate(records, 1):
         try:
-            found.append(_native(record, by_name))
+            pairs.append(_native(record, by_name))
         except ValueError as e:
             problems.append(f"  row {count}: {e}")
     if problems:
         more = [f"  and {len(problems) - 10} more"] if len(problems) > 10 else []
         lines = *problems[:10], *more, "Correct or remove them."
         raise UsageError(f"{source}: {len(problems)} rows are no judged pairs:", *lines)
-    return found
+    return pairs
 
 
 def _native(record: Mapping[str, Any], by_name: Mapping[str, Clip]) -> Pair:

@@ -65,12 +65,12 @@ def with_labels(clip: Clip) -> Clip:
 
 def predicted_labels(clips: Sequence[Clip]) -> dict[str, list[str]]:
     """Metric -> the sources of its predictions, for metrics that any clip has as a prediction."""
-    found: dict[str, list[str]] = {}
+    sources: dict[str, list[str]] = {}
     for clip in clips:
         for name, source in sources_of(clip).items():
             if kind_of(source, name) == "predicted":
-                found.setdefault(name, []).append(source)
-    return found
+                sources.setdefault(name, []).append(source)
+    return sources
 
 
 def labels_or_predictions(clips: Iterable[Clip], metric: str) -> tuple[list[Clip], int]:
@@ -123,8 +123,8 @@ def without(clip: Clip, metrics: Iterable[str]) -> Clip:
 
 def _others(meta: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     """A copy of meta.other_values, without what has another form."""
-    found = meta.get(OTHERS)
-    rows = found.items() if isinstance(found, Mapping) else ()
+    stored = meta.get(OTHERS)
+    rows = stored.items() if isinstance(stored, Mapping) else ()
     return {
         str(name): {str(source): float(x) for source, x in row.items() if isinstance(x, int | float) and x == x}
         for name, row in rows
@@ -134,8 +134,8 @@ def _others(meta: Mapping[str, Any]) -> dict[str, dict[str, float]]:
 
 def _with_others(meta: Mapping[str, Any], others: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
     before = _others(meta)
-    kept, known = ({name: dict(row) for name, row in one.items() if row} for one in (others, before))
-    if kept == known:
+    kept, earlier = ({name: dict(row) for name, row in one.items() if row} for one in (others, before))
+    if kept == earlier:
         return dict(meta)
     rest = {key: value for key, value in meta.items() if key != OTHERS}
     if OTHERS in meta and meta[OTHERS] != before:  # a user's own key of that name
@@ -162,9 +162,9 @@ def taken_places(before: Sequence[Clip], after: Sequence[Clip]) -> list[str]:
     ]
 
 
-def _grouped(found: Mapping[tuple[str, str], Sequence[str]]) -> list[str]:
+def _grouped(uids_by_source: Mapping[tuple[str, str], Sequence[str]]) -> list[str]:
     """(metric, source) -> uids, as phrases: metrics that share a source and clips are one."""
     groups: dict[tuple[str, int], list[str]] = {}
-    for (name, source), uids in found.items():
+    for (name, source), uids in uids_by_source.items():
         groups.setdefault((source, len(uids)), []).append(name)
     return [f"{', '.join(names)} of {n} {'clip' if n == 1 else 'clips'} ({source})" for (source, n), names in groups.items()]

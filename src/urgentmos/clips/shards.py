@@ -29,13 +29,13 @@ class Made(NamedTuple):
 def of_archive(file: str) -> Made:
     """UsageError if it cannot be read."""
     contents = archives.contents(file)
-    made = Made([], [], [], [], contents.left_out)
+    shard = Made([], [], [], [], contents.left_out)
     for sample in contents.samples:
         if sample.problem:
-            made.problems.append(sample.problem)
+            shard.problems.append(sample.problem)
             continue
-        _add(made, file, sample.record, f"{file}#{sample.member}", sample.path, sample.key, sample.key)
-    return made
+        _add(shard, file, sample.record, f"{file}#{sample.member}", sample.path, sample.key, sample.key)
+    return shard
 
 
 def holds_sound(file: str) -> bool:
@@ -46,16 +46,16 @@ def of_parquet(file: str) -> Made:
     """UsageError if it cannot be read, or if it is not plain which column is meant."""
     sound = parquet.audio_columns(file)
     column = parquet.column_of(file, sound)
-    made = Made([], [], [], [], [])
+    shard = Made([], [], [], [], [])
     stem = os.path.splitext(os.path.basename(file))[0]
     for number, row in enumerate(parquet.rows(file, column, sound)):
         uid = without_suffix(os.path.basename(row.name)) or f"{stem}[{number}]"
         cell = f"{column}[{number}]"
-        _add(made, file, row.labels, f"{file}#{cell}", cell, uid, f"row {number}")
-    return made
+        _add(shard, file, row.labels, f"{file}#{cell}", cell, uid, f"row {number}")
+    return shard
 
 
-def _add(made: Made, file: str, record: Mapping[str, Any], place: str, path: str, uid: str, where: str) -> None:
+def _add(shard: Made, file: str, record: Mapping[str, Any], place: str, path: str, uid: str, where: str) -> None:
     """One clip; its paths are resolved here, so that "" is the folder of them all."""
     reference = record.get("reference_path")
     if isinstance(reference, str) and reference:
@@ -64,8 +64,8 @@ def _add(made: Made, file: str, record: Mapping[str, Any], place: str, path: str
     try:
         clip, ours = clip_of({**record, "audio_path": place, "reference_path": reference}, "")
     except ValueError as e:
-        made.problems.append(f"{where}: {e}")
+        shard.problems.append(f"{where}: {e}")
         return
-    made.clips.append(replace(clip, uid=uid) if ours else clip)
-    made.paths.append(path)
-    made.made.append(ours)
+    shard.clips.append(replace(clip, uid=uid) if ours else clip)
+    shard.paths.append(path)
+    shard.made.append(ours)

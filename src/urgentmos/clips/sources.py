@@ -167,7 +167,7 @@ def _labeller_in(labellers: Any, metric: str) -> tuple[str, str] | None:
     """(name, versions) of the labeller of a metric in meta.labellers."""
     if not isinstance(labellers, Mapping):
         return None
-    return next(((name, str(said)) for name, said in labellers.items() if str(name) in _tools(metric)), None)
+    return next(((name, str(versions)) for name, versions in labellers.items() if str(name) in _tools(metric)), None)
 
 
 def _offers(model: str, version: str, metric: str) -> bool:

@@ -91,14 +91,14 @@ def _append(rows: Rows, count: int, record: Any) -> None:
 def _read_json(path: Path, data: bytes) -> Rows:
     text = text_of(path, data)
     try:
-        found = parse_row(text)
+        content = parse_row(text)
     except ValueError as e:
         lines = " If it holds one object a line, call it .jsonl." if "Extra data" in str(e) else " Correct it there."
         raise UsageError(f"{path}: {e}.{lines}") from None
-    if not isinstance(found, list):
-        raise UsageError(f"{path}: holds {brief(found)}, not a list of rows. Write [{{...}}, {{...}}], or use .jsonl.")
+    if not isinstance(content, list):
+        raise UsageError(f"{path}: holds {brief(content)}, not a list of rows. Write [{{...}}, {{...}}], or use .jsonl.")
     rows = Rows([], [], "row", [])
-    for count, record in enumerate(found, 1):
+    for count, record in enumerate(content, 1):
         try:
             _append(rows, count, record)
         except ValueError as e:
@@ -311,9 +311,9 @@ def _write_parquet(records: Iterable[Mapping[str, Any]], out: BinaryIO) -> None:
     columns = columns_of(records)
     check_nesting("a table", columns)
     flats = [flatten(record) for record in records]
-    made = [_to_arrow(pa, name, [flat.get(name, ABSENT) for flat in flats]) for name in columns]
-    schema = pa.schema([field for field, _ in made])
-    parquet.write_table(pa.table([array for _, array in made], schema=schema), out)
+    arrays = [_to_arrow(pa, name, [flat.get(name, ABSENT) for flat in flats]) for name in columns]
+    schema = pa.schema([field for field, _ in arrays])
+    parquet.write_table(pa.table([array for _, array in arrays], schema=schema), out)
 
 
 def _to_arrow(pa: Any, name: str, values: list[Any]) -> tuple[Any, Any]:

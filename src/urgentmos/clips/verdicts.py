@@ -115,9 +115,9 @@ def correct(judged: Judged, labels: PairLabels, delta: float = DELTA) -> Correct
     """
     three, label = judged.three_way(delta), labels.verdicts(delta)
     two, strict = judged.two_way(), labels.verdicts(0.0)
-    known = ~(np.isnan(three) | np.isnan(label))
+    is_counted = ~(np.isnan(three) | np.isnan(label))
     counted = ~(np.isnan(two) | np.isnan(strict)) & (strict != TIE)
-    return Correct(np.where(known, three == label, np.nan), np.where(counted, two == strict, np.nan))
+    return Correct(np.where(is_counted, three == label, np.nan), np.where(counted, two == strict, np.nan))
 
 
 def share(right: Array) -> float:
@@ -132,12 +132,12 @@ def sweep(judged: Judged, labels: PairLabels, delta: float = DELTA, thresholds: 
     The label keeps its own ties (native), or those at `delta` (derived). A classifier's accuracy is constant.
     """
     label = labels.verdicts(delta)
-    found = []
+    shares = []
     for threshold in thresholds:
-        said = judged.three_way(threshold)
-        known = ~(np.isnan(said) | np.isnan(label))
-        found.append(share(np.where(known, said == label, np.nan)))
-    return np.array(found)
+        verdicts = judged.three_way(threshold)
+        is_counted = ~(np.isnan(verdicts) | np.isnan(label))
+        shares.append(share(np.where(is_counted, verdicts == label, np.nan)))
+    return np.array(shares)
 
 
 def ab_accuracy_by_gap(

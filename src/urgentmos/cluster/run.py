@@ -31,7 +31,7 @@ from urgentmos.common.packaged import PACKAGED
 from urgentmos.errors import UsageError, need
 
 if TYPE_CHECKING:
-    from urgentmos.audio.windows import Reader
+    from urgentmos.audio.windows import AudioReader
     from urgentmos.judges.base import Predictor, Progress
     from urgentmos.labellers import Settings
     from urgentmos.labellers.loop import Stage
@@ -81,7 +81,7 @@ class NetworkWork:
     device: str
     stage: str
     title: str
-    reader: Reader
+    reader: AudioReader
     gpu: bool
 
     def listen(self, task: Task) -> Any:
@@ -359,7 +359,7 @@ class _Listen:
             yield {"batch": b"", "listening": 0.0, "fatal": str(e)}
             return
         piece, hints = pickle.loads(row["piece"])
-        tar.take_hints(hints)
+        tar.set_member_offsets(hints)
         name = f"listen {piece[0][0]}"
         alone = _guarded(self.ledger, name) > 0  # a process died in this piece: look at each clip
         batch: list[tuple[int, Task, Any, Outcome | None]] = []
@@ -394,12 +394,12 @@ def _size_of(heard: Any) -> tuple[int, float]:
     import numpy as np
 
     from urgentmos.audio.samples import Audio
-    from urgentmos.audio.windows import Heard
+    from urgentmos.audio.windows import OpenedAudio
 
     if isinstance(heard, tuple | list):
         sizes = [_size_of(part) for part in heard]
         return sum(size for size, _ in sizes), max((seconds for _, seconds in sizes), default=0.0)
-    if isinstance(heard, Heard):
+    if isinstance(heard, OpenedAudio):
         return _size_of(heard.whole)
     if isinstance(heard, Audio):
         return heard.wave.nbytes, len(heard.wave) / heard.rate

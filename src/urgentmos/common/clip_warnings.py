@@ -73,12 +73,12 @@ def above_band(groups: Mapping[str, Iterable[float | None]], limit: float | None
 
     groups: name -> bandwidths of recordings in Hz, None where unknown; a group without a name is all there is.
     """
-    known = {name: [x for x in bandwidths if x is not None] for name, bandwidths in groups.items()}
-    above = {name: sum(limit is not None and x > limit for x in bandwidths) for name, bandwidths in known.items()}
+    measured = {name: [x for x in bandwidths if x is not None] for name, bandwidths in groups.items()}
+    above = {name: sum(limit is not None and x > limit for x in bandwidths) for name, bandwidths in measured.items()}
     if limit is None or not any(above.values()):
         return []
-    counts = [f"{name}: {above[name]} of {len(known[name])}".removeprefix(": ") for name in known]
-    clips = "clips hold" if sum(map(len, known.values())) > 1 else "clip holds"
+    counts = [f"{name}: {above[name]} of {len(measured[name])}".removeprefix(": ") for name in measured]
+    clips = "clips hold" if sum(map(len, measured.values())) > 1 else "clip holds"
     return [
         f"{', '.join(counts)} {clips} sound above {limit / 1000:g} kHz, which {model} does not hear: "
         "nothing up there is judged, be it good or bad. Listen to it, or measure it by a metric of a higher rate"

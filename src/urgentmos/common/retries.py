@@ -67,8 +67,8 @@ def retried(
         except Exception as e:
             if not left or not passes(e):
                 raise
-            asked = wait(e)
-        time.sleep(min(LONGEST_PAUSE, max(pause * random.uniform(0.8, 1.2), asked or 0.0)))
+            seconds = wait(e)
+        time.sleep(min(LONGEST_PAUSE, max(pause * random.uniform(0.8, 1.2), seconds or 0.0)))
         pause *= 2
     raise AssertionError
 

@@ -92,10 +92,10 @@ class Predictor(ABC):
     name: str
     version: str
     metrics: tuple[str, ...]
-    judge: str
-    hears_up_to: float | None = None  # Hz; what a recording holds above it is not judged
+    ranks_by: str
+    max_frequency: float | None = None  # Hz; what a recording holds above it is not judged
     notes: tuple[str, ...] = ()  # what every result must say of the judge itself, such as that its files have no checksums
-    tells_opinions: bool = False  # of both clips of a pair, as URGENT-PK does: then there are MOS strategies to choose from
+    has_opinions: bool = False  # of both clips of a pair, as URGENT-PK does: then there are MOS strategies to choose from
 
     @property
     def source(self) -> str:
@@ -138,7 +138,7 @@ class Predictor(ABC):
     def evidence(self, clips: Sequence[Clip], scoring: Scoring, run: Run = Run()) -> Evidence:
         """What a ranking of these clips' systems rests on. UsageError if the clips do not suit the judge."""
         scores = list(self.score_clips(clips, run))
-        return Evidence(*score_table(scores, self.judge), None, scores)
+        return Evidence(*score_table(scores, self.ranks_by), None, scores)
 
     def timeline(self, source: AudioInput, *, sample_rate: int | None = None) -> Timeline | None:
         """What each frame of a recording contributes to its scores; None from a judge that cannot tell.
@@ -156,19 +156,19 @@ def warnings_about(scores: Sequence[Score], judge: Predictor) -> list[str]:
     """The warnings of clips, grouped by system, and whether the judge is deaf to a part of their spectrum."""
     flagged = [Flagged(score.clip.system_id, score.warnings) for score in scores]
     bands = {"": [score.bandwidth for score in scores]}
-    return [*judge.notes, *grouped(flagged), *above_band(bands, judge.hears_up_to, judge.name)]
+    return [*judge.notes, *grouped(flagged), *above_band(bands, judge.max_frequency, judge.name)]
 
 
 def warnings_about_pairs(a: str, b: str, rows: Sequence[Comparison], judge: Predictor) -> list[str]:
     """The same for comparisons of the system (or clip) `a` with `b`."""
     flagged = [Flagged(name, row.warnings_of(side)) for name, side in ((a, "a"), (b, "b")) for row in rows]  # type: ignore[arg-type]
     bands = {name: [row.bandwidths[k] for row in rows if row.bandwidths] for k, name in enumerate((a, b))}
-    return [*judge.notes, *grouped(flagged), *above_band(bands, judge.hears_up_to, judge.name)]
+    return [*judge.notes, *grouped(flagged), *above_band(bands, judge.max_frequency, judge.name)]
 
 
 def on_its_own(row: Comparison, judge: Predictor) -> Comparison:
     """A comparison that is a run of its own: it also warns of what the judge does not hear."""
-    own = [*judge.notes, *above_band({"": row.bandwidths}, judge.hears_up_to, judge.name)]
+    own = [*judge.notes, *above_band({"": row.bandwidths}, judge.max_frequency, judge.name)]
     return replace(row, warnings=(*row.warnings, *own))
 
 

@@ -34,12 +34,12 @@ def remembered(log: Journal, stage: str, group: Sequence[Clip]) -> Content | Non
     return Content([outcome for outcome in outcomes if outcome is not None], wins)
 
 
-def remember(log: Journal, stage: str, group: Sequence[Clip], found: Content) -> None:
+def remember(log: Journal, stage: str, group: Sequence[Clip], content: Content) -> None:
     """The clips first: where the pairs are known, so are they."""
     files = [clip.audio_path for clip in group]
-    for path, outcome in zip(files, found.outcomes, strict=True):
+    for path, outcome in zip(files, content.outcomes, strict=True):
         log.append(stage, [path, *files], outcome)
-    log.append(stage, files, Outcome({f"{k} {m}": win for (k, m), win in found.wins.items()}))
+    log.append(stage, files, Outcome({f"{k} {m}": win for (k, m), win in content.wins.items()}))
 
 
 def span(outcomes: Sequence[Outcome]) -> tuple[float, float]:

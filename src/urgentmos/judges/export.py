@@ -1,7 +1,7 @@
 """A network as one ONNX file, checked against the original before it is trusted.
 
 One graph says all that is per clip: metrics, frame logits for a timeline, and what pairs need of the clip. What is left to do
-for a pair has no weights (`onnx_judge.judged_pair`), so S systems cost S runs of the graph and not one per pair.
+for a pair has no weights (`onnx_judge.ranks_byd_pair`), so S systems cost S runs of the graph and not one per pair.
 """
 
 import json
@@ -23,7 +23,7 @@ from urgentmos.common.untrusted import shown
 from urgentmos.errors import UsageError, need
 from urgentmos.files import replacing_path
 from urgentmos.judges import int8
-from urgentmos.judges.onnx import INPUTS, OnnxJudge, Start, open_model, run_graph
+from urgentmos.judges.onnx import INPUTS, OnnxBackend, Start, open_model, run_graph
 from urgentmos.judges.torch import WINDOW_SECONDS
 from urgentmos.models import checksums
 from urgentmos.models.folder import CONFIG, ONNX, Loaded, list_file, read_info
@@ -64,21 +64,21 @@ class Graph(nn.Module):
         """Waves (B, T) and samples (B,), or the log-mel of one clip (1, F, bands) -> what `outputs` names:
 
         metrics (B, M); n_frames (B,); frame_logits (B, M, F), whose mean over n_frames gives a metric through its bound;
-        query and key (B, heads, F, d), answer (B, heads, F, 4), of which `onnx_judge.judged_pair` makes a pair's answer.
+        query and key (B, heads, F, d), answer (B, heads, F, 4), of which `onnx_judge.ranks_byd_pair` makes a pair's answer.
         """
         fused, frames = self.net.fusion(self._branches(x, n))
-        found: list[Tensor] = []
+        outputs: list[Tensor] = []
         features, logits = self._categories(fused, frames)
         if logits is not None:
             # a mean of frame logits is the logit of the mean: one product instead of a mean over D per metric
             metrics = self.bound(layers.masked_mean(logits, frames))
             logits = layers.zero_padding(logits, frames)
-            found.append(logits.transpose(1, 2))
+            outputs.append(logits.transpose(1, 2))
         else:
             metrics = torch.stack(list(self.net.ampm(features, frames).values()), dim=1)
         if self.answers is not None and self.net.ncpm is not None:
-            found += self.answers(self.net.ncpm.sides(features[str(self.net.config.preference)], frames))
-        return (metrics, frames, *found) if self.start == "waves" else (metrics, *found)
+            outputs += self.answers(self.net.ncpm.sides(features[str(self.net.config.preference)], frames))
+        return (metrics, frames, *outputs) if self.start == "waves" else (metrics, *outputs)
 
     def _categories(self, fused: Tensor, n: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
         """Frames of each category, each (B, F, D), and the frame logits (B, F, M) if metrics are means of them."""
@@ -103,11 +103,11 @@ class Graph(nn.Module):
 def _together(net: UrgentMos, metrics: Sequence[str]) -> nn.Linear:
     """The heads of one category as one: (.., D) -> (.., metrics)."""
     heads = [net.ampm.heads[name].linear for name in metrics]
-    made = nn.Linear(heads[0].in_features, len(heads))  # type: ignore[union-attr, arg-type]
+    layer = nn.Linear(heads[0].in_features, len(heads))  # type: ignore[union-attr, arg-type]
     with torch.no_grad():
-        made.weight.copy_(torch.cat([head.weight for head in heads]))  # type: ignore[union-attr, misc]
-        made.bias.copy_(torch.cat([head.bias for head in heads]))  # type: ignore[union-attr, misc]
-    return made
+        layer.weight.copy_(torch.cat([head.weight for head in heads]))  # type: ignore[union-attr, misc]
+        layer.bias.copy_(torch.cat([head.bias for head in heads]))  # type: ignore[union-attr, misc]
+    return layer
 
 
 class Bounds(nn.Module):
@@ -170,7 +170,7 @@ def to_onnx(model: Loaded, path: Path, start: Start = "waves") -> float:
 
     start: "waves" for a file that takes samples; "log-mel" for one that takes what `logmel.LogMel` computes, which is faster.
     The differences are those of metrics, of frame logits and of the answers to pairs in both orders. The metadata say all that
-    `onnx_judge.OnnxJudge` needs. UsageError if the architecture cannot be exported, or if onnxruntime does not give the same
+    `onnx_judge.OnnxBackend` needs. UsageError if the architecture cannot be exported, or if onnxruntime does not give the same
     numbers within TOLERANCE; then no file is left.
     """
     net = _exportable(model)
@@ -220,7 +220,7 @@ def _exportable(model: Loaded) -> UrgentMos:
 
 def facts(model: Loaded, net: UrgentMos, start: Start) -> dict[str, str]:
     """The metadata of the file."""
-    said: dict[str, Any] = {
+    rows: dict[str, Any] = {
         "name": model.info["name"],
         "version": model.info["version"],
         "rate": net.rate,
@@ -234,8 +234,8 @@ def facts(model: Loaded, net: UrgentMos, start: Start) -> dict[str, str]:
         encoder = net.encoders[0]
         assert isinstance(encoder, ConvEncoder)
         sizes = {key: getattr(encoder.sizes, key) for key in ("n_fft", "hop", "bands")}
-        said["log_mel"] = json.dumps({**sizes, "rate": net.rate, "normalise": encoder.config.normalise})
-    return {key: str(value) for key, value in said.items()}
+        rows["log_mel"] = json.dumps({**sizes, "rate": net.rate, "normalise": encoder.config.normalise})
+    return {key: str(value) for key, value in rows.items()}
 
 
 def _write(graph: Graph, path: Path) -> None:
@@ -296,7 +296,7 @@ def as_if_alone() -> Iterator[None]:
 def largest_difference(net: UrgentMos, path: Path) -> float:
     """Largest absolute difference between a network and its file: in metrics, frame logits and answers to pairs."""
     model = open_model(path)
-    judge = OnnxJudge(model, threads=1)
+    judge = OnnxBackend(model, threads=1)
     rng = np.random.default_rng(0)
     worst = 0.0
     for seconds in CHECKED_SECONDS:
@@ -305,8 +305,8 @@ def largest_difference(net: UrgentMos, path: Path) -> float:
         with torch.inference_mode():
             encoded = net.encode(torch.from_numpy(batch.wave), torch.from_numpy(batch.n_samples))
             want = _per_clip(net, encoded)
-            for told, wanted in zip(run_graph(model, waves), want, strict=True):
-                worst = max(worst, *(_distance(told[name], wanted[name]) for name in wanted))
+            for values, wanted in zip(run_graph(model, waves), want, strict=True):
+                worst = max(worst, *(_distance(values[name], wanted[name]) for name in wanted))
             if judge.compares:
                 pairs = [(a, b) for a in range(len(waves)) for b in range(len(waves))]
                 worst = max(worst, _distance(judge.raw(judge.encode(waves), pairs), _per_pair(net, encoded, pairs)))
@@ -315,19 +315,19 @@ def largest_difference(net: UrgentMos, path: Path) -> float:
 
 def _per_clip(net: UrgentMos, encoded: Encoded) -> list[dict[str, np.ndarray]]:
     """The network's own metrics (M,) and frame logits (M, F) of each clip."""
-    told = {"metrics": torch.stack(list(net.absolute(encoded).values()), dim=1).numpy()}
+    outputs = {"metrics": torch.stack(list(net.absolute(encoded).values()), dim=1).numpy()}
     if net.ampm.pooler == "mean":
-        told["frame_logits"] = torch.stack(list(net.frame_logits(encoded).values()), dim=1).numpy()
+        outputs["frame_logits"] = torch.stack(list(net.frame_logits(encoded).values()), dim=1).numpy()
     return [
-        {name: values[i] if name == "metrics" else values[i, :, :n] for name, values in told.items()}
+        {name: values[i] if name == "metrics" else values[i, :, :n] for name, values in outputs.items()}
         for i, n in enumerate(encoded.n_frames.tolist())
     ]
 
 
 def _per_pair(net: UrgentMos, encoded: Encoded, pairs: Sequence[tuple[int, int]]) -> np.ndarray:
     """(P, 4): the network's own logits of a, tie, b, and CMOS."""
-    said = net.compare(*(encoded.pick([pair[side] for pair in pairs]) for side in (0, 1)))
-    return torch.cat([said.logits[:, [0, 2, 1]], said.cmos[:, None]], dim=1).numpy()
+    verdicts = net.compare(*(encoded.pick([pair[side] for pair in pairs]) for side in (0, 1)))
+    return torch.cat([verdicts.logits[:, [0, 2, 1]], verdicts.cmos[:, None]], dim=1).numpy()
 
 
 def _distance(got: np.ndarray, want: np.ndarray) -> float:

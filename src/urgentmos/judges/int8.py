@@ -21,7 +21,7 @@ def _scale(weight: np.ndarray, summed: tuple[int, ...]) -> np.ndarray:
     return np.asarray(np.where(largest > 0, largest, LEVELS) / LEVELS, dtype=np.float32)
 
 
-def snapped(weight: np.ndarray) -> np.ndarray:
+def quantised(weight: np.ndarray) -> np.ndarray:
     """(out, ...) float32 -> the nearest weights that eight bits can say, with one scale per output; small ones unchanged."""
     if weight.ndim < 2 or weight.size < SMALLEST:
         return weight
@@ -50,15 +50,15 @@ def pack(model: Any) -> int:
 
     kept, nodes, packed = [], [], 0
     for tensor in model.graph.initializer:
-        found = levels(numpy_helper.to_array(tensor))
-        if found is None:
+        grid = levels(numpy_helper.to_array(tensor))
+        if grid is None:
             kept.append(tensor)
             continue
         whole, name = f"{tensor.name}.int8", tensor.name
-        kept += [numpy_helper.from_array(found[0], whole), numpy_helper.from_array(found[1], f"{name}.scale")]
+        kept += [numpy_helper.from_array(grid[0], whole), numpy_helper.from_array(grid[1], f"{name}.scale")]
         nodes.append(helper.make_node("Cast", [whole], [f"{name}.cast"], to=TensorProto.FLOAT))
         nodes.append(helper.make_node("Mul", [f"{name}.cast", f"{name}.scale"], [name]))
-        packed += found[0].size
+        packed += grid[0].size
     nodes += model.graph.node
     del model.graph.initializer[:], model.graph.node[:]
     model.graph.initializer.extend(kept)

@@ -30,11 +30,11 @@ class Measured(Predictor):
         """UsageError if the metric is not in the table, or its labeller lacks a package or weights."""
         if metric not in MEASURABLE and metric not in HUMAN:
             labeller_of(metric)
-        self.name = self.judge = metric
+        self.name = self.ranks_by = metric
         self.metrics = (metric,)
         self._settings = settings or Settings()
         rate = METRICS[metric].rate
-        self.hears_up_to = None if rate is None or metric in HUMAN else rate / 2
+        self.max_frequency = None if rate is None or metric in HUMAN else rate / 2
         self.version = "human labels of the manifest"
         if metric in MEASURABLE:
             labeller_of(metric).load(self._settings)
@@ -68,8 +68,8 @@ class Measured(Predictor):
         except AudioError as e:
             return Score(replace(clip, metrics={self.name: None}), self.name, str(e))
         outcome = labelling.measure_audio(heard, clean, self._measures)
-        said = labelling.versions(labelling.stages(self.metrics), self._settings)
-        return self._score_of(labelling.merge(clip, self.metrics, [outcome], said))
+        versions = labelling.versions(labelling.stages(self.metrics), self._settings)
+        return self._score_of(labelling.merge(clip, self.metrics, [outcome], versions))
 
     def _score_of(self, labelled: labelling.Labelled) -> Score:
         """The labels of a clip as a judge's score: a clip without speech has the worst of the scale."""
@@ -110,7 +110,7 @@ class Measured(Predictor):
         sources = [source for score in scores if (source := score.sources.get(self.name))]
         version = "" if not sources or self.source in sources else phrase_of(sources, self.name)
         remarks = (*warnings, *self._remarks(clips, scores))
-        return Evidence(*score_table(scores, self.judge), None, scores, remarks, version)
+        return Evidence(*score_table(scores, self.ranks_by), None, scores, remarks, version)
 
     def _remarks(self, clips: Sequence[Clip], scores: Sequence[Score]) -> Iterator[str]:
         """What is not as a single source of labels would have it."""

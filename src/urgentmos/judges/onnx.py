@@ -54,7 +54,7 @@ class OnnxModel:
         return tuple(output.name for output in self.session.get_outputs())
 
 
-class Spoken(NamedTuple):
+class OnnxFeatures(NamedTuple):
     """What is kept of a clip of F frames: its metrics, and what pairs need of it."""
 
     metrics: dict[str, float]
@@ -63,13 +63,13 @@ class Spoken(NamedTuple):
     answer: np.ndarray | None  # (heads, F, 4)
 
 
-class OnnxJudge:
+class OnnxBackend:
     """What `network.Network` asks of an architecture, answered by onnxruntime on the CPU."""
 
-    cheap_metrics = True
-    alike_in_company = True  # each pair is computed alone
-    pads = False
-    length_gap = inf  # frames of both clips attend to each other, wherever they are
+    metrics_with_encoding = True
+    batch_invariant = True  # each pair is computed alone
+    padding_costs = False
+    max_length_difference = inf  # frames of both clips attend to each other, wherever they are
     batch_seconds = 240.0  # clips at once cost no padding and keep all threads at work
 
     def __init__(self, model: OnnxModel, *, temperature: float = 1.0, threads: int | None = None) -> None:
@@ -81,32 +81,32 @@ class OnnxJudge:
         self.temperature = temperature
         self.threads = threads or thread_count()
 
-    def encode(self, waves: Sequence[np.ndarray]) -> list[Spoken]:
+    def encode(self, waves: Sequence[np.ndarray]) -> list[OnnxFeatures]:
         """(T_i,) float32 at `rate` each -> features."""
         return _each(self._encode, waves, self.threads)
 
-    def _encode(self, wave: np.ndarray) -> Spoken:
-        (told,) = run_graph(self.model, [wave])
-        metrics = dict(zip(self.metrics, told["metrics"].tolist(), strict=True))
-        return Spoken(metrics, **{name: told.get(name) for name in Spoken._fields[1:]})
+    def _encode(self, wave: np.ndarray) -> OnnxFeatures:
+        (outputs,) = run_graph(self.model, [wave])
+        metrics = dict(zip(self.metrics, outputs["metrics"].tolist(), strict=True))
+        return OnnxFeatures(metrics, **{name: outputs.get(name) for name in OnnxFeatures._fields[1:]})
 
-    def absolute(self, features: Sequence[Spoken]) -> list[dict[str, float]]:
+    def absolute(self, features: Sequence[OnnxFeatures]) -> list[dict[str, float]]:
         """Metrics of each clip."""
         return [clip.metrics for clip in features]
 
     def frame_logits(self, wave: np.ndarray) -> dict[str, np.ndarray] | None:
         """(T,) -> {metric: (F,)}, whose mean is the clip's logit; None if the model does not pool by the mean."""
-        told = run_graph(self.model, [wave])[0].get("frame_logits")
-        return None if told is None else dict(zip(self.metrics, told, strict=True))
+        logits = run_graph(self.model, [wave])[0].get("frame_logits")
+        return None if logits is None else dict(zip(self.metrics, logits, strict=True))
 
-    def judge(self, features: Sequence[Spoken], pairs: Sequence[tuple[int, int]]) -> np.ndarray:
+    def judge(self, features: Sequence[OnnxFeatures], pairs: Sequence[tuple[int, int]]) -> np.ndarray:
         """Ordered pairs of indices -> (P, 4): p_a, p_tie, p_b, CMOS, in the order given only."""
         raw = self.raw(features, pairs)
         logits = raw[:, :3] / self.temperature
         chances = np.exp(logits - logits.max(axis=1, keepdims=True))
         return np.concatenate([chances / chances.sum(axis=1, keepdims=True), raw[:, 3:]], axis=1)
 
-    def raw(self, features: Sequence[Spoken], pairs: Sequence[tuple[int, int]]) -> np.ndarray:
+    def raw(self, features: Sequence[OnnxFeatures], pairs: Sequence[tuple[int, int]]) -> np.ndarray:
         """Ordered pairs of indices -> (P, 4): logits of a, tie and b before any temperature, CMOS."""
         if not self.compares:
             raise UsageError(f"{self.model.info['name']} does not judge pairs. Rank by its scores.")
@@ -136,10 +136,10 @@ def run_graph(model: OnnxModel, waves: Sequence[np.ndarray]) -> list[dict[str, n
         return [{name: value[0] for name, value in zip(model.outputs, run, strict=True)} for run in runs]
     batch = collate(waves, [""] * len(waves))
     run = _run(model, {"wave": batch.wave, "n_samples": batch.n_samples})
-    told = dict(zip(model.outputs, run, strict=True))
+    outputs = dict(zip(model.outputs, run, strict=True))
     return [
-        {name: value[i] if value.ndim < 3 else value[i, :, :n] for name, value in told.items()}
-        for i, n in enumerate(told["n_frames"].tolist())
+        {name: value[i] if value.ndim < 3 else value[i, :, :n] for name, value in outputs.items()}
+        for i, n in enumerate(outputs["n_frames"].tolist())
     ]
 
 
@@ -156,9 +156,9 @@ def _run(model: OnnxModel, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
 
 def thread_count() -> int:
     """What OMP_NUM_THREADS says, or else all cores that this process may use."""
-    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    if asked.isdigit() and int(asked) > 0:
-        return int(asked)
+    setting = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if setting.isdigit() and int(setting) > 0:
+        return int(setting)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -180,14 +180,14 @@ def light_file(model: str | Path) -> Path | None:
     return path / ONNX if (path / ONNX).is_file() and (path / CONFIG).is_file() else None
 
 
-def open_judge(file: Path) -> tuple[OnnxJudge, dict[str, Any]]:
+def open_backend(file: Path) -> tuple[OnnxBackend, dict[str, Any]]:
     """The judge of an ONNX file, and what is known of the model: config.json where there is one beside the file.
 
     UsageError if the file is damaged, was not made by `urgentmos export`, or is of another model than its folder holds.
     """
     if file.name != ONNX or not (file.parent / CONFIG).is_file():
         model = open_model(file)
-        return OnnxJudge(model, temperature=verdict_temperature(model.info, file)), model.info
+        return OnnxBackend(model, temperature=verdict_temperature(model.info, file)), model.info
     info = read_info(file.parent)
     again = f"Make it again with: urgentmos export {file.parent} -o {file}"
     cure = again if (file.parent / WEIGHTS).is_file() else AGAIN
@@ -203,7 +203,7 @@ def open_judge(file: Path) -> tuple[OnnxJudge, dict[str, Any]]:
     if checksums.is_sealed(info) and model.notes:
         raise UsageError(f"{file} has no checksum and {CONFIG} does not name it, so that it may be any file. {cure}")
     model = replace(model, notes=notes_of(info, file.parent))
-    return OnnxJudge(model, temperature=verdict_temperature(info, file)), info
+    return OnnxBackend(model, temperature=verdict_temperature(info, file)), info
 
 
 def open_model(file: Path) -> OnnxModel:

@@ -9,13 +9,13 @@ from dataclasses import replace
 import numpy as np
 
 from urgentmos.audio.description import AudioInfo
-from urgentmos.audio.windows import Heard, merge
+from urgentmos.audio.windows import OpenedAudio, merge
 from urgentmos.clips.journal import Outcome
 from urgentmos.common.clip_warnings import is_silent
 from urgentmos.metrics import worst_scores
 
 
-def failed_outcome(heard: Heard) -> Outcome:
+def failed_outcome(heard: OpenedAudio) -> Outcome:
     """The outcome of a recording with an error, with what is known of it if it was decoded."""
     if heard.whole is None:
         return Outcome(error=heard.error)
@@ -23,13 +23,13 @@ def failed_outcome(heard: Heard) -> Outcome:
     return Outcome({}, {}, heard.error, list(info.warnings), heard.seconds, info.rate, info.bandwidth)
 
 
-def outcome_of(heard: Heard, infos: list[AudioInfo], values: dict[str, float]) -> Outcome:
+def outcome_of(heard: OpenedAudio, infos: list[AudioInfo], values: dict[str, float]) -> Outcome:
     """The outcome of a recording whose windows gave `infos`, and which the network gives `values`."""
     info = info_of(heard, infos)
     return checked(Outcome(values, {}, None, list(info.warnings), heard.seconds, info.rate, info.bandwidth))
 
 
-def info_of(heard: Heard, infos: list[AudioInfo]) -> AudioInfo:
+def info_of(heard: OpenedAudio, infos: list[AudioInfo]) -> AudioInfo:
     """What is known of a recording as a whole, from its windows where it is not in memory."""
     return heard.whole.info if heard.whole is not None else merge(infos)
 

@@ -19,7 +19,7 @@ from urgentmos.errors import AudioError
 
 if TYPE_CHECKING:
     from urgentmos.audio.samples import AudioInput
-    from urgentmos.audio.windows import Reader
+    from urgentmos.audio.windows import AudioReader
 
 DIGITS = 6  # of a time, in decimals of a second
 
@@ -46,7 +46,7 @@ class Timeline:
 
 
 @runtime_checkable
-class TimelineJudge(Protocol):
+class TimelineBackend(Protocol):
     """A judge whose frames have logits of their own."""
 
     ranges: Mapping[str, tuple[float, float]]  # of every metric's head
@@ -55,8 +55,8 @@ class TimelineJudge(Protocol):
         """(T,) float32 -> {metric: (F,)} whose mean is the clip's logit; None if the model does not pool by the mean."""
 
 
-def traced(
-    judge: TimelineJudge, reader: Reader, source: AudioInput, metrics: Sequence[str], sample_rate: int | None = None
+def trace_timeline(
+    judge: TimelineBackend, reader: AudioReader, source: AudioInput, metrics: Sequence[str], sample_rate: int | None = None
 ) -> Timeline | None:
     """The timeline of a recording, None where it has none; AudioError if the recording cannot be read.
 
@@ -74,15 +74,15 @@ def traced(
     for piece in reader.pieces(heard):
         step()
         infos.append(piece.info)
-        told = judge.frame_logits(piece.wave)
-        if told is None:
+        logits = judge.frame_logits(piece.wave)
+        if logits is None:
             return None
         seconds = len(piece.wave) / piece.rate
-        n_frames = len(told[metrics[0]])
+        n_frames = len(logits[metrics[0]])
         times.append(start + (np.arange(n_frames) + 0.5) * seconds / n_frames)
         start += seconds
         for name in metrics:
-            rows[name].append(np.asarray(told[name], dtype=np.float64))
+            rows[name].append(np.asarray(logits[name], dtype=np.float64))
     if is_silent((heard.whole.info if heard.whole else merge(infos)).warnings):  # its score is not the network's
         return None
     contributions = {name: np.concatenate(parts) for name, parts in rows.items()}

@@ -35,22 +35,22 @@ def choose_device(name: str) -> str:
     return name
 
 
-def judge_of(net: nn.Module, device: str = "auto", *, temperature: float = 1.0) -> Any:
+def backend_of(net: nn.Module, device: str = "auto", *, temperature: float = 1.0) -> Any:
     """The judge for a net, which it takes over: the net is in eval mode and on `device` afterwards.
 
     temperature: the logits of an UrgentMOS model's verdicts are divided by it.
     """
     device = choose_device(device)
     if isinstance(net, UrgentMos):
-        return UrgentMosJudge(net, device, temperature)
+        return UrgentMosBackend(net, device, temperature)
     if isinstance(net, UrgentPk):
-        return UrgentPkJudge(net, device)
+        return UrgentPkBackend(net, device)
     if isinstance(net, Utmos):
-        return UtmosJudge(net, device)
+        return UtmosBackend(net, device)
     raise UsageError(f"{type(net).__name__} is no architecture that can score or compare.")
 
 
-class Spoken(NamedTuple):
+class TorchFeatures(NamedTuple):
     """What UrgentMOS keeps of a clip: its metrics, and what pairs need of it."""
 
     metrics: dict[str, float]
@@ -58,13 +58,13 @@ class Spoken(NamedTuple):
     n_frames: int
 
 
-class UrgentMosJudge:
+class UrgentMosBackend:
     """UrgentMOS and Uni-VERSA-Ext: one pass through the encoders tells all metrics of a clip."""
 
-    cheap_metrics = True
-    alike_in_company = False  # matrices of other sizes are multiplied in another order
-    pads = True
-    length_gap = ANY_GAP  # frames of both clips attend to each other, wherever they are
+    metrics_with_encoding = True
+    batch_invariant = False  # matrices of other sizes are multiplied in another order
+    padding_costs = True
+    max_length_difference = ANY_GAP  # frames of both clips attend to each other, wherever they are
 
     def __init__(self, net: UrgentMos, device: str, temperature: float = 1.0) -> None:
         self._net = net.to(device).eval()
@@ -78,16 +78,16 @@ class UrgentMosJudge:
         self.ranges = net.config.ranges
         self.compares = net.ncpm is not None
 
-    def encode(self, waves: Sequence[np.ndarray]) -> list[Spoken]:
+    def encode(self, waves: Sequence[np.ndarray]) -> list[TorchFeatures]:
         batch = collate(waves, [""] * len(waves))
         with torch.inference_mode(), self._precision():
             wave = torch.from_numpy(batch.wave).to(self._device)
             encoded = self._net.encode(wave, torch.from_numpy(batch.n_samples).to(self._device))
-            told = {name: value.float().cpu().tolist() for name, value in self._net.absolute(encoded).items()}
+            scores = {name: value.float().cpu().tolist() for name, value in self._net.absolute(encoded).items()}
         spoken = []
         for i, n in enumerate(encoded.n_frames.tolist()):
             sides = None if encoded.sides is None else Sides(*(part[i : i + 1, :, :n].clone() for part in encoded.sides))
-            spoken.append(Spoken({name: values[i] for name, values in told.items()}, sides, n))
+            spoken.append(TorchFeatures({name: values[i] for name, values in scores.items()}, sides, n))
         return spoken
 
     def frame_logits(self, wave: np.ndarray) -> dict[str, np.ndarray] | None:
@@ -97,26 +97,26 @@ class UrgentMosJudge:
         batch = collate([wave], [""])
         with torch.inference_mode(), self._precision():
             samples, n_samples = (torch.from_numpy(x).to(self._device) for x in (batch.wave, batch.n_samples))
-            told = self._net.frame_logits(self._net.encode(samples, n_samples))
-            return {name: row[0].double().cpu().numpy() for name, row in told.items()}
+            logits = self._net.frame_logits(self._net.encode(samples, n_samples))
+            return {name: row[0].double().cpu().numpy() for name, row in logits.items()}
 
-    def absolute(self, features: Sequence[Spoken]) -> list[dict[str, float]]:
+    def absolute(self, features: Sequence[TorchFeatures]) -> list[dict[str, float]]:
         return [clip.metrics for clip in features]
 
-    def judge(self, features: Sequence[Spoken], pairs: Sequence[tuple[int, int]]) -> np.ndarray:
+    def judge(self, features: Sequence[TorchFeatures], pairs: Sequence[tuple[int, int]]) -> np.ndarray:
         longest = max((features[i].n_frames for pair in pairs for i in pair), default=1)
         at_once = max(1, PAIR_FRAMES // max(1, longest))
         judged = [self._judge(features, pairs[k : k + at_once]) for k in range(0, len(pairs), at_once)]
         return np.concatenate(judged) if judged else np.zeros((0, 4))
 
-    def _judge(self, features: Sequence[Spoken], pairs: Sequence[tuple[int, int]]) -> np.ndarray:
+    def _judge(self, features: Sequence[TorchFeatures], pairs: Sequence[tuple[int, int]]) -> np.ndarray:
         used = sorted({i for pair in pairs for i in pair})
         place = {i: k for k, i in enumerate(used)}
         together = _side_by_side([features[i] for i in used])
         with torch.inference_mode(), self._precision():
-            said = self._net.compare(*(together.pick([place[pair[side]] for pair in pairs]) for side in (0, 1)))
-            p_a, p_b, p_tie = (said.logits.double() / self._temperature).softmax(dim=1).unbind(dim=1)
-            return np.asarray(torch.stack([p_a, p_tie, p_b, said.cmos.double()], dim=1).cpu().numpy())
+            verdicts = self._net.compare(*(together.pick([place[pair[side]] for pair in pairs]) for side in (0, 1)))
+            p_a, p_b, p_tie = (verdicts.logits.double() / self._temperature).softmax(dim=1).unbind(dim=1)
+            return np.asarray(torch.stack([p_a, p_tie, p_b, verdicts.cmos.double()], dim=1).cpu().numpy())
 
     def _precision(self) -> Any:
         return _precision(self._device, torch.bfloat16)
@@ -128,7 +128,7 @@ def _precision(device: str, dtype: torch.dtype = torch.float32) -> Any:
     return torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda" and dtype == torch.bfloat16)
 
 
-def _side_by_side(clips: Sequence[Spoken]) -> Encoded:
+def _side_by_side(clips: Sequence[TorchFeatures]) -> Encoded:
     """Clips of any number of frames as one batch, zero beyond each clip's frames."""
     longest = max(clip.n_frames for clip in clips)
     parts = []
@@ -139,11 +139,11 @@ def _side_by_side(clips: Sequence[Spoken]) -> Encoded:
     return Encoded({}, torch.tensor([clip.n_frames for clip in clips], device=device), Sides(*parts))
 
 
-class UrgentPkJudge:
+class UrgentPkBackend:
     """URGENT-PK: pairs in the two channels of one picture. A clip alone is judged against itself (Replication Strategy)."""
 
-    cheap_metrics = False  # a pass through the ResNet per clip, which a ranking by votes does not need
-    pads = True
+    metrics_with_encoding = False  # a pass through the ResNet per clip, which a ranking by votes does not need
+    padding_costs = True
 
     def __init__(self, net: UrgentPk, device: str) -> None:
         # folding batch norms moves opinion scores by up to 4e-5 for a fifth of the time: not worth it where float32 is exact
@@ -152,8 +152,8 @@ class UrgentPkJudge:
         self._threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.rate, self.min_samples, self.window_seconds = net.rate, net.min_samples, net.window_seconds
         self.batch_seconds = 60.0
-        self.alike_in_company = torch.device(device).type == "cpu"  # there each pair is computed alone
-        self.length_gap = LENGTH_GAP
+        self.batch_invariant = torch.device(device).type == "cpu"  # there each pair is computed alone
+        self.max_length_difference = LENGTH_GAP
         self.metrics = ("mos_overall",)
         self.compares = True
 
@@ -191,14 +191,14 @@ class UrgentPkJudge:
             return judge_pairs(self._net, Features(rows, n_frames), chosen, self._threads).double().cpu().numpy()
 
 
-class UtmosJudge:
+class UtmosBackend:
     """UTMOS22 strong: one score per clip, each length alone since the net knows no padding."""
 
-    cheap_metrics = True
+    metrics_with_encoding = True
     compares = False
-    alike_in_company = True
-    pads = False
-    length_gap = ANY_GAP
+    batch_invariant = True
+    padding_costs = False
+    max_length_difference = ANY_GAP
     metrics = ("utmos",)
     rate = 16_000
     window_seconds = WINDOW_SECONDS

@@ -45,15 +45,15 @@ def calibrate(
     groups: Sequence[Any] | None = None,
 ) -> dict[str, Any]:
     """{metric: (N,)} twice, NaN where a label is missing -> what config.json holds under "intervals"."""
-    made = {}
+    metrics = {}
     for metric in predicted:
         if metric not in measured:
             raise UsageError(f"there are no measured values of {metric}. Leave the metric out, or measure it.")
         try:
-            made[metric] = fit_intervals(predicted[metric], measured[metric], level, bins, groups)
+            metrics[metric] = fit_intervals(predicted[metric], measured[metric], level, bins, groups)
         except UsageError as e:
             raise UsageError(f"{metric}: {e}") from e
-    return {"level": level, "metrics": made}
+    return {"level": level, "metrics": metrics}
 
 
 def fit_intervals(
@@ -73,9 +73,9 @@ def fit_intervals(
         raise UsageError("predicted and measured scores, and contents, must be equally many. Give one of each per clip.")
     if not 0 < level < 1 or bins < 1:
         raise UsageError(f"level is {level} and bins is {bins}. Give a level between 0 and 1, and at least one bin.")
-    known = np.isfinite(x) & np.isfinite(y)
+    is_finite = np.isfinite(x) & np.isfinite(y)
     contents = np.unique([str(g) for g in groups], return_inverse=True)[1] if groups is not None else np.arange(len(x))
-    x, y, contents = x[known], y[known], contents[known]
+    x, y, contents = x[is_finite], y[is_finite], contents[is_finite]
     needed = contents_needed(level)
     if len(np.unique(contents)) < needed:
         raise UsageError(
@@ -142,8 +142,8 @@ def _between(x: float, knots: Sequence[float], values: Sequence[float]) -> float
 
 def intervals(calibration: Mapping[str, Any], scores: Mapping[str, float | None]) -> dict[str, list[float]]:
     """{metric: score} -> {metric: [low, high]} of those that are calibrated and have a score."""
-    told = {name: score for name, score in scores.items() if score is not None and name in calibration["metrics"]}
-    return {name: list(interval(calibration, name, score)) for name, score in told.items()}
+    values = {name: score for name, score in scores.items() if score is not None and name in calibration["metrics"]}
+    return {name: list(interval(calibration, name, score)) for name, score in values.items()}
 
 
 def coverage(
@@ -154,9 +154,9 @@ def coverage(
 ) -> float:
     """(N,) scores and what was measured -> the share that the intervals hold, NaN left out; NaN if nothing is left."""
     x, y = np.asarray(predicted, dtype=np.float64), np.asarray(measured, dtype=np.float64)
-    known = np.isfinite(x) & np.isfinite(y)
-    ends = [interval(calibration, metric, float(score)) for score in x[known]]
-    held = [low <= value <= high for (low, high), value in zip(ends, y[known], strict=True)]
+    is_finite = np.isfinite(x) & np.isfinite(y)
+    ends = [interval(calibration, metric, float(score)) for score in x[is_finite]]
+    held = [low <= value <= high for (low, high), value in zip(ends, y[is_finite], strict=True)]
     return float(np.mean(held)) if held else float("nan")
 
 

@@ -51,8 +51,8 @@ def _canonical(about: Mapping[str, Any]) -> bytes:
 
 def sealed(about: Mapping[str, Any], files: Mapping[str, str]) -> dict[str, Any]:
     """config.json with the SHA-256 of the `files` beside it and its own. ValueError or TypeError if it is no plain JSON."""
-    made = {**unsealed(about), FILES: dict(files)}
-    return {**made, OWN: sha256_of(_canonical(made))}
+    listed = {**unsealed(about), FILES: dict(files)}
+    return {**listed, OWN: sha256_of(_canonical(listed))}
 
 
 def unsealed(about: Mapping[str, Any]) -> dict[str, Any]:

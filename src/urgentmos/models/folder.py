@@ -113,10 +113,10 @@ def _version(info: Mapping[str, Any], about: Mapping[str, Any], weights: str) ->
 def _plain(about: Mapping[str, Any]) -> dict[str, Any]:
     """The same as it will be read back."""
     try:
-        made: dict[str, Any] = json.loads(json.dumps(about, allow_nan=False))
+        config: dict[str, Any] = json.loads(json.dumps(about, allow_nan=False))
     except (RecursionError, TypeError, ValueError) as e:
         raise UsageError(f"what is said of the model cannot be written as JSON ({reason(e)}). Use plain data.") from e
-    return made
+    return config
 
 
 def _config_text(about: Mapping[str, Any], files: Mapping[str, str]) -> bytes:
@@ -191,8 +191,8 @@ def read_info(folder: str | Path) -> dict[str, Any]:
 def check_info(about: Mapping[str, Any], source: Path) -> None:
     """UsageError that names `source` unless what is said of a model, without its sizes, makes sense."""
     if about.get("architecture") not in list(ARCHITECTURES):  # a list also answers to what cannot be hashed
-        known = ", ".join(ARCHITECTURES)
-        raise UsageError(f"{source}: there is no architecture {shown(about.get('architecture'), 60)}. Known are: {known}.")
+        names = ", ".join(ARCHITECTURES)
+        raise UsageError(f"{source}: there is no architecture {shown(about.get('architecture'), 60)}. Known are: {names}.")
     for key in ("name", "version"):
         if not isinstance(about.get(key), str) or not about[key]:
             raise UsageError(f"{source}: the model has no {key}. Give it one: every result names the model that made it.")
@@ -284,10 +284,10 @@ def build(architecture: str, config: Mapping[str, Any], *, source: str | Path = 
             f"{source}: there is no architecture {shown(architecture, 60)}. Known are: {', '.join(ARCHITECTURES)}."
         )
     module, config_name, net_name = ARCHITECTURES[architecture]
-    found = import_module(module)
+    architecture_module = import_module(module)
     try:
         with torch.random.fork_rng(devices=[]), _without_initialisation():
-            net: nn.Module = getattr(found, net_name)(_config(getattr(found, config_name), config))
+            net: nn.Module = getattr(architecture_module, net_name)(_config(getattr(architecture_module, config_name), config))
     except UsageError as e:
         raise UsageError(f"{source}: {e}") from e
     except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
@@ -336,9 +336,9 @@ def _check_ranges(net: nn.Module, config: Mapping[str, Any], source: str | Path)
     ranges = getattr(getattr(net, "config", None), "ranges", {})
     for metric, bounds in ranges.items():
         bound = net.ampm.heads[metric].bound  # type: ignore[union-attr, index]
-        for wanted, found in zip(bounds, (bound.low.item(), bound.high.item()), strict=True):
-            if wanted != found and not (isfinite(wanted) and abs(wanted - found) <= 1e-6 * max(1.0, abs(wanted))):
-                raise UsageError(f"{source}: {metric} has a bound of {found} and its configuration says {wanted}.")
+        for wanted, end in zip(bounds, (bound.low.item(), bound.high.item()), strict=True):
+            if wanted != end and not (isfinite(wanted) and abs(wanted - end) <= 1e-6 * max(1.0, abs(wanted))):
+                raise UsageError(f"{source}: {metric} has a bound of {end} and its configuration says {wanted}.")
 
 
 def _shapes(architecture: str, config: Mapping[str, Any], source: str | Path) -> Mapping[str, Tensor]:
@@ -349,22 +349,22 @@ def _shapes(architecture: str, config: Mapping[str, Any], source: str | Path) ->
         return build(architecture, config, source=source).state_dict()
 
 
-def compare_shapes(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], source: str | Path) -> None:
+def compare_shapes(wanted: Mapping[str, Tensor], held: Mapping[str, Tensor], source: str | Path) -> None:
     """UsageError that names `source` and the first differences, unless names and shapes agree and all numbers are finite."""
-    wrong = _differences(wanted, found)
+    wrong = _differences(wanted, held)
     if wrong:
         more = f" and {len(wrong) - 3} more differences" if len(wrong) > 3 else ""
         raise UsageError(f"{source} does not hold the weights of the net that it describes: {'; '.join(wrong[:3])}{more}.")
-    other = [name for name in wanted if wanted[name].is_floating_point() != found[name].is_floating_point()]
+    other = [name for name in wanted if wanted[name].is_floating_point() != held[name].is_floating_point()]
     if other:
-        raise UsageError(f"{source}: {other[0]} holds {found[other[0]].dtype}, another kind of numbers. Get the model again.")
-    _check_finite(found, source)
+        raise UsageError(f"{source}: {other[0]} holds {held[other[0]].dtype}, another kind of numbers. Get the model again.")
+    _check_finite(held, source)
 
 
-def _differences(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
-    wrong = [f"{k} is missing" for k in wanted if k not in found]
-    wrong += [f"{k} is unknown" for k in found if k not in wanted]
-    both = ((k, tuple(found[k].shape), tuple(wanted[k].shape)) for k in wanted if k in found)
+def _differences(wanted: Mapping[str, Tensor], held: Mapping[str, Tensor]) -> list[str]:
+    wrong = [f"{k} is missing" for k in wanted if k not in held]
+    wrong += [f"{k} is unknown" for k in held if k not in wanted]
+    both = ((k, tuple(held[k].shape), tuple(wanted[k].shape)) for k in wanted if k in held)
     return wrong + [f"{k} is {has} and should be {should}" for k, has, should in both if has != should]
 
 

@@ -98,18 +98,18 @@ def fill(module: torch.nn.Module, state: Mapping[str, Any], source: str | Path) 
     import torch
 
     wanted = module.state_dict()
-    found = {k: v for k, v in state.items() if isinstance(v, torch.Tensor)}
+    filled = {k: v for k, v in state.items() if isinstance(v, torch.Tensor)}
     wrong = [
-        f"{k} is {tuple(found[k].shape)} and should be {tuple(v.shape)}"
+        f"{k} is {tuple(filled[k].shape)} and should be {tuple(v.shape)}"
         for k, v in wanted.items()
-        if k in found and found[k].shape != v.shape
+        if k in filled and filled[k].shape != v.shape
     ]
-    wrong += [f"{k} is missing" for k in wanted if k not in found]
+    wrong += [f"{k} is missing" for k in wanted if k not in filled]
     wrong += [f"{k} is unknown" for k in state if k not in wanted]
     if wrong:
         more = f" and {len(wrong) - 3} more differences" if len(wrong) > 3 else ""
         raise UsageError(f"{source} holds another model than the one expected: {'; '.join(wrong[:3])}{more}.")
-    tensors = {k: v.detach().float() if v.is_floating_point() else v.detach() for k, v in found.items()}
+    tensors = {k: v.detach().float() if v.is_floating_point() else v.detach() for k, v in filled.items()}
     module.load_state_dict(tensors, strict=True, assign=True)
     module.requires_grad_(False)
 
@@ -385,10 +385,10 @@ class _Machine:
         self.push_global(expect(module, str), expect(name, str))
 
     def push_global(self, module: str, name: str) -> None:
-        known = known_globals().get((module, name))
-        if known is None:
-            known = Function(self.stub_class(module, name))
-        self.stack.append(known)
+        function = known_globals().get((module, name))
+        if function is None:
+            function = Function(self.stub_class(module, name))
+        self.stack.append(function)
 
     def stub_class(self, module: str, name: str) -> type:
         if (module, name) not in self.stub_classes:

@@ -228,7 +228,7 @@ def _add_work(app: FastAPI, service: Service, locks: Sequence[Any]) -> None:
                 if format == "csv":
                     return await _csv(result["systems"], room.folder)
                 if format == "html":
-                    page = RankingPageTask(service.judge.judge, ranking, found, clips, room.folder)
+                    page = RankingPageTask(service.judge.ranks_by, ranking, found, clips, room.folder)
                     return _html(await service.calculator.result(page, large=True), told)
         failed = [{"uid": s.clip.uid, "error": answers.renamed(s.error, told)} for s in found.rows if s.error]
         result["warnings"] = [answers.renamed(warning, told) for warning in result["warnings"]]
@@ -344,7 +344,7 @@ def _add_facts(app: FastAPI, service: Service, locks: Sequence[Any]) -> None:
             "name": judge.name,
             "version": judge.version,
             "metrics": list(judge.metrics),
-            "judge": judge.judge,
+            "judge": judge.ranks_by,
             "about": {name: answers.about(name) for name in judge.metrics},
         }
         known = await asyncio.to_thread(known_models)

@@ -22,7 +22,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from urgentmos.api import judged_systems
+from urgentmos.api import rank_with_evidence
 from urgentmos.audio.samples import AudioInput
 from urgentmos.clips.clip import Clip
 from urgentmos.errors import UrgentmosError, UsageError
@@ -40,8 +40,8 @@ class Recorded(Predictor):
     """What a judge has answered, as a judge that needs no model."""
 
     def __init__(self, judge: Predictor, evidence: Evidence | None = None, lines: Mapping[str, Timeline | None] = {}) -> None:
-        self.name, self.version, self.metrics, self.judge = judge.name, judge.version, judge.metrics, judge.judge
-        self.hears_up_to, self.tells_opinions = judge.hears_up_to, judge.tells_opinions
+        self.name, self.version, self.metrics, self.ranks_by = judge.name, judge.version, judge.metrics, judge.ranks_by
+        self.max_frequency, self.has_opinions = judge.max_frequency, judge.has_opinions
         self._source, self._evidence, self._lines = judge.source, evidence, dict(lines)
 
     @property
@@ -78,14 +78,14 @@ class RankTask:
     resampling: Mapping[str, Any]  # confidence, samples, seed
 
     def run(self) -> Any:
-        return judged_systems(self.clips, self.judge, self.scoring, **self.resampling)
+        return rank_with_evidence(self.clips, self.judge, self.scoring, **self.resampling)
 
 
 @dataclass(frozen=True)
 class RankingPageTask:
     """-> the page of a ranking"""
 
-    judge: str
+    ranks_by: str
     ranking: Any
     evidence: Evidence
     clips: Sequence[Clip]
@@ -94,7 +94,7 @@ class RankingPageTask:
     def run(self) -> str:
         from urgentmos.report import Options, ranking_page
 
-        return ranking_page(self.ranking, self.evidence, self.clips, self.judge, Options(self.folder / "answer.html"))
+        return ranking_page(self.ranking, self.evidence, self.clips, self.ranks_by, Options(self.folder / "answer.html"))
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from urgentmos.audio import places as sources
-from urgentmos.audio.places import archives, compressed
+from urgentmos.audio.places import archives, compressed, opening, tar, views
 from urgentmos.audio.places import zip as zips
 from urgentmos.audio.places.names import place_of
 from urgentmos.audio.samples import decode, load, probe
@@ -48,7 +47,7 @@ ENDINGS = [".zip", *TARS]
 
 @pytest.fixture(autouse=True)
 def nothing_kept():
-    sources._kept.clear()
+    opening._kept.clear()
 
 
 def sound(seed: int, seconds: float = 0.2) -> bytes:
@@ -106,7 +105,7 @@ def test_threads_read_in_parallel(ending, tmp_path):
     file = pack(tmp_path / f"x{ending}", members)
     with ThreadPoolExecutor(8) as pool:
         for _ in range(3):
-            sources._kept.clear()
+            opening._kept.clear()
             waves = list(pool.map(lambda name: load(f"{file}#{name}").wave, members))
             for wave, data in zip(waves, members.values(), strict=True):
                 assert np.array_equal(wave, soundfile.read(io.BytesIO(data), dtype="float32")[0])
@@ -118,9 +117,9 @@ def test_large_members_are_not_held_in_memory(ending, method, tmp_path, monkeypa
     data = sound(3, seconds=25.0)
     file = pack(tmp_path / f"x{ending}", {"pad.txt": b"x" * 700, "long.wav": data}, method)
     whole = load(f"{file}#long.wav").wave
-    for module in (sources, zips, sources.tar if hasattr(sources, "tar") else zips):
+    for module in (views, zips, tar):
         monkeypatch.setattr(module, "IN_MEMORY", 1000)
-    sources._kept.clear()
+    opening._kept.clear()
     assert not isinstance(archives.member(str(file), "long.wav"), bytes)
     assert np.array_equal(load(f"{file}#long.wav").wave, whole)
     assert np.array_equal(np.concatenate([piece.wave for piece in windows(f"{file}#long.wav", RATE, 11.0)]), whole)
@@ -138,7 +137,7 @@ def test_a_journal_knows_a_member_until_its_zip_changes(tmp_path):
     os.utime(file, ns=(5, 5))
     with Journal.open(tmp_path / "j") as log:
         assert log.get("s", task) is None
-    sources._kept.clear()
+    opening._kept.clear()
     expected = soundfile.read(io.BytesIO(sound(1)), dtype="float32")[0]
     assert np.array_equal(load(f"{file}#a.wav").wave, expected), "a zip that has changed is read again"
 
@@ -148,7 +147,7 @@ def test_a_compressed_tar_that_has_changed_is_read_again(tmp_path):
     load(f"{file}#a.wav")
     pack(file, {"a.wav": sound(1)})
     os.utime(file, ns=(5, 5))
-    sources._kept.clear()
+    opening._kept.clear()
     assert np.array_equal(load(f"{file}#a.wav").wave, soundfile.read(io.BytesIO(sound(1)), dtype="float32")[0])
 
 
@@ -391,7 +390,7 @@ def test_a_damaged_archive_gives_the_right_samples_or_a_sentence(data, tmp_path_
     file.write_bytes(broken)
     compressed._held.clear()
     zips._directories.clear()
-    sources._kept.clear()
+    opening._kept.clear()
     try:
         clips = read_clips(str(file))
     except UsageError as e:
@@ -417,7 +416,7 @@ def test_a_member_that_says_less_than_comes_out_is_damaged(tmp_path):
         data[at : at + 4] = struct.pack("<I", lie)
         file.write_bytes(data)
         os.utime(file, ns=(lie, lie))
-        sources._kept.clear()
+        opening._kept.clear()
         with pytest.raises(AudioError, match="damaged"):
             load(f"{file}#u.wav")
 

@@ -16,8 +16,7 @@ import soundfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from urgentmos.audio import places as sources
-from urgentmos.audio.places import parquet, remote, tar
+from urgentmos.audio.places import names, opening, parquet, remote, tar, views
 from urgentmos.audio.places.names import Place
 from urgentmos.audio.samples import decode, load, probe
 from urgentmos.audio.windows import windows
@@ -37,8 +36,8 @@ RATE = 8_000
 def nothing_kept(monkeypatch):
     monkeypatch.setattr(passing, "PAUSE", 0.0)
     monkeypatch.delenv(remote.ALLOWED, raising=False)
-    sources._kept.clear()
-    tar.take_hints({})
+    opening._kept.clear()
+    tar.set_member_offsets({})
 
 
 def sound(seed: int, seconds: float = 0.2, format: str = "FLAC") -> bytes:
@@ -82,25 +81,25 @@ def cell(seed: int, name: str | None = None) -> dict:
     ],
 )
 def test_a_path_names_a_place(path, place):
-    assert sources.place_of(path) == place
+    assert names.place_of(path) == place
 
 
 def test_a_file_with_the_name_of_a_place_comes_first(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     name = "x.tar#utt.flac"
     (tmp_path / name).write_bytes(sound(0))
-    assert not sources.is_elsewhere(name)
+    assert not names.is_elsewhere(name)
     assert probe(name)[1] == RATE
 
 
 def test_a_path_that_was_made_of_a_url_is_mended():
-    assert sources.input_name(Path("s3://bucket/a.wav")) == "s3://bucket/a.wav"
-    assert sources.input_name("file:///a/b.wav") == sources.input_name(Path("file:///a/b.wav")) == "/a/b.wav"
-    assert sources.input_name(Path("odd:/b")) == "odd:/b"
+    assert names.input_name(Path("s3://bucket/a.wav")) == "s3://bucket/a.wav"
+    assert names.input_name("file:///a/b.wav") == names.input_name(Path("file:///a/b.wav")) == "/a/b.wav"
+    assert names.input_name(Path("odd:/b")) == "odd:/b"
 
 
 @pytest.mark.parametrize(
-    ("pattern", "names"),
+    ("pattern", "expanded"),
     [
         ("x.tar", ["x.tar"]),
         ("x-{008..011}.tar", ["x-008.tar", "x-009.tar", "x-010.tar", "x-011.tar"]),
@@ -108,14 +107,14 @@ def test_a_path_that_was_made_of_a_url_is_mended():
         ("{a,b}{1..2}", ["a1", "a2", "b1", "b2"]),
     ],
 )
-def test_a_pattern_stands_for_names_in_order(pattern, names):
-    assert sources.expand(pattern) == names
+def test_a_pattern_stands_for_names_in_order(pattern, expanded):
+    assert names.expand(pattern) == expanded
 
 
 @pytest.mark.parametrize("pattern", ["{0..99999999999}", "{0..999}{0..999}"])
 def test_a_pattern_without_end_is_refused(pattern):
     with pytest.raises(UsageError, match="more than"):
-        sources.expand(pattern)
+        names.expand(pattern)
 
 
 # ---- a slice of a file
@@ -131,7 +130,7 @@ def test_a_pattern_without_end_is_refused(pattern):
 def test_a_slice_reads_like_the_bytes_it_stands_for(data, start, size, moves):
     start = min(start, len(data))
     size = min(size, len(data) - start)
-    ours, plain = io.BufferedReader(sources.Slice(io.BytesIO(data), start, size)), io.BytesIO(data[start : start + size])
+    ours, plain = io.BufferedReader(views.Slice(io.BytesIO(data), start, size)), io.BytesIO(data[start : start + size])
     for to, count in moves:
         assert (ours.seek(to), ours.read(count)) == (plain.seek(to), plain.read(count))
     assert ours.seek(0, 2) == size
@@ -209,14 +208,14 @@ def test_a_tar_is_walked_once(tmp_path, monkeypatch):
         load(clip.audio_path)
     assert walks == [str(file)]
     os.utime(file, ns=(1, 1))
-    sources._kept.clear()
+    opening._kept.clear()
     load(f"{file}#u3.flac")
     assert len(walks) == 2, "a tar that has changed is walked anew"
 
 
 def test_hints_spare_the_walk(tmp_path, monkeypatch):
     file = str(make_tar(tmp_path / "x.tar", {f"u{i}.flac": sound(i) for i in range(3)}))
-    tar.take_hints(tar.hints(file, ["u1.flac", "no.flac"]))
+    tar.set_member_offsets(tar.hints(file, ["u1.flac", "no.flac"]))
     monkeypatch.setattr(tar, "_walk", lambda *args: pytest.fail("walked"))
     tar._indexes.clear()
     assert probe(f"{file}#u1.flac")[0] == 0.2 * RATE
@@ -226,10 +225,10 @@ def test_large_members_are_read_in_pieces(tmp_path, monkeypatch):
     data = sound(3, seconds=25.0)
     file = make_tar(tmp_path / "x.tar", {"pad.txt": b"x" * 700, "long.flac": data})
     whole = load(f"{file}#long.flac").wave
-    monkeypatch.setattr(sources, "IN_MEMORY", 1000)
+    monkeypatch.setattr(views, "IN_MEMORY", 1000)
     monkeypatch.setattr(tar, "IN_MEMORY", 1000)
-    sources._kept.clear()
-    assert isinstance(sources.open_audio(f"{file}#long.flac"), io.BufferedReader)
+    opening._kept.clear()
+    assert isinstance(opening.open_audio(f"{file}#long.flac"), io.BufferedReader)
     assert np.array_equal(load(f"{file}#long.flac").wave, whole)
     pieces = [piece.wave for piece in windows(f"{file}#long.flac", RATE, 11.0)]
     assert len(pieces) == 3 and np.array_equal(np.concatenate(pieces), whole)
@@ -428,7 +427,7 @@ def test_a_failing_line_is_tried_again(memory, monkeypatch):
 
     monkeypatch.setattr(fs, "open", flaky)
     assert probe("memory://x.wav")[1] == RATE and len(calls) == 3
-    sources._kept.clear()
+    opening._kept.clear()
     monkeypatch.setattr(fs, "open", lambda *a, **k: (_ for _ in ()).throw(TimeoutError("slow")))
     with pytest.raises(AudioError, match="cannot be fetched"):
         probe("memory://x.wav")
@@ -445,12 +444,12 @@ def test_header_and_samples_cost_one_transfer(memory, monkeypatch):
 
 
 def test_what_is_kept_is_bounded(monkeypatch):
-    kept = sources._Kept()
-    monkeypatch.setattr(sources, "KEEP_BYTES", 10)
+    kept = opening._Kept()
+    monkeypatch.setattr(opening, "KEEP_BYTES", 10)
     for i in range(5):
         kept.put(str(i), b"xxxx")
     assert [kept.get(str(i)) for i in range(5)] == [None] * 3 + [b"xxxx"] * 2
-    monkeypatch.setattr(sources, "KEEP_SECONDS", -1.0)
+    monkeypatch.setattr(opening, "KEEP_SECONDS", -1.0)
     assert kept.get("4") is None
 
 

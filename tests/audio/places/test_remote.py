@@ -17,8 +17,7 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from urgentmos.audio import places as sources
-from urgentmos.audio.places import remote
+from urgentmos.audio.places import opening, remote
 from urgentmos.audio.samples import load
 from urgentmos.clips.inputs import read_clips
 from urgentmos.clips.journal import Journal, Outcome, Task
@@ -44,11 +43,11 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(passing, "PAUSE", 0.0)
     monkeypatch.delenv(remote.ALLOWED, raising=False)
     monkeypatch.setattr(remote, "_typed", set())
-    sources._kept.clear()
+    opening._kept.clear()
     remote.stamp.cache_clear()
     remote._gives_parts.cache_clear()
     yield
-    sources._kept.clear()
+    opening._kept.clear()
 
 
 class Store:
@@ -215,14 +214,14 @@ def test_a_network_file_system_that_recovers_costs_nothing(
 ) -> None:
     (tmp_path / "a.wav").write_bytes(wav())
     failures = iter([True, True])
-    stat = sources.os.stat
+    stat = opening.os.stat
 
     def flaky(path: Any, *args: Any, **kwargs: Any) -> Any:
         if str(path).endswith("a.wav") and next(failures, False):
             raise OSError(number, "away")
         return stat(path, *args, **kwargs)
 
-    monkeypatch.setattr(sources.os, "stat", flaky)
+    monkeypatch.setattr(opening.os, "stat", flaky)
     assert len(load(tmp_path / "a.wav").wave) == RATE
 
 
@@ -242,14 +241,14 @@ def test_a_file_that_the_system_does_not_give(
     number: int, sentence: str, passes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "a.wav").write_bytes(wav())
-    stat = sources.os.stat
+    stat = opening.os.stat
 
     def broken(path: Any, *args: Any, **kwargs: Any) -> Any:
         if str(path).endswith("a.wav"):
             raise OSError(number, "the system's word")
         return stat(path, *args, **kwargs)
 
-    monkeypatch.setattr(sources.os, "stat", broken)
+    monkeypatch.setattr(opening.os, "stat", broken)
     with pytest.raises(AudioError, match=sentence) as caught:
         load(tmp_path / "a.wav")
     assert is_passing(str(caught.value)) == passes
@@ -322,7 +321,7 @@ def test_rows_that_a_store_failed_are_asked_again(
     assert [bool(is_passing(item.error)) for item in first] == [False, True, False]
     is_down.clear()
     asked = dict(store.hits)
-    sources._kept.clear()
+    opening._kept.clear()
     second = list(label(clips, ["lsd"], journal=tmp_path / "j"))
     assert not any(is_passing(item.error) for item in second)
     again = [path for (method, path), count in store.hits.items() if method == "GET" and count > asked.get((method, path), 0)]

@@ -68,7 +68,7 @@ def member(file: str, name: str) -> bytes | BinaryIO:
     """The bytes of a member, or a file to seek in if it is large. AudioError if there are none, UsageError if no archive."""
     if _is_zip(file):
         return zips.member(file, _spelled(name, file))
-    return tar.member(file, name if tar.is_hinted(file, name) else _spelled(name, file))
+    return tar.member(file, name if tar.has_member_offset(file, name) else _spelled(name, file))
 
 
 def size_of(file: str, name: str) -> int:
@@ -79,13 +79,13 @@ def size_of(file: str, name: str) -> int:
 
 def _spelled(name: str, file: str) -> str:
     """The name of a member as the archive spells it; `name` may be in another Unicode form. AudioError if there is none."""
-    found = zips.directory(file) if _is_zip(file) else tar.directory(file)
-    if name in found.places:
+    directory = zips.directory(file) if _is_zip(file) else tar.directory(file)
+    if name in directory.places:
         return name
-    if isinstance(found, zips.Directory) and name in found.refused:
-        raise AudioError(f"{file}: {shown(name, 200)} is not read: {found.refused[name]}. Unpack the archive")
+    if isinstance(directory, zips.Directory) and name in directory.refused:
+        raise AudioError(f"{file}: {shown(name, 200)} is not read: {directory.refused[name]}. Unpack the archive")
     plain = name.isascii() and "\\" not in name
-    alike = [] if plain else [other for other in found.places if name_key(other) == name_key(name)]
+    alike = [] if plain else [other for other in directory.places if name_key(other) == name_key(name)]
     if len(alike) != 1:
         raise AudioError(f"{file} has no member {shown(name, 200)}. Check the name")
     return alike[0]
@@ -121,12 +121,12 @@ def contents(file: str) -> Contents:
 
 def _listed(file: str) -> _Listed:
     if _is_zip(file):
-        found = zips.directory(file)
-        names = [name for name in found.places if not _is_junk(name)]
+        directory = zips.directory(file)
+        names = [name for name in directory.places if not _is_junk(name)]
         texts = zips.texts(file, [name for name in names if name.lower().endswith(".json")], MAX_JSON)
-        refused = {name: why for name, why in found.refused.items() if not _is_junk(name)}
+        refused = {name: why for name, why in directory.refused.items() if not _is_junk(name)}
         unread = [name for name in refused if not is_sound(name)]
-        return _Listed(names + unread, _not_junk(found.links), refused, texts)
+        return _Listed(names + unread, _not_junk(directory.links), refused, texts)
     places, links, texts = tar.with_texts(file, ".json", MAX_JSON)
     return _Listed(_not_junk(places), _not_junk(links), {}, {name: text for name, text in texts.items() if not _is_junk(name)})
 

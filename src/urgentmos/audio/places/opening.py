@@ -93,13 +93,13 @@ def open_audio(path: str) -> BinaryIO:
     kept = _kept.get(path)
     if kept is not None:
         return io.BytesIO(kept)
-    found = _open(place, path)
-    if isinstance(found, bytes):
-        if not found:
+    content = _open(place, path)
+    if isinstance(content, bytes):
+        if not content:
             raise AudioError(f"{path} is empty (0 bytes). Record or copy it again")
-        _kept.put(path, found)
-        return io.BytesIO(found)
-    return found
+        _kept.put(path, content)
+        return io.BytesIO(content)
+    return content
 
 
 def _open(place: Place, path: str) -> bytes | BinaryIO:

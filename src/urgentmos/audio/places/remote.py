@@ -365,8 +365,8 @@ def listing(url: str, wanted: Callable[[str], bool]) -> list[str]:
     fs, name = filesystem(url)
 
     def work() -> Iterable[str]:
-        found: list[str] = fs.glob(name) if "*" in url else fs.find(name)
-        return found
+        paths: list[str] = fs.glob(name) if "*" in url else fs.find(name)
+        return paths
 
     try:
         names = sorted(_trying(work, url))

@@ -101,19 +101,19 @@ def with_texts(file: str, ending: str, most: int) -> tuple[dict[str, At], list[s
 
 
 def _remember(file: str, stamp: Any, members: Iterable[tuple[str, At | None]]) -> Directory:
-    made = Directory({}, [])
+    listed = Directory({}, [])
     for name, at in members:
         if at is None:
-            made.links.append(name)
+            listed.links.append(name)
             continue
-        if name in made.places:
+        if name in listed.places:
             raise UsageError(f"{file}: two members are called {shown(name, 200)}. Make the tar again.")
-        made.places[name] = at
-    _indexes[file] = (stamp, made)
+        listed.places[name] = at
+    _indexes[file] = (stamp, listed)
     _indexes.move_to_end(file)
     while len(_indexes) > KEPT_INDEXES:
         _indexes.popitem(last=False)
-    return made
+    return listed
 
 
 def hints(file: str, members: Iterable[str]) -> dict[tuple[str, str], At]:
@@ -122,13 +122,13 @@ def hints(file: str, members: Iterable[str]) -> dict[tuple[str, str], At]:
     return {(file, name): places[name] for name in members if name in places}
 
 
-def take_hints(found: Mapping[tuple[str, str], At]) -> None:
+def set_member_offsets(offsets: Mapping[tuple[str, str], At]) -> None:
     """Places that another process learned; they replace those that were taken before."""
     _hints.clear()
-    _hints.update(found)
+    _hints.update(offsets)
 
 
-def is_hinted(file: str, name: str) -> bool:
+def has_member_offset(file: str, name: str) -> bool:
     """Whether the place of a member was learned from another process, so that the tar need not be walked."""
     return (file, name) in _hints
 

@@ -78,21 +78,21 @@ def _read(file: str) -> Directory:
         raise UsageError(f"{e}.") from e
     except OSError as e:
         raise UsageError(f"{file}: cannot be read ({e.strerror or e}). Check the path and its permissions.") from e
-    made = Directory({}, [], {})
+    listed = Directory({}, [], {})
     for info in members:
         name = _name(info)
         if name.endswith(("/", "\\")):
             continue
-        if name in made.places or name in made.refused or name in made.links:
+        if name in listed.places or name in listed.refused or name in listed.links:
             raise UsageError(f"{file}: two members are called {shown(name, 200)}. Pack it again.")
         if stat.S_ISLNK(info.external_attr >> 16):
-            made.links.append(name)
+            listed.links.append(name)
         elif why := _refusal(info, name):
-            made.refused[name] = why
+            listed.refused[name] = why
         else:
             deflated = info.compress_type == zipfile.ZIP_DEFLATED
-            made.places[name] = Packed(info.header_offset, info.compress_size, info.file_size, info.CRC, deflated)
-    return made
+            listed.places[name] = Packed(info.header_offset, info.compress_size, info.file_size, info.CRC, deflated)
+    return listed
 
 
 def _name(info: zipfile.ZipInfo) -> str:
@@ -149,7 +149,7 @@ def texts(file: str, names: list[str], most: int) -> dict[str, bytes | None]:
     """The bytes of small members; None for those of more than `most` bytes. UsageError if one is damaged."""
     if not names:
         return {}
-    made: dict[str, bytes | None] = {}
+    texts_by_name: dict[str, bytes | None] = {}
     places = directory(file).places
     with open_stored(file) as source:
         for name in names:
@@ -159,8 +159,8 @@ def texts(file: str, names: list[str], most: int) -> dict[str, bytes | None]:
                     _unpack(source, file, name, places[name], buffer)
                 except AudioError as e:
                     raise UsageError(f"{e}.") from e
-            made[name] = buffer.getvalue() if places[name].size <= most else None
-    return made
+            texts_by_name[name] = buffer.getvalue() if places[name].size <= most else None
+    return texts_by_name
 
 
 def _unpack(source: BinaryIO, file: str, name: str, at: Packed, out: IO[bytes]) -> None:

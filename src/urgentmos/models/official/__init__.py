@@ -62,8 +62,8 @@ def _module(name: str) -> ModuleType:
 
 def _stubs(module: str, name: str) -> type | None:
     """The inert class that stands for `module.name`, from the first format that knows it."""
-    for found in map(_module, FORMATS):
-        stubs = getattr(found, "stubs", None)
+    for released in map(_module, FORMATS):
+        stubs = getattr(released, "stubs", None)
         stub: type | None = stubs(module, name) if stubs else None
         if stub is not None:
             return stub

@@ -62,12 +62,12 @@ class Wanted:
     def _known_type(self) -> str | None:
         """Of a well-known encoder; the Whisper-like ones cannot be told apart by their weights."""
         model = (self.name or "").rpartition("/")[2]
-        return next((str(c.model["model_type"]) for known, c in KNOWN.items() if model and known.endswith(f"/{model}")), None)
+        return next((str(c.model["model_type"]) for name, c in KNOWN.items() if model and name.endswith(f"/{model}")), None)
 
     @property
     def sizes(self) -> tuple[int, int]:
         """(width, layers), as the shapes say; zeros where they say nothing."""
-        layers = {found[1] for name in self.weights if (found := re.match(r"(?:encoder\.)?layers\.(\d+)\.", name))}
+        layers = {match[1] for name in self.weights if (match := re.match(r"(?:encoder\.)?layers\.(\d+)\.", name))}
         widths = [w.shape[-1] for name, w in self.weights.items() if name.endswith("layers.0.final_layer_norm.weight")]
         return (widths[0] if widths else 0, len(layers))
 
@@ -78,10 +78,10 @@ def find_encoder(wanted: Wanted, beside: Path, *, allow_download: bool = False) 
         raise UsageError(f"{beside} has an encoder of an unknown kind. Known kinds are: {', '.join(KINDS)}.")
     parts = _plain_parts(wanted.name, beside)
     rejected: list[str] = []
-    for place, found in _candidates(parts, wanted, beside, allow_download):
-        why = _misfit(found, wanted)
+    for place, encoder in _candidates(parts, wanted, beside, allow_download):
+        why = _misfit(encoder, wanted)
         if why is None:
-            return replace(found, name="/".join(parts) or found.name, frozen=wanted.frozen, layers=_layers(wanted))
+            return replace(encoder, name="/".join(parts) or encoder.name, frozen=wanted.frozen, layers=_layers(wanted))
         rejected.append(f"that in {place} is for {why}")
     width, layers = wanted.sizes
     own = " or ".join(sorted(wanted.types))
@@ -117,7 +117,7 @@ def _candidates(parts: list[str], wanted: Wanted, path: Path, allow_download: bo
     if name in KNOWN:
         others = [KNOWN[name]]
     elif parts:
-        others = [config for known, config in KNOWN.items() if known.rpartition("/")[2] == parts[-1]]
+        others = [config for other, config in KNOWN.items() if other.rpartition("/")[2] == parts[-1]]
     else:  # the file gives no name: whatever fits
         others = list(KNOWN.values())
     fitting = list(_fitting_folders(folder, wanted, set(named)))

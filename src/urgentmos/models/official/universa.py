@@ -100,8 +100,8 @@ def _renamed(state: Mapping[str, Tensor], metrics: list[str], path: Path) -> dic
 
 def _our_name(name: str) -> str:
     """The file's name -> ours. Unknown names stay as they are."""
-    if found := BOUNDS.fullmatch(name):
-        return f"ampm.heads.{canonical(found[1])}.bound.{'low' if found[2] == 'min' else 'high'}"
+    if match := BOUNDS.fullmatch(name):
+        return f"ampm.heads.{canonical(match[1])}.bound.{'low' if match[2] == 'min' else 'high'}"
     for theirs, ours in PREFIXES.items():
         if name.startswith(theirs):
             return ours + name[len(theirs) :]
@@ -109,7 +109,7 @@ def _our_name(name: str) -> str:
 
 
 def _check_same_metrics(metrics: Iterable[str], state: Iterable[str], path: Path) -> None:
-    in_file = {found[1] for name in state if (found := BOUNDS.fullmatch(name))}
+    in_file = {match[1] for name in state if (match := BOUNDS.fullmatch(name))}
     if in_file != set(metrics):
         raise UsageError(f"{path}: the metrics of {YAML} are not those of the weights. Use the two files of one release.")
 
@@ -162,5 +162,5 @@ def _heads(yaml: Mapping[str, Any], path: Path) -> int:
 
 def _resolved(value: Any, yaml: Mapping[str, Any]) -> Any:
     """`<name>` -> the plain value that the file has under that name at its top."""
-    found = re.fullmatch(r"<(\w+)>", value) if isinstance(value, str) else None
-    return yaml.get(found[1]) if found else value
+    match = re.fullmatch(r"<(\w+)>", value) if isinstance(value, str) else None
+    return yaml.get(match[1]) if match else value

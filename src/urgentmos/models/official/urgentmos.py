@@ -169,22 +169,22 @@ def _category_metrics(config: Mapping[str, Any], state: Mapping[str, Tensor], pa
         raise UsageError(f"{path} has no category encoder or no head for a metric. Get the file from its authors again.")
     table = _at(config, "category2metrics") or _at(config, "model", "category2encoder", "category2metrics")
     if isinstance(table, Mapping):
-        found = {str(category): _names(ours, path) for category, ours in table.items()}
-        named = [metric for ours in found.values() for metric in ours]
-        if sorted(found) != sorted(categories) or sorted(named) != sorted(metrics):
+        matching = {str(category): _names(ours, path) for category, ours in table.items()}
+        named = [metric for ours in matching.values() for metric in ours]
+        if sorted(matching) != sorted(categories) or sorted(named) != sorted(metrics):
             raise UsageError(f"{path}: the metrics in its configuration are not those of its weights. Refused.")
-        return found
+        return matching
     if len(categories) == 1:
         return {categories[0]: metrics}
     # By the first word of Table 1's category: a file whose names do not tell is not guessed at.
     words = {category: re.split(r"[^a-z]", category.lower())[0] for category in categories}
-    found = {category: [m for m in metrics if _word(m) == word] for category, word in words.items()}
-    if sorted(metric for ours in found.values() for metric in ours) != sorted(metrics):
+    matching = {category: [m for m in metrics if _word(m) == word] for category, word in words.items()}
+    if sorted(metric for ours in matching.values() for metric in ours) != sorted(metrics):
         raise UsageError(
             f"{path} has {len(categories)} categories and no configuration that says which metric is in which. "
             "Use a file with its configuration."
         )
-    return found
+    return matching
 
 
 def _names(metrics: Any, path: Path) -> list[str]:
@@ -216,7 +216,7 @@ def _encoders(config: Mapping[str, Any], state: Mapping[str, Tensor], path: Path
     described = _at(config, "model", "feature_extractor", "feature_extractors")
     if isinstance(described, list) and len(described) != len(numbers):
         raise UsageError(f"{path} describes {len(described)} encoders and holds {len(numbers)}. Refused.")
-    found = []
+    encoders = []
     for i in range(len(numbers)):
         about = described[i] if isinstance(described, list) else {}
         name, weighted = _at(about, "model_name"), _at(about, "layer_aggregation")
@@ -227,5 +227,5 @@ def _encoders(config: Mapping[str, Any], state: Mapping[str, Tensor], path: Path
             weighted=f"{ENCODER}{i}.weights" in state if weighted is None else bool(weighted),
             frozen=_at(about, "freeze") is not False,
         )
-        found.append(find_encoder(wanted, path, allow_download=allow_download))
-    return tuple(found)
+        encoders.append(find_encoder(wanted, path, allow_download=allow_download))
+    return tuple(encoders)

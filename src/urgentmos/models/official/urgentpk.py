@@ -112,8 +112,8 @@ def _settings(raw: Mapping[str, Any]) -> dict[str, Any]:
     """Of the authors' settings those in SETTINGS, as far as they are plain numbers and short names."""
     saved = raw.get("hyper_parameters")
     saved = saved.get("cfg") if isinstance(saved, Mapping) else None
-    found = vars(saved) if isinstance(saved, _Settings) else {}
-    plain = {name: found[name] for name in SETTINGS if isinstance(found.get(name), str | int | float)}
+    settings = vars(saved) if isinstance(saved, _Settings) else {}
+    plain = {name: settings[name] for name in SETTINGS if isinstance(settings.get(name), str | int | float)}
     return {name: value for name, value in plain.items() if not isinstance(value, str) or value.isidentifier()}
 
 
@@ -123,7 +123,7 @@ def _sizes(resnet: Mapping[str, Tensor], path: Path) -> tuple[str, int, int]:
     if first is None or last is None or first.ndim != 4 or last.ndim != 2 or 0 in first.shape:
         raise UsageError(f"{path}: the first or last layer of the ResNet is missing. Get the file from its authors again.")
     blocks = tuple(len({n.split(".")[1] for n in resnet if n.startswith(f"layer{stage}.")}) for stage in range(1, 5))
-    backbone = next((name for name, known in BACKBONES.items() if known == blocks), None)
+    backbone = next((name for name, sizes in BACKBONES.items() if sizes == blocks), None)
     if backbone is None:
         raise UsageError(f"{path} has a ResNet of {blocks} blocks; known are {BACKBONES}. Is it the authors' file?")
     return backbone, first.shape[0], last.shape[1]
@@ -162,8 +162,8 @@ def _public_utmos(encoder: Mapping[str, Tensor]) -> dict[str, Tensor]:
             if f".{name}".endswith(f".{ending}") and tensor.ndim == 2 and len(tensor) > row:
                 public[ours] = tensor[row : row + 1]
         for part, ours in UTMOS_PARTS.items():
-            _, found, rest = f".{name}".partition(f".{part}")
-            if found:
+            _, separator, rest = f".{name}".partition(f".{part}")
+            if separator:
                 public[ours + rest] = tensor
     return public
 

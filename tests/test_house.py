@@ -1,0 +1,55 @@
+"""The house: which shelf may import which, how many files stand at the root, how long a module may be."""
+
+import ast
+from pathlib import Path
+
+import urgentmos
+
+PACKAGE = Path(urgentmos.__file__).parent
+ORDER = (
+    "errors files common metrics ranking audio clips nets models labellers simulation=corpora=evaluation=listening judges api "
+    "cluster training report server commands cli"
+)
+PLACES = {shelf: place for place, group in enumerate(ORDER.split()) for shelf in group.split("=")}
+MODULES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+
+
+def imports_of(path: Path) -> set[str]:
+    """The modules of the package that a file imports anywhere, late imports and those for type checkers included."""
+    modules = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "urgentmos":
+            base = (node.module or "").removeprefix("urgentmos").lstrip(".")
+            names = (f"{base}.{alias.name}".lstrip(".") for alias in node.names)
+            modules |= {name if name in MODULES else base for name in names}
+        elif isinstance(node, ast.Import):
+            modules |= {alias.name.removeprefix("urgentmos.") for alias in node.names if alias.name.startswith("urgentmos.")}
+    return modules - {""}
+
+
+IMPORTS = {name: imports_of(path) - {name} for name, path in MODULES.items() if name != "__init__"}
+
+
+def test_a_file_imports_only_what_stands_to_the_left_of_its_own_shelf() -> None:
+    wrong = [
+        f"{name} imports {other}"
+        for name, others in IMPORTS.items()
+        for other in others
+        if (shelf := name.split(".")[0]) != (left := other.split(".")[0]) and PLACES[left] >= PLACES[shelf]
+    ]
+    assert wrong == []
+
+
+def test_no_imports_go_in_a_circle() -> None:
+    left = {name: {other for other in others if other in IMPORTS} for name, others in IMPORTS.items()}
+    while free := {name for name, others in left.items() if not others}:
+        left = {name: others - free for name, others in left.items() if name not in free}
+    assert left == {}, f"these import each other: {sorted(left)}"
+
+
+def test_the_root_is_small_and_modules_are_short() -> None:
+    assert len(list(PACKAGE.glob("*.py"))) <= 6
+    assert [name for name, path in MODULES.items() if len(path.read_text("utf-8").splitlines()) > 500] == []
