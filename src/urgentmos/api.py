@@ -68,7 +68,7 @@ def score(source: AudioInput, model: str | Path | Predictor = DEFAULT_MODEL, *, 
 def compare(
     a: AudioInput, b: AudioInput, model: str | Path | Predictor = DEFAULT_MODEL, *, sample_rate: int | None = None
 ) -> Comparison:
-    """Which of two recordings sounds better, files or samples with their rate. To compare many, `load` a model once."""
+    """Compare two recordings, files or samples with their rate. To compare many, `load` a model once."""
     judge = model if isinstance(model, Predictor) else load(model)
     return judge.compare(a, b, sample_rate=sample_rate)
 
@@ -89,7 +89,7 @@ def rank(
 
     scoring: "binary" or "soft" votes of ECS (Algorithm 1 of the URGENT-PK paper), "bradley-terry", or "mos" (the mean).
     confidence, samples, seed: of the intervals, which come from resampling contents. Raises UsageError if the systems
-    cannot be ranked. A clip without a score is missing and the others of its content count; the ranking's warnings say so.
+    cannot be ranked. A clip without a score is missing and the others of its content count; the ranking's warnings list it.
     """
     inputs = read_system_inputs(source, subset) if isinstance(source, str | Path) else Inputs(list(source), [])
     clips = inputs.clips if reference_dir is None else attach_references(inputs.clips, reference_dir)
@@ -165,7 +165,7 @@ def _predicted_opinions(clips: Sequence[Clip]) -> list[str]:
 
 
 def _sources(evidence: Evidence, judge: Predictor, with_mos: bool) -> dict[str, str]:
-    """What the ranking's scores rest on, and its MOS: {"score": source, "mos": "listeners"}."""
+    """The sources of the ranking's scores and of its MOS: {"score": source, "mos": "listeners"}."""
     metric = judge.ranks_by
     values = [row.clip.sources.get(metric, judge.source) for row in evidence.rows if row.clip.metrics.get(metric) is not None]
     return {"score": phrase_of(values, metric) or judge.source} | ({"mos": LISTENERS} if with_mos else {})

@@ -1,6 +1,6 @@
-"""What can go wrong, in three words: the command, the clip, the measurement.
+"""The three kinds of errors: of the command, of the clip, of the measurement.
 
-`UsageError` ends a command (exit 2) and its sentence says what to type instead. `AudioError` and `MeasureError` end
+`UsageError` ends a command (exit 2); its sentence names what to type instead. `AudioError` and `MeasureError` end
 nothing: they become the reason in a clip's row.
 """
 
@@ -18,7 +18,7 @@ class UrgentmosError(Exception):
 class UsageError(UrgentmosError):
     """The request cannot be understood, its input does not exist, or its model cannot be loaded.
 
-    More arguments are further lines: a list of rows at fault, say.
+    More arguments are further lines, such as a list of rows at fault.
     """
 
     def __str__(self) -> str:
@@ -26,11 +26,11 @@ class UsageError(UrgentmosError):
 
 
 class AudioError(UrgentmosError):
-    """A clip that cannot be heard: missing, empty, undecodable, non-finite, too short."""
+    """A clip that cannot be decoded: missing, empty, undecodable, non-finite, too short."""
 
 
 class MeasureError(UrgentmosError):
-    """A clip that can be heard but for which one metric has no value: silent reference, unequal lengths, ..."""
+    """A clip that can be decoded but for which one metric has no value: silent reference, unequal lengths, ..."""
 
 
 def visible(text: str) -> str:
@@ -86,5 +86,5 @@ def need(module: str, extra: str) -> ModuleType:
 
 
 def install_line(package: str, extra: str) -> str:
-    """What to type to install a package of ours: the extra that brings it, or the package alone without its own pins."""
+    """The command that installs a package of ours: the extra that brings it, or the package alone without its own pins."""
     return NO_DEPS.get(package, f"pip install 'urgentmos[{extra}]'")

@@ -340,7 +340,7 @@ def test_windows_of_a_pair_hold_the_same_part_of_it(make_voice, fine_windows: No
     short, long = make_voice(0, 0.99), make_voice(1, 1.04)
     predictor(judge).compare(short, long, sample_rate=RATE)
     assert sorted(judge.encoded) == [7920, 7920, 8320, 8320]
-    assert len(judge.ranks_byd) == 4 and {frozenset(pair) for pair in judge.ranks_byd} == {frozenset({7920, 8320})}
+    assert len(judge.judged) == 4 and {frozenset(pair) for pair in judge.judged} == {frozenset({7920, 8320})}
 
 
 def test_a_very_short_clip_is_compared_with_each_window_of_a_long_one(make_voice, fine_windows: None) -> None:
@@ -348,7 +348,7 @@ def test_a_very_short_clip_is_compared_with_each_window_of_a_long_one(make_voice
     judge.window_seconds = 1.0
     predictor(judge).compare(make_voice(0, 0.2), make_voice(1, 3.0), sample_rate=RATE)
     assert sorted(judge.encoded) == [3200, RATE, RATE, RATE]
-    assert len(judge.ranks_byd) == 6
+    assert len(judge.judged) == 6
 
 
 def test_pairs_that_cannot_be_judged_have_a_reason(recordings: list[str]) -> None:
@@ -435,7 +435,7 @@ def grid(folder: Path, systems: Sequence[str] = "ABC", contents: int = 4, second
 def test_each_clip_is_encoded_once_and_each_order_judged_once(tmp_path: Path) -> None:
     judge = FakeJudge()
     ranking, scores = rank_clips(grid(tmp_path), predictor(judge), "binary")
-    assert len(judge.encoded) == 12 and len(judge.ranks_byd) == 4 * 6
+    assert len(judge.encoded) == 12 and len(judge.judged) == 4 * 6
     assert [s.system_id for s in ranking.systems] == ["A", "B", "C"] and (ranking.model, ranking.version) == ("tiny", "v7")
     assert [s.score for s in ranking.systems] == [8, 4, 0] and all(score.clip.meta["version"] == "v7" for score in scores)
     assert all(score.error is None and score.metrics["mos_overall"] for score in scores)
@@ -511,7 +511,7 @@ def test_clips_of_one_content_are_cut_into_as_many_windows(cheap: bool, tmp_path
     waves = {"A": make_voice(0, 0.99), "B": make_voice(1, 1.04), "C": make_voice(2, 1.03)}
     clips = [Clip(s, write(tmp_path / s / "u.wav", wave), s, "u") for s, wave in waves.items()]
     found = predictor(judge).judge_contents(clips)
-    assert {frozenset(pair) for pair in judge.ranks_byd} == {frozenset(x) for x in ((7920, 8320), (7920, 8240), (8320, 8240))}
+    assert {frozenset(pair) for pair in judge.judged} == {frozenset(x) for x in ((7920, 8320), (7920, 8240), (8320, 8240))}
     if cheap:  # its score is the one it has alone
         assert [row.metrics for row in found.rows] == [predictor(judge).score(clip.audio_path).metrics for clip in clips]
 
@@ -876,7 +876,7 @@ def test_released_votes(scoring: Any, released: tuple[Any, dict[str, Any], list[
         (clip for clip in clips if clip.reference_id in ("sp05_0", "sp05_1")), key=lambda c: teams.index(c.system_id)
     )
     run = Run(journal=model.journal)
-    evidence = model.ranks_by_contents(clips, run)
+    evidence = model.judge_contents(clips, run)
     votes = dict.fromkeys(teams, 0.0)
     calls = [call for call in results["logit_binary_vote"]["calls"] if call[0].endswith(tuple(evidence.contents))]
     for a, b, _, p, *_ in calls:

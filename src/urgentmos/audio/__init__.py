@@ -1,1 +1,1 @@
-"""A place -> samples: formats, places, decoding, windows, spectra."""
+"""From a place to samples: formats, places, decoding, windows, spectra."""

@@ -1,6 +1,6 @@
-"""What a file's own bytes say of its end: the recordings inside it, the bytes that are missing, headers that are wrong.
+"""The recordings inside a file, as its own bytes delimit them: missing ends, joined recordings, wrong headers.
 
-libsndfile believes the length that a header states, and does not say what it leaves unread. Each container states its length
+libsndfile believes the length that a header states, and does not report what it leaves unread. Each container states its length
 in its own way; here all of them become a list of `Part`s. Nothing is decoded.
 """
 
@@ -27,7 +27,7 @@ class Part(NamedTuple):
 
     start: int  # offset of its first byte
     end: int
-    patches: tuple[tuple[int, bytes], ...] = ()  # (offset in the file, what the header should say there)
+    patches: tuple[tuple[int, bytes], ...] = ()  # (offset in the file, the bytes that the header should hold there)
     prefix: bytes = b""  # a header to put in front
     promised: float | None = None  # of its samples, the share that its header states; None: no header is wrong
     missing: int = 0  # bytes that the container states and the file does not have
@@ -230,7 +230,7 @@ def _number(held: int, code: str, form: Form) -> bytes:
 
 
 class Tail(NamedTuple):
-    """What stands behind the stated end of the samples."""
+    """The part of the file behind the stated end of the samples."""
 
     kind: str  # "samples", a further "recording", or "" for neither
     at: int  # where it begins

@@ -147,7 +147,7 @@ class Decoder:
                     end.close()
 
     def is_alive(self) -> bool:
-        """Whether it can be asked."""
+        """Whether the process still runs."""
         return self._process.poll() is None
 
 

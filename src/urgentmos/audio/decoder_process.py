@@ -131,11 +131,11 @@ def _stream(channel: Channel, file: BinaryIO, where: str, by_ffmpeg: bool) -> No
 
 def main() -> None:
     """Serves the process that started this one, and ends with it."""
-    for name in ("SIGINT", "SIGTERM"):  # whoever ends the group ends the other side, and then this one's input ends
+    for name in ("SIGINT", "SIGTERM"):  # the other side ends with the group, and then this one's input ends
         signal.signal(getattr(signal, name), signal.SIG_IGN)
     outgoing = os.fdopen(os.dup(1), "wb")
     silent = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(silent, 1)  # whatever a library prints is no message
+    os.dup2(silent, 1)  # prints of libraries are no messages
     channel = Channel(sys.stdin.buffer, outgoing)
     _load_decoders()
     limit_memory()

@@ -12,7 +12,7 @@ from urgentmos.audio.libsndfile import SoundStream
 from urgentmos.audio.streams import Stream
 from urgentmos.errors import AudioError
 
-# First bytes of the containers that libsndfile decodes in this process, whatever their names; tests/fuzz mutates files of each.
+# First bytes of the containers that libsndfile decodes in this process, under any name; tests/fuzz mutates files of each.
 SOUND_FILES = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"riff", b"fLaC", b"OggS", b"FORM", b"caff", b".snd", b"NIST_1A")
 
 

@@ -31,7 +31,7 @@ NEAR_STEPS = 100_000  # pieces of a file that are looked at in this process
 
 @contextmanager
 def open_stream(path: str | os.PathLike[str]) -> Iterator[Stream]:
-    """A recording, wherever it lies, for reading. AudioError with the decoder's own words if it is none."""
+    """Open a recording in any place for reading. AudioError with the decoder's reason if it is none."""
     where = os.fspath(path)
     _check_file(where)
     with ExitStack() as stack:
@@ -48,7 +48,7 @@ def open_stream(path: str | os.PathLike[str]) -> Iterator[Stream]:
 
 
 def _check_file(where: str) -> None:
-    if is_elsewhere(where):  # whoever opens it says what is wrong
+    if is_elsewhere(where):  # opening it raises the error
         return
     check_local(where)
     if os.path.isdir(where):

@@ -1,6 +1,6 @@
-"""What there is to say about a recording besides its samples: level, silence, clipping, bandwidth, channels that cancel.
+"""Descriptions of recordings: level, silence, clipping, bandwidth, channels that cancel.
 
-All is counted block by block on a grid that begins where the file begins, so a file says the same whether it is read at once
+All is counted block by block on a grid that begins where the file begins, so it is the same whether it is read at once
 or in windows.
 """
 
@@ -37,7 +37,7 @@ SECTIONS = 10  # of one second each in a block
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What one decoding tells about a recording besides its samples."""
+    """Facts about a recording besides its samples, measured while it is decoded."""
 
     rate: int  # Hz, of the file
     channels: int
@@ -137,7 +137,7 @@ class Meter:
 
     @property
     def refused(self) -> bool:
-        """Whether what was taken so far cannot be judged; `info` says why."""
+        """Whether the blocks so far cannot be judged; `info` raises the reason."""
         return self.strange > 0
 
     def add(self, block: np.ndarray) -> np.ndarray:
@@ -160,7 +160,7 @@ class Meter:
         return mono
 
     def info(self, notes: tuple[str, ...] = ()) -> AudioInfo:
-        """What there is to say about all that was taken; AudioError if nothing can be."""
+        """The description of all blocks so far. AudioError if the recording cannot be judged."""
         if self.n_samples == 0:
             why = f" ({notes[0]})" if notes else ""
             raise AudioError(f"{self.name} holds no samples{why}. Record or export it again")

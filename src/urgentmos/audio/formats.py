@@ -1,4 +1,4 @@
-"""Which names are those of recordings that are decoded, of other sound, and of archives."""
+"""File formats by their names: recordings that are decoded, other sound, archives."""
 
 import os
 

@@ -70,7 +70,7 @@ def ogg_pages(file: BinaryIO, start: int, end: int) -> Iterator[Page]:
 
 
 def _next(data: Buffer, signature: bytes, at: int) -> int:
-    """Where `signature` next begins, or the end."""
+    """Offset of the next `signature`, or the end."""
     while at < data.end:
         block = data(at, STEP)
         if (place := block.find(signature)) >= 0:
@@ -180,7 +180,7 @@ def id3_size(head: bytes) -> int:
 
 
 def _sync(data: Buffer, at: int, kind: tuple[int, int, int, bool] | None) -> int | None:
-    """Where the next frame begins (of `kind`, if given) that another one follows, or the end; None if there is none near."""
+    """Offset of the next frame (of `kind`, if given) that another one follows, or the end; None if there is none near."""
     limit = min(data.end, at + RESYNC)
     while at < limit:
         at = _next_byte(data, at, limit)
@@ -285,10 +285,10 @@ def _info_frame(run: Run) -> bytes:
 
 
 class FlacLength(NamedTuple):
-    """What the last frame says of the length that the header states."""
+    """The length that the last frame implies, beside the one that the header states."""
 
     promised: float | None = (
-        None  # the share of its samples that the header states; None if the header is right or says nothing
+        None  # the share of its samples that the header states; None if the header is right or states nothing
     )
     patches: tuple[tuple[int, bytes], ...] = ()  # to the true number
 
@@ -388,7 +388,7 @@ _AMR_SIZES = {
 
 
 def walker_of(head: bytes) -> Walk | None:
-    """What walks over a container that FFmpeg's libraries read; None if the bytes begin no such container."""
+    """The walker of a container that FFmpeg's libraries read; None if the bytes begin no such container."""
     container = _container_of(head)
     return container[1] if container else None
 
@@ -434,7 +434,7 @@ def _mp4_missing(file: BinaryIO, start: int, end: int) -> int:
 
 
 def mp4_end(file: BinaryIO, start: int, end: int) -> int:
-    """Where a further file of boxes begins, or the end."""
+    """Offset of a further file of boxes, or the end."""
     data = Buffer(file, end)
     for at, name in _boxes(data, start, end):
         if at > start and name == b"ftyp":

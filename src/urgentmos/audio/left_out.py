@@ -47,7 +47,7 @@ _NAMED = 3  # files of one kind that a sentence spells out
 
 
 class LeftOut(NamedTuple):
-    """A file that was given and is not used. `why` is "" where its kind says it; `sound`: a ranking should say it, too."""
+    """A file that was given and is not used. `why` is "" for files of no use here; `sound`: a ranking should warn of it."""
 
     name: str  # below the input
     why: str = ""

@@ -101,7 +101,7 @@ class SoundStream(Stream):
             raise AudioError(f"{self.where} is {what}: {before + read}{of} samples could be read. Copy or export it again")
 
     def _readable(self, part: Part) -> int:
-        """How many samples of a part come before its fault: libsndfile does not say where in a piece it stopped."""
+        """How many samples of a part come before its fault: libsndfile does not report where in a piece it stopped."""
         import soundfile
 
         read = 0
@@ -129,7 +129,7 @@ class SoundStream(Stream):
         return [length_sentence(first / self.rate, sum(done) / self.rate) + several]
 
 
-# libsndfile's words -> ours; of an MP3 without frames it says that there is no file.
+# libsndfile's messages -> ours; for an MP3 without frames its message is that there is no file.
 _REASONS = {
     "File does not exist": "it holds no audio that is known",
     "Format not recognised": "it holds no audio that is known",

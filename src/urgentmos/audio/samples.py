@@ -1,4 +1,4 @@
-"""Any recording -> mono float32 at the rate that is asked for, by one policy.
+"""From any recording to mono float32 at a given rate, by one policy.
 
 The policy, for every command and every model: channels are averaged; resampling is soxr HQ; nothing is trimmed; the level
 stays as it is. A recording that cannot be judged (missing, empty, undecodable, cut off, non-finite) raises AudioError, whose
@@ -33,7 +33,7 @@ AudioInput = str | Path | np.ndarray | Sequence[float]  # a path or place, or sa
 
 @dataclass(frozen=True)
 class Audio:
-    """One recording, ready to be heard."""
+    """One recording, decoded."""
 
     wave: np.ndarray  # (T,) float32, mono
     rate: int  # Hz, of `wave`
@@ -126,7 +126,7 @@ def resample(wave: np.ndarray, rate: int, to: int) -> np.ndarray:
 
 
 def decode(path: str | os.PathLike[str]) -> tuple[np.ndarray, int, str]:
-    """A recording, wherever it lies -> ((T, C) float32, rate, the decoder's warnings). AudioError with the decoder's words."""
+    """Decode a recording in any place to ((T, C) float32, rate, the decoder's warnings). AudioError if it cannot be."""
     with open_stream(path) as stream:
         blocks = list(stream.blocks(block_length(stream.rate)))
         if not blocks:
@@ -152,7 +152,7 @@ def probe(path: str | os.PathLike[str]) -> tuple[int, int, int]:
 def as_samples(source: Any) -> np.ndarray:
     """Array, tensor, buffer or list -> (T, C) float32 in +-1; the longer axis is time.
 
-    Integers of a type are scaled by its range, whatever holds them (numpy, torch, array.array, memoryview). Python's own ints
+    Integers of a type are scaled by its range, in any container (numpy, torch, array.array, memoryview). Python's own ints
     and 64-bit integers have no range that sound uses: they are 16-bit samples if any lies outside -1..1.
     """
     array = _as_array(source)
@@ -242,7 +242,7 @@ def check_rate(rate: Any) -> int:
 
 
 def describe(wave: np.ndarray, rate: int, name: str = "the array") -> AudioInfo:
-    """(T,) -> what there is to say about it, without a copy of it."""
+    """Describe (T,) samples without copying them."""
     meter = Meter(name, rate, 1)
     for block in blocks_of(wave[:, None], rate):
         meter.add(block)

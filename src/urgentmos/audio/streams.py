@@ -18,7 +18,8 @@ MAX_FLOW = 1024 * 48_000  # samples of all channels in a second of sound
 class Stream:
     """One recording, open to be decoded once.
 
-    `n_samples` is what `blocks` will yield, None where only decoding can tell. `warnings` are complete behind the last block.
+    `n_samples` is the number that `blocks` will yield, None if unknown before decoding. `warnings` are complete
+    after the last block.
     """
 
     rate: int
@@ -72,7 +73,7 @@ def undecodable(where: str, reason: object, part: Part) -> AudioError:
 
 
 def cut_off(parts: Sequence[Part]) -> list[str]:
-    """A warning, or none: what the container says is missing."""
+    """A warning about the missing end of the container, or none."""
     missing = sum(part.missing for part in parts)
     if missing:
         return [f"{CUT_OFF}: the file is shorter than its header says ({missing} bytes are missing)"]

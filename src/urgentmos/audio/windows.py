@@ -33,9 +33,9 @@ class OpenedAudio:
     """One recording, opened: decoded where it fits into one window, or why it cannot be judged."""
 
     name: str
-    whole: Audio | None = None  # None: it is decoded anew, window by window, whenever it is asked for
+    whole: Audio | None = None  # None: it is decoded again, window by window, on each use
     seconds: float | None = None
-    n_windows: int = 1  # into which its length asks it to be cut
+    n_windows: int = 1  # that its length needs
     error: str | None = None
     n_samples: int | None = None  # at its own rate, if it is to be decoded again
 
@@ -50,7 +50,7 @@ class AudioReader:
     min_samples: int  # at `rate`
 
     def open(self, source: AudioInput, sample_rate: int | None = None) -> OpenedAudio:
-        """Raises AudioError if it cannot be heard, UsageError if samples come without a sensible rate."""
+        """Open a recording. AudioError if it cannot be decoded, UsageError if samples come without a sensible rate."""
         if isinstance(source, str | Path):
             loaded = load_within(source, self.rate, self.window_seconds)
             if not isinstance(loaded, Audio):
@@ -64,7 +64,7 @@ class AudioReader:
         return OpenedAudio(names_of(source)[1], audio, audio.info.duration, count, self._too_short(audio))
 
     def try_open(self, path: str) -> OpenedAudio:
-        """What cannot be heard has an error."""
+        """Like `open`, but returns failures in `OpenedAudio.error`."""
         try:
             return self.open(path)
         except AudioError as e:
@@ -73,7 +73,7 @@ class AudioReader:
             return OpenedAudio(path, error=_undecodable(path, e))
 
     def ahead(self, paths: Iterable[str], keys: Iterable[T]) -> Iterator[tuple[T, OpenedAudio]]:
-        """(key, recording) for each path, in order, READ_AHEAD of them opened before they are asked for."""
+        """(key, recording) for each path, in order, READ_AHEAD of them opened in advance."""
         with ThreadPoolExecutor(2) as pool:
             waiting: deque[tuple[T, Future[OpenedAudio]]] = deque()
             for path, key in zip(paths, keys, strict=True):
@@ -86,7 +86,7 @@ class AudioReader:
                 yield first, _result(future)
 
     def pieces(self, heard: OpenedAudio, count: int | None = None) -> Iterator[Audio]:
-        """Its windows, `count` or as many as its length asks for; AudioError where decoding fails under way."""
+        """Its windows, `count` or as many as its length needs; AudioError where decoding fails on the way."""
         count = count or heard.n_windows
         if heard.whole is not None:
             yield from split(heard.whole, self.window_seconds, count)
@@ -187,5 +187,5 @@ def split(audio: Audio, seconds: float, count: int | None = None) -> Iterator[Au
 
 
 def merge(infos: list[AudioInfo]) -> AudioInfo:
-    """What the windows of a recording together say about it: the last one has seen it all."""
+    """Merge the descriptions of a recording's windows; the last window has seen all of it."""
     return infos[-1]

@@ -1,1 +1,1 @@
-"""A name -> clips -> rows: manifests, folders, archives, tables, pairs, journals."""
+"""From a name to clips and rows: manifests, folders, archives, tables, pairs, journals."""

@@ -1,4 +1,4 @@
-"""What is wrong with a list of clips: everything is looked at, and then it is said once."""
+"""Checks of a list of clips; all problems are collected before one report."""
 
 import os
 from collections import Counter
@@ -15,7 +15,7 @@ from urgentmos.metrics import METRICS
 
 _NAMED = 5  # contents or systems that one sentence spells out
 
-# What to do about each kind, in the order in which a report tells them.
+# The cure for each kind, in the order of a report.
 _CURES = {
     "missing file": "Correct audio_path; relative paths are relative to the manifest.",
     "empty file": "Write these files again.",
@@ -84,7 +84,7 @@ def _of_clip(clip: Clip) -> Iterator[Problem]:
 
 
 def _file_fault(path: str) -> tuple[str, str] | None:
-    """(kind, sentence) if no sound can be read from `path`; what lies behind a URL is not asked for."""
+    """(kind, sentence) if no sound can be read from `path`; URLs are not requested."""
     if is_elsewhere(path):
         return fault(path)
     try:

@@ -21,7 +21,7 @@ class Clip:
 
     Clips with one `reference_id` are homologous: the same content from different systems. `reference_path` is the clean
     signal that an intrusive metric needs. `duration` is in seconds. A metric without a value is None or absent, never 0.
-    `sources` says of a metric where its value comes from (`provenance`); without one, human MOS is the listeners'.
+    `sources` maps a metric to the source of its value (`clips.sources`); without one, human MOS is the listeners'.
     """
 
     uid: str
@@ -113,7 +113,7 @@ def _meta(record: Mapping[str, Any], metrics: Mapping[str, float | None]) -> dic
             continue
         name = key.removeprefix("meta.")
         if name in meta and meta[name] != value:
-            name = f"row.{name}"  # the row says two things under one name: keep both
+            name = f"row.{name}"  # two values under one name: keep both
         meta[name] = value
     return meta
 
@@ -156,7 +156,7 @@ def _written_path(path: str, base: str | Path | None) -> str:
         return path
     if place.member:  # its name is no path
         return "#".join(Place(_written_path(place.file, base), place.member))
-    if ".." in path:  # behind a link, "x/.." is not where it seems to be: let the disk say
+    if ".." in path:  # behind a link, "x/.." is not where it seems to be: resolve it on disk
         folder, name = os.path.split(path)
         path = os.path.join(os.path.realpath(folder), name)
     full = os.path.abspath(path)

@@ -1,8 +1,8 @@
-"""CSV and TSV: the one reader and the one writer of tables of text, whoever wrote the file.
+"""CSV and TSV: the one reader and the one writer of tables of text, from any program.
 
 `read_table` splits a file into cells and knows nothing of what they mean: any of `,` tab `;` between cells, UTF-8 or UTF-16
 with its mark, lines that end as on any system, rows without content (a spreadsheet's last ones) skipped. What a cell means
-is a matter of its column: `cells.py` knows its own columns by their names. A column of a manifest that it does not know
+is a matter of its column: `records.py` knows its own columns by their names. A column of a manifest that it does not know
 holds numbers (or lists, or objects) if every one of its cells is one as we would write it, else text: `1.10`, `12e4`, `null`
 and `007` come back as they were. Any other cell is JSON or text on its own.
 
@@ -43,7 +43,7 @@ from urgentmos.errors import UsageError
 
 _KNOWN = frozenset({*CLIP_KEYS, *TEXT_COLUMNS, *ID_COLUMNS, *ID_LISTS, *SCORE_KEYS})
 _SPECIAL = re.compile(r'[",;\t\r\n]')
-# Text that a spreadsheet computes, whatever it was meant to be, behind apostrophes or none; a number is no formula.
+# Text that a spreadsheet would compute, behind apostrophes or none; a number is no formula.
 _FORMULA = re.compile(
     r"'*(?![+-]?\d+([.,]\d+)?([eE][+-]?\d+)?\Z)[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]",
     re.ASCII,

@@ -38,7 +38,7 @@ def metrics_of(record: Mapping[str, Any]) -> dict[str, float | None]:
 
 
 def file_of(record: Mapping[str, Any]) -> str | None:
-    """The name of the file that a row is about, under whatever key; None if there is none."""
+    """The name of the file that a row is about, under any of the known keys; None if there is none."""
     keys = sorted(filter(names_a_file, record), key=lambda key: key != "audio_path")
     return next((name for key in keys if (name := named(record, key))), None)
 

@@ -1,7 +1,7 @@
 """One input -> its clips: an audio file, a folder, an archive, a manifest, shards, or an URGENT-PK data set, also as URL.
 
 An input that cannot be understood as a whole (no such file, a row without a path) is a UsageError before any work starts.
-Whether a clip can be decoded is not asked here: a path that leads nowhere stays a clip and becomes a row with a reason.
+Clips are not decoded here: a path that leads nowhere stays a clip and becomes a row with a reason.
 Relative paths in a manifest are relative to the manifest; in memory a path opens from the current directory.
 """
 
@@ -54,7 +54,7 @@ def group_of(name: str) -> Group:
 
 
 def missing_input(path: Path) -> str:
-    """What is to be said of an input that does not exist, without what to give instead."""
+    """The sentence about an input that does not exist, without the cure."""
     close = nearest(path.name, os.listdir(path.parent)) if path.parent.is_dir() and os.access(path.parent, os.R_OK) else []
     hint = advice(str(path))
     extra = f" The nearest name there: {close[0]}." if close else f" {hint}." if hint != "Check the path" else ""

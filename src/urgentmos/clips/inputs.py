@@ -94,7 +94,7 @@ def read_clips(inputs: Sequence[str | Path] | str | Path) -> list[Clip]:
 
     An input is an audio file, a folder (recursive, sorted), an archive or shards (zip, tar, Parquet with sound in it, several
     by a pattern such as x-{000..003}.tar), a wav.scp, a manifest, or an URGENT-PK data set; all but the last also as URL. A uid
-    is what the manifest says, else the path inside the folder without suffix; when two inputs share one, the name of the folder
+    is that of the manifest, else the path inside the folder without suffix; when two inputs share one, the name of the folder
     goes before it, and then "#2", "#3". UsageError names an input that does not exist, holds no clip, or is of no known kind.
     """
     return read_inputs(inputs).clips
@@ -150,7 +150,7 @@ def read_systems(path: str | Path, subset: str = "tt") -> list[Clip]:
 
     `path` is a folder with one folder or archive per system (reference_id: the path inside it without suffix), an archive of
     such folders, an URGENT-PK data set (the contents of its `subset`), or a manifest, also one that score or label wrote.
-    UsageError says what is missing, or that a system has two clips of a content. Whether all systems hold the same contents is
+    UsageError if something is missing, or a system has two clips of a content. Whether all systems hold the same contents is
     for `check(clips, systems=True)`.
     """
     return read_system_inputs(path, subset).clips

@@ -1,4 +1,4 @@
-"""What survives a kill: finished outcomes of long work, appended to a file one by one.
+"""A journal of finished outcomes, appended one by one, so that a killed run can go on.
 
 A later run with the same files and the same judge takes them from there. Delete the file when the results are safe.
 """
@@ -28,11 +28,11 @@ class Task(NamedTuple):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one judge, or one stage of labellers, found out about one task."""
+    """The result of one judge, or of one stage of labellers, for one task."""
 
     values: dict[str, float] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)  # metric -> why it has no value
-    error: str | None = None  # why the clip could not be heard at all
+    error: str | None = None  # why the clip could not be decoded at all
     warnings: list[str] = field(default_factory=list)
     duration: float | None = None
     rate: int | None = None
@@ -40,7 +40,7 @@ class Outcome:
 
     @property
     def passing(self) -> bool:
-        """Whether it lacks a value for a reason that may pass, so that a later run should ask again."""
+        """Whether it lacks a value for a passing reason, so that a later run should retry."""
         return any(map(is_passing, (self.error, *self.reasons.values())))
 
     def to_dict(self) -> dict[str, Any]:
@@ -88,7 +88,7 @@ class Journal:
         return self._known.get(_entry_key(stage, task)) if self._known else None
 
     def append(self, stage: str, task: Sequence[str | None], outcome: Outcome) -> None:
-        """`task`: a Task, or whatever files the outcome rests on, in their order. A failure that may pass is not kept."""
+        """`task`: a Task, or the files that the outcome rests on, in order. Passing failures are not kept."""
         if self._out is not None and not outcome.passing:
             self._out.write(json.dumps({"key": _entry_key(stage, task), "outcome": outcome.to_dict()}).encode() + b"\n")
 
@@ -136,7 +136,7 @@ class Shards:
 
     @staticmethod
     def read(folder: Path) -> dict[str, Outcome]:
-        """Entries of all shards; one that cannot be read is measured anew."""
+        """Entries of all shards; one that cannot be read is measured again."""
         from urgentmos.errors import need
 
         parquet, broken = need("pyarrow.parquet", "cluster"), need("pyarrow", "cluster").ArrowException

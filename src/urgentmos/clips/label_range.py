@@ -1,6 +1,6 @@
 """Labels that cannot be values of their metric: error codes such as PESQ -1 or MOS -999, and columns on another scale.
 
-Whatever makes a statistic of labels asks `left_out` first. A metric without bounds in practice (UTMOS, say) has those of its
+Every statistic of labels calls `left_out` first. A metric without bounds in practice (such as UTMOS) has those of its
 scale with a generous margin. A prediction may be any number, and one that is far off counts against its model: of predictions
 only the codes are left out.
 """
@@ -80,7 +80,7 @@ def within(ends: tuple[float, float], value: float) -> bool:
 
 
 def outside(metric: str, values: Iterable[tuple[str, float | None]], ends: tuple[float, float] | None = None) -> Outside | None:
-    """What lies outside of `ends` (default: the limits of the metric) among (uid, value); None if nothing does."""
+    """The (uid, value) outside of `ends` (default: the limits of the metric), summed up; None if there are none."""
     ends = limits(metric) if ends is None else ends
     given = [(uid, value) for uid, value in values if value is not None and not isnan(value)]
     beyond = [(uid, value) for uid, value in given if not within(ends, value)]

@@ -29,7 +29,7 @@ class Item(NamedTuple):
 
 @dataclass
 class Group:
-    """What one input gave."""
+    """The clips of one input, with notes and problems."""
 
     where: str  # as the user named it
     name: str  # goes before the uids when two inputs share some
@@ -61,7 +61,7 @@ class Scan(NamedTuple):
 
 
 def entries(folder: str) -> list[os.DirEntry[str]]:
-    """What lies in a folder and is not junk, sorted by name."""
+    """The entries of a folder without junk, sorted by name."""
     try:
         with os.scandir(folder) as items:
             return sorted((e for e in items if not is_junk(e.name)), key=lambda e: e.name)
@@ -265,7 +265,7 @@ def homologous(paths: Sequence[str]) -> bool:
 
 
 def with_systems(items: list[Item]) -> list[Item]:
-    """New items with the systems and contents of their paths; the list itself if the paths or the clips say otherwise."""
+    """New items with the systems and contents of their paths; the list itself if the paths or the clips state others."""
     if any(item.clip.system_id or item.clip.reference_id for item in items) or not homologous([item.path for item in items]):
         return items
     spelled = one_spelling(without_suffix(item.path.split("/", 1)[1]) for item in items)

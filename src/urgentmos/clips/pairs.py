@@ -102,7 +102,7 @@ class Possible:
 def chosen(total: int, limit: int | None, take: Take = "sample", seed: int = 0) -> Iterator[int]:
     """Numbers below `total`, ascending: all, the first `limit`, or a sample in which every set of that size is as likely.
 
-    Holds 8 bytes per number drawn (or per number left out, if these are fewer), whatever `total` is.
+    Holds 8 bytes per number drawn (or per number left out, if these are fewer), for any `total`.
     """
     if limit is None or limit >= total:
         yield from range(total)
@@ -207,10 +207,10 @@ def derive(
     """Pairs with labels derived from a metric of single clips, by Eq. 6: |difference| <= delta is a tie.
 
     All ordered pairs in scope: "any" two clips, two of one "corpus", or two systems on one content of one corpus
-    ("reference"). A clip is never paired with itself; clips without a value, or without the ids that the scope asks for,
+    ("reference"). A clip is never paired with itself; clips without a value, or without the ids that the scope needs,
     are counted in `left_out`. `limit` draws that many uniformly (`take="sample"`, reproducible by `seed`), or takes the
     first in file order, as the published evaluation sets do. `symmetric` gives each pair and its mirror image one after
-    the other; the limit counts both. The verdict says which clip is better, also where a lower metric is better. Labels outside
+    the other; the limit counts both. The verdict names the better clip, also where a lower metric is better. Labels outside
     the range of their metric are no labels; UsageError if most are.
     """
     labelled = labels_or_predictions(clips, metric)[0]

@@ -5,9 +5,9 @@ JSON keeps a record as it is. A table flattens it once: `metrics.NAME`, `sources
 Text columns (ids, paths, sources, error) hold bare text and an empty cell is None, so that the id "015" stays "015". Number
 columns (metrics, duration, ends of intervals) hold numbers and an empty cell is None. In any other column an empty cell means
 that the row has no such key, and a cell is JSON only where writing its value gives the very same text again: `12` is a number,
-`"12"` a string, `null` None, but `1.10`, `12e4` and `007` are text. `delimited.py` says which columns are text as a whole.
+`"12"` a string, `null` None, but `1.10`, `12e4` and `007` are text. `delimited.py` decides which columns are text as a whole.
 
-What a table cannot say, as it is rectangular: that a text or number column is absent in some rows only; those read back
+A table, being rectangular, cannot express that a text or number column is absent in some rows only; those read back
 as None.
 """
 
@@ -142,7 +142,7 @@ def named(record: Mapping[str, Any], key: str) -> str | None:
 
 
 def names_a_file(key: str) -> bool:
-    """Whether a key is one of `FILE_KEYS`, whatever its capitals, blanks and hyphens."""
+    """Whether a key is one of `FILE_KEYS`, regardless of capitals, blanks and hyphens."""
     return re.sub(r"[\s-]+", "_", key.strip().lower()) in FILE_KEYS
 
 

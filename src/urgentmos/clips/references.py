@@ -1,4 +1,4 @@
-"""Which clean signal belongs to which clip: labels that compare with a reference signal need to know."""
+"""Matching clips with their clean reference signals, which intrusive metrics need."""
 
 import os
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ def find_references(clips: Sequence[Clip], folder: str | Path) -> Inputs:
     A clean signal belongs to a clip if its path inside `folder`, or else its name, is the clip's reference_id; else if its
     name is the clip's; else if its path is the end of the clip's. Of two that fit equally well the one of the clip's format is
     taken; otherwise neither: a wrong reference signal would give wrong values, a missing one gives a reason. Clips without a
-    match keep None, and their reference_fault says what was looked for, where, and which names are nearest.
+    match keep None, and their reference_fault names what was searched for, where, and which names are nearest.
     """
     shelf = _Shelf.of(folder)
     attached = [clip if clip.reference_path else shelf.serve(clip) for clip in clips]

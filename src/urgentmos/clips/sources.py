@@ -1,4 +1,4 @@
-"""Where a number comes from: the source of each metric of a clip, and whether it is human, measured or predicted.
+"""Sources of values: whether a metric of a clip is human, measured or predicted, and by what.
 
 `Clip.sources` maps a metric to its source, one of
 
@@ -10,7 +10,7 @@
 | `unknown` | unknown: a manifest gives the value without a source |
 
 Without a source, a value of human MOS is the listeners' and any other is unknown. `kind_of` is the only place that decides;
-a prediction is never used as a label (`label_of`), whatever its model is called.
+a prediction is never used as a label (`label_of`), whatever its model's name.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Kind = Literal["human", "measured", "predicted", "unknown"]
 
 LISTENERS = "listeners"
 UNKNOWN = "unknown"
-NO_SPEECH = "predicted by urgentmos (the clip holds no speech)"  # the worst of the scale, whatever was measured
+NO_SPEECH = "predicted by urgentmos (the clip holds no speech)"  # the worst of the scale, in place of any measurement
 
 _HUMAN = re.compile(r"(listeners?|humans?)( \([^()]*\)|: .*)?", re.IGNORECASE | re.DOTALL)
 _MEASURED = re.compile(r"measured( by .+| \(.*\)|: ?.*)?", re.IGNORECASE | re.DOTALL)
@@ -106,10 +106,10 @@ def source_among(sources: Mapping[str, str], metric: str) -> str:
 
 
 def stated_sources(record: Mapping[str, Any], metrics: Mapping[str, float | None], meta: Mapping[str, Any]) -> dict[str, str]:
-    """The sources of a row's metrics: those it states, else those that an older version's keys tell.
+    """The sources of a row's metrics: those it states, else those that keys of an older version imply.
 
     Older versions of `score` name the model under `model`, older versions of `label` the labellers under meta.labellers.
-    `unknown` is left out where it says no more than no source does.
+    `unknown` is left out where it means the same as no source.
     ValueError if one metric has two sources, or a source is no text.
     """
     nested = record.get("sources")
@@ -130,7 +130,7 @@ def stated_sources(record: Mapping[str, Any], metrics: Mapping[str, float | None
 
 
 def foreign_sources(record: Mapping[str, Any], metrics: Mapping[str, float | None]) -> Any:
-    """What a row holds under `sources` that is about no metric of the row: a user's own column of that name, or None."""
+    """The part of a row's `sources` that is about no metric of the row: a user's own column of that name, or None."""
     nested = record.get("sources")
     if not isinstance(nested, Mapping):
         return nested
@@ -140,7 +140,7 @@ def foreign_sources(record: Mapping[str, Any], metrics: Mapping[str, float | Non
 def _of_older_row(
     metric: str, record: Mapping[str, Any], metrics: Mapping[str, float | None], meta: Mapping[str, Any]
 ) -> str | None:
-    """The source of a metric in a row that does not state it; None if nothing in the row tells."""
+    """The source of a metric in a row that does not state it; None if nothing in the row implies one."""
     labellers = meta.get("labellers")
     tool = _labeller_in(labellers, metric)
     scored, earlier = _name(record.get("model")), _name(meta.get("model"))

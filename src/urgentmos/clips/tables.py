@@ -1,6 +1,6 @@
 """Rows on disk: a record is a plain dict, and it is the same dict whether a .jsonl, .json, .csv or .parquet file held it.
 
-`cells.py` says how a table writes a value. A .scp file holds `uid path`, or `uid value` of a single metric. Files are
+`records.py` defines how a table writes a value. A .scp file holds `uid path`, or `uid value` of a single metric. Files are
 written whole or not at all, and nothing that a file holds is ever executed.
 """
 
@@ -43,7 +43,7 @@ _LISTED = 10  # problems of a file that a message spells out
 
 
 class Rows(NamedTuple):
-    """What a file held. `numbers[i]` is the line (or row) of `records[i]`; a problem is a sentence that begins with it."""
+    """The rows of a file. `numbers[i]` is the line (or row) of `records[i]`; a problem is a sentence that begins with it."""
 
     records: list[Record]
     numbers: list[int]
@@ -194,7 +194,7 @@ def _scp_path(rest: str) -> str:
 
 
 def _metric_of(path: Path, values: list[str]) -> str | None:
-    """The metric of a `uid value` file, which only the file's name tells (mos.scp); None if it holds paths."""
+    """The metric of a `uid value` file, known only from the file's name (mos.scp); None if it holds paths."""
     name = canonical(path.stem)
     if name in METRICS:
         return name
@@ -376,7 +376,7 @@ _WRITERS: dict[str, Callable[[Iterable[Mapping[str, Any]], BinaryIO], None]] = {
 
 
 def check_output(path: str | Path) -> None:
-    """UsageError if `write_records` could not write `path`: ask before long work, not after it."""
+    """UsageError if `write_records` could not write `path`: to call before long work, not after it."""
     path = Path(path)
     if path.suffix.lower() not in _WRITERS:
         raise UsageError(f"{path}: rows are written to {' '.join(SUFFIXES)} files. Choose one of these endings.")

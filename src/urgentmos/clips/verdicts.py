@@ -1,4 +1,4 @@
-"""Which of two clips is better, and how often a predictor says so: Eq. 6 and the accuracies built on it; numpy only.
+"""Verdicts on pairs and their accuracy: Eq. 6 of the UrgentMOS paper and what is built on it; numpy only.
 
 A verdict is the sign of a's advantage: A = 1, TIE = 0, B = -1, NaN where there is none. So the verdict of (b, a) is minus
 that of (a, b). P pairs, shapes (P,).
@@ -53,7 +53,7 @@ def verdict_code(text: str) -> float:
 
 @dataclass(frozen=True)
 class PairLabels:
-    """What listeners say of P pairs.
+    """Listeners' verdicts on P pairs.
 
     `native` holds verdicts that listeners gave to the pair itself, NaN where there is none: there the label is derived
     from `cmos`, the difference of two MOS, by Eq. 6.
@@ -63,7 +63,7 @@ class PairLabels:
     native: Array
 
     def verdicts(self, delta: float) -> Array:
-        """The three-way labels: native verdicts keep their own ties, whatever delta is."""
+        """The three-way labels: native verdicts keep their own ties, for any delta."""
         return np.where(np.isnan(self.native), verdicts(self.cmos, delta), self.native)
 
     def take(self, rows: Array) -> "PairLabels":
@@ -72,7 +72,7 @@ class PairLabels:
 
 @dataclass(frozen=True)
 class Judged:
-    """What a predictor says of P pairs.
+    """A predictor's verdicts on P pairs.
 
     A scalar judge has `gap`: its CMOS, or the difference of its two scores; larger means that a is better. A judge that
     classifies has `verdict`, the likeliest of three, and `leaning`, the likelier of a and b (TIE where neither is).
@@ -111,7 +111,7 @@ def correct(judged: Judged, labels: PairLabels, delta: float = DELTA) -> Correct
     acc_delta: three verdicts. Derived labels and scalar predictors use the same delta; native labels keep the ties that
     listeners gave, so where they gave none, each predicted tie is an error (DNSMOS on SpeechJudge in Table 4).
     acc_0: pairs that listeners call a tie (native), or with equal MOS (derived), are left out; a predictor that cannot
-    decide is wrong. A classifier is asked for the likelier of a and b.
+    decide is wrong. A classifier gives the likelier of a and b.
     """
     three, label = judged.three_way(delta), labels.verdicts(delta)
     two, strict = judged.two_way(), labels.verdicts(0.0)

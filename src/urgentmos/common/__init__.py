@@ -1,1 +1,1 @@
-"""What every shelf uses: names of files, values from strangers, retries, interrupts, warnings about clips."""
+"""Helpers of all shelves: names of files, values from strangers, retries, interrupts, warnings about clips."""

@@ -1,7 +1,7 @@
 """Warnings about clips: the kinds there are, and the warnings of many clips as a few sentences.
 
 A warning is a sentence that opens with its kind and a colon: "silence: the level is digital zero". Rows carry the sentences;
-whatever rests on many clips (a ranking, a comparison, a gate, an evaluation) says `grouped` of them.
+results that rest on many clips (a ranking, a comparison, a gate, an evaluation) carry `grouped` of them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -40,7 +40,7 @@ class Flagged(NamedTuple):
 
 
 def kind_of(warning: str) -> str:
-    """The kind that a warning opens with; "" for a sentence of no known kind (of an older file, say)."""
+    """The kind that a warning opens with; "" for a sentence of no known kind (such as one of an older file)."""
     kind = warning.split(": ", 1)[0]
     return kind if kind in KINDS else ""
 
@@ -51,7 +51,7 @@ def detail_of(warning: str) -> str:
 
 
 def is_silent(warnings: Iterable[str]) -> bool:
-    """Whether they say that a judge gets nothing that could be speech: a silent clip, or channels that cancel wholly."""
+    """Whether the warnings mean that nothing could be speech: a silent clip, or channels that cancel wholly."""
     return any(
         kind_of(warning) == SILENCE or (kind_of(warning) == CHANNELS and NOTHING_LEFT in warning) for warning in warnings
     )
@@ -69,7 +69,7 @@ def grouped(clips: Iterable[Flagged]) -> list[str]:
 
 
 def above_band(groups: Mapping[str, Iterable[float | None]], limit: float | None, model: str) -> list[str]:
-    """One sentence if recordings reach above `limit`, the highest frequency in Hz that the model hears; else none.
+    """One sentence if recordings reach above `limit`, the highest frequency in Hz of the model; else none.
 
     groups: name -> bandwidths of recordings in Hz, None where unknown; a group without a name is all there is.
     """

@@ -54,7 +54,7 @@ def quiet_tracker() -> None:
 
 
 class Interrupts:
-    """What happens at Ctrl-C in a process that is a command; `sentence` is what it says then, "" if it has said so already."""
+    """The handler of Ctrl-C in a command's process; `sentence` is printed then, "" if it has been printed."""
 
     def __init__(self) -> None:
         self.sentence: Callable[[], str] = lambda: "Interrupted."
@@ -83,13 +83,13 @@ class Interrupts:
         raise KeyboardInterrupt
 
     def _unraisable(self, unraisable: Any) -> None:
-        """An interrupt that came where nothing can be raised, in a destructor say, is not lost."""
+        """An interrupt that came where nothing can be raised, as in a destructor, is not lost."""
         if isinstance(unraisable.exc_value, KeyboardInterrupt):
             self._end()
         sys.__unraisablehook__(unraisable)
 
     def _end(self) -> None:
-        """Leave without unwinding: whatever still runs may take long, or fail for want of what is gone already."""
+        """Leave without unwinding: running work may take long, or fail for lack of what is gone already."""
         with suppress(Exception):
             remove_unfinished()
         with suppress(Exception):

@@ -25,7 +25,7 @@ def plain(value: Any) -> Any:
 
 
 def parse_row(text: str) -> Any:
-    """The value of a JSON text, with NaN as None. ValueError says in one phrase what is wrong."""
+    """The value of a JSON text, with NaN as None. ValueError with the reason if it is not JSON."""
     try:
         return _LENIENT.decode(text)
     except json.JSONDecodeError as e:

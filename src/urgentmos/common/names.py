@@ -2,7 +2,7 @@
 
 One name has several spellings: macOS stores an accent as a letter and a mark (NFD) where other systems have one letter (NFC),
 and a byte that is not UTF-8 is a lone surrogate in Python but `\\udcXX` in a CSV file. `name_key` maps all of them to one
-key; whatever matches names compares keys. Names that differ in case are different names.
+key; matching of names compares keys. Names that differ in case are different names.
 """
 
 import os
@@ -50,7 +50,7 @@ def nearest(name: str, names: Iterable[str], count: int = 3) -> list[str]:
 
 
 def advice(path: str) -> str:
-    """What to do about a path that does not exist."""
+    """Advice about a path that does not exist."""
     if _HOME.search(path):
         return "A ~ is expanded by a shell only. Write the full path"
     if _VARIABLE.search(path):

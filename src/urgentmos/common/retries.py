@@ -1,7 +1,7 @@
 """Failures that may pass: a store, a network or a disk that is busy or away for a while.
 
 Work that fails like that is tried again after growing pauses. When it keeps failing, its sentence ends with AGAIN, and
-no journal keeps a sentence with these words: the same command asks again.
+no journal keeps a sentence with these words: the same command tries again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 AGAIN = "run the same command again"
 TRIES, PAUSE = 4, 0.5  # the pause before the second try in seconds; each further one is twice as long
-LONGEST_PAUSE = 20.0  # seconds, also where a server asks for more
+LONGEST_PAUSE = 20.0  # seconds, even if a server wants more
 STATUSES = frozenset({408, 409, 423, 425, 429, *range(500, 600)} - {501, 505})  # of HTTP
 
 ERRNOS = frozenset(
@@ -45,7 +45,7 @@ def is_passing(sentence: str | None) -> bool:
 
 
 def may_pass(error: BaseException) -> bool:
-    """Whether the system says that the same call could succeed later."""
+    """Whether the same call could succeed later."""
     if isinstance(error, TimeoutError | ConnectionError | MemoryError):
         return True
     return isinstance(error, OSError) and error.errno in ERRNOS
@@ -58,7 +58,7 @@ def retried(
 ) -> T:
     """`work()`, tried up to TRIES times while its errors are such that `passes`; then its last error.
 
-    wait: how long the other side asks to wait after an error, in seconds; None if it does not say.
+    wait: seconds that the other side wants between an error and a retry; None if it states none.
     """
     pause = PAUSE
     for left in reversed(range(TRIES)):
@@ -74,7 +74,7 @@ def retried(
 
 
 def retry_after(text: str | None) -> float | None:
-    """Seconds that a Retry-After header asks for, as a number or a date; None if it says nothing.
+    """Seconds in a Retry-After header, a number or a date; None if there are none.
 
     >>> retry_after("7"), retry_after("soon")
     (7.0, None)

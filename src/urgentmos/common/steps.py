@@ -1,4 +1,4 @@
-"""Long computations in steps: whoever runs one may let others compute between two steps, or end it.
+"""Long computations in steps: their runner may let others compute between two steps, or end them.
 
 `step` costs nothing where nobody listens. A pacer is set per thread, by `paced`.
 """

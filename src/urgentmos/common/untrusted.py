@@ -1,7 +1,7 @@
 """Values of files from strangers, handled in bounded time: as text for messages, as JSON, as YAML.
 
 A few hundred bytes of pickle or YAML can hold a value that is harmless in memory and endless as text, because its parts are
-shared: a list of ten references to a list of ten references, thirty deep. Whatever puts a value of a file into a message uses
+shared: a list of ten references to a list of ten references, thirty deep. Code that puts a value of a file into a message uses
 `shown`, an exception of a library `reason`. `load_json` and `parse_yaml` return plain trees of bounded size, in which nothing
 is shared, so that the code behind them may copy, compare and print.
 """
@@ -74,7 +74,7 @@ def _listed(items: Iterable[str], count: int) -> str:
 
 
 def reason(error: BaseException, width: int = 200) -> str:
-    """The first line of what an exception says, without names of classes; its class where it says nothing else."""
+    """The first line of an exception's message, without names of classes; its class if there is no message."""
     if isinstance(error, OSError) and error.strerror:
         text = error.strerror
     elif isinstance(error, KeyError) and error.args:
@@ -115,7 +115,7 @@ def load_json(path: Path, max_bytes: int, cure: str) -> Any:
 
 
 def parse_json(text: str) -> Any:
-    """The value of a JSON text, as strict as `load_json`. ValueError says in one phrase what is wrong."""
+    """The value of a JSON text, as strict as `load_json`. ValueError with the reason if it is refused."""
     try:
         return _JSON.decode(text)
     except json.JSONDecodeError as e:
@@ -167,7 +167,7 @@ def load_yaml(path: Path, cure: str, *, drop_tags: bool = False, extra: str = "t
 def parse_yaml(text: str, *, drop_tags: bool = False, extra: str = "train") -> Any:
     """The value of a YAML text as a plain tree: dicts with text as keys, lists, text, numbers, truth values, None.
 
-    ValueError says in one phrase what is wrong: no YAML, a key that stands twice or is no text, merge keys, more than
+    ValueError with the reason if it is refused: no YAML, a key that stands twice or is no text, merge keys, more than
     MAX_YAML_VALUES values once references are followed, deep nesting, integers of more than 40 digits, tags. A date is text.
 
     drop_tags: what stands behind a tag of one's own (`!name:` in HyperPyYAML) is read as if the tag were not there.

@@ -1,1 +1,1 @@
-"""Whatever answers score and compare: networks and metrics of the table."""
+"""Judges that score and compare: networks, and metrics of the table."""

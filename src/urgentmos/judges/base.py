@@ -28,7 +28,7 @@ Progress = Callable[[str, int, int], None]  # what is being done, how much of it
 
 @dataclass(frozen=True)
 class Score:
-    """What a model says of one clip. `metrics` holds None, and `error` a sentence, where it could say nothing."""
+    """The scores of one clip by one model. Without a score, `metrics` holds None and `error` the reason."""
 
     clip: Clip
     model: str
@@ -51,11 +51,11 @@ class Score:
         return sources_of(self.clip)
 
     def interval_cell(self) -> dict[str, dict[str, list[float]]]:
-        """What a row says of it: {"intervals": {...}}, or nothing where the model has no calibration."""
+        """The entry of a row: {"intervals": {...}}, or nothing where the model has no calibration."""
         return {} if self.intervals is None else {"intervals": self.intervals}
 
     def only(self, names: Sequence[str]) -> Score:
-        """The same without what the model says of other metrics than `names`; labels of the manifest stay."""
+        """The score without the model's values of other metrics than `names`; labels of the manifest stay."""
         ends = None if self.intervals is None else {name: self.intervals[name] for name in names if name in self.intervals}
         own = predicted_by(self.model, str(self.clip.meta.get("version") or ""))
         others = [n for n, x in self.metrics.items() if n not in names and (x is None or self.clip.sources.get(n) == own)]
@@ -75,7 +75,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a ranking is made of: S systems, U contents, the scores of their clips, and pairs where the judge compares."""
+    """The basis of a ranking: S systems, U contents, the scores of their clips, and pairs where the judge compares."""
 
     systems: list[str]
     contents: list[str]
@@ -87,14 +87,14 @@ class Evidence:
 
 
 class Predictor(ABC):
-    """A judge of speech. `metrics` is what it can tell of a clip, `judge` the one of them that it ranks by."""
+    """A judge of speech: `metrics` are what it predicts or measures of a clip, `ranks_by` is the one that it ranks by."""
 
     name: str
     version: str
     metrics: tuple[str, ...]
     ranks_by: str
     max_frequency: float | None = None  # Hz; what a recording holds above it is not judged
-    notes: tuple[str, ...] = ()  # what every result must say of the judge itself, such as that its files have no checksums
+    notes: tuple[str, ...] = ()  # warnings of every result about the judge itself, such as files without checksums
     has_opinions: bool = False  # of both clips of a pair, as URGENT-PK does: then there are MOS strategies to choose from
 
     @property
@@ -110,15 +110,15 @@ class Predictor(ABC):
     def score(self, source: AudioInput, *, sample_rate: int | None = None, reference: AudioInput | None = None) -> Score:
         """Score one recording: a file, or samples (T,), (T, C), (C, T) with their `sample_rate` in Hz.
 
-        `reference` is the clean reference signal that intrusive metrics need. A recording that cannot be heard gives a
+        `reference` is the clean reference signal that intrusive metrics need. A recording that cannot be decoded gives a
         Score with an error.
         """
 
     @abstractmethod
     def compare(self, a: AudioInput, b: AudioInput, *, sample_rate: int | None = None) -> Comparison:
-        """Which of two recordings sounds better. Mirrors `compare(b, a)` exactly; a recording against itself is a tie.
+        """Compare two recordings. Mirrors `compare(b, a)` exactly; a recording against itself is a tie.
 
-        Raises AudioError if one cannot be heard, MeasureError if the judge has no answer, UsageError if it does not compare.
+        Raises AudioError if one cannot be decoded, MeasureError if there is no result, UsageError if it does not compare.
         """
 
     def score_all(self, inputs: str | Path | Sequence[str | Path], run: Run = Run()) -> list[Score]:
@@ -136,14 +136,14 @@ class Predictor(ABC):
                 run.progress(self.name, done, len(pairs))
 
     def evidence(self, clips: Sequence[Clip], scoring: Scoring, run: Run = Run()) -> Evidence:
-        """What a ranking of these clips' systems rests on. UsageError if the clips do not suit the judge."""
+        """The basis of a ranking of these clips' systems. UsageError if the clips do not suit the judge."""
         scores = list(self.score_clips(clips, run))
         return Evidence(*score_table(scores, self.ranks_by), None, scores)
 
     def timeline(self, source: AudioInput, *, sample_rate: int | None = None) -> Timeline | None:
-        """What each frame of a recording contributes to its scores; None from a judge that cannot tell.
+        """The contribution of each frame of a recording to its scores; None from a judge without timelines.
 
-        Raises AudioError if the recording cannot be heard.
+        Raises AudioError if the recording cannot be decoded.
         """
         return None
 
@@ -153,7 +153,7 @@ class Predictor(ABC):
 
 
 def warnings_about(scores: Sequence[Score], judge: Predictor) -> list[str]:
-    """The warnings of clips, grouped by system, and whether the judge is deaf to a part of their spectrum."""
+    """The warnings of clips, grouped by system, and whether a part of their spectrum lies above the judge's band."""
     flagged = [Flagged(score.clip.system_id, score.warnings) for score in scores]
     bands = {"": [score.bandwidth for score in scores]}
     return [*judge.notes, *grouped(flagged), *above_band(bands, judge.max_frequency, judge.name)]
@@ -167,13 +167,13 @@ def warnings_about_pairs(a: str, b: str, rows: Sequence[Comparison], judge: Pred
 
 
 def on_its_own(row: Comparison, judge: Predictor) -> Comparison:
-    """A comparison that is a run of its own: it also warns of what the judge does not hear."""
+    """A comparison that is a run of its own: it also warns of spectrum above the judge's band."""
     own = [*judge.notes, *above_band({"": row.bandwidths}, judge.max_frequency, judge.name)]
     return replace(row, warnings=(*row.warnings, *own))
 
 
 def check_cells(clips: Iterable[Clip]) -> None:
-    """UsageError unless every clip has a system and a content, and no system has a content twice: asked before any work."""
+    """UsageError unless every clip has a system and a content, and no system has a content twice; called before any work."""
     seen: set[tuple[str, str]] = set()
     for clip in clips:
         if clip.system_id is None or clip.reference_id is None:
@@ -184,7 +184,7 @@ def check_cells(clips: Iterable[Clip]) -> None:
 
 
 def score_table(scores: Sequence[Score], metric: str) -> tuple[list[str], list[str], np.ndarray]:
-    """Scores -> (system ids, content ids, (S, U) values with NaN where missing). UsageError as `check_cells` says."""
+    """Scores -> (system ids, content ids, (S, U) values with NaN where missing). UsageError as in `check_cells`."""
     check_cells(score.clip for score in scores)
     cells: dict[tuple[str, str], float] = {}
     for clip in (score.clip for score in scores):

@@ -24,7 +24,7 @@ def by_content(clips: Sequence[Clip]) -> dict[str, list[Clip]]:
 
 
 def remembered(log: Journal, stage: str, group: Sequence[Clip]) -> Content | None:
-    """What a journal knows of a content; None if it does not know all."""
+    """The content as a journal holds it; None unless all of it is there."""
     files = [clip.audio_path for clip in group]
     pairs = log.get(stage, files)
     outcomes = [log.get(stage, [path, *files]) for path in files]

@@ -1,7 +1,7 @@
 """A network as one ONNX file, checked against the original before it is trusted.
 
-One graph says all that is per clip: metrics, frame logits for a timeline, and what pairs need of the clip. What is left to do
-for a pair has no weights (`onnx_judge.ranks_byd_pair`), so S systems cost S runs of the graph and not one per pair.
+One graph computes all that is per clip: metrics, frame logits for a timeline, and what pairs need of the clip. What remains
+for a pair has no weights (`onnx.judged_pair`), so S systems cost S runs of the graph and not one per pair.
 """
 
 import json
@@ -64,7 +64,7 @@ class Graph(nn.Module):
         """Waves (B, T) and samples (B,), or the log-mel of one clip (1, F, bands) -> what `outputs` names:
 
         metrics (B, M); n_frames (B,); frame_logits (B, M, F), whose mean over n_frames gives a metric through its bound;
-        query and key (B, heads, F, d), answer (B, heads, F, 4), of which `onnx_judge.ranks_byd_pair` makes a pair's answer.
+        query and key (B, heads, F, d), answer (B, heads, F, 4), of which `onnx.judged_pair` makes a pair's answer.
         """
         fused, frames = self.net.fusion(self._branches(x, n))
         outputs: list[Tensor] = []
@@ -96,7 +96,7 @@ class Graph(nn.Module):
             return [encoder(x, n) for encoder in self.net.encoders]
         encoder = self.net.encoders[0]
         assert isinstance(encoder, ConvEncoder)
-        states = encoder.states_of(x, torch.ones(1))  # all frames are real; nobody asks how many
+        states = encoder.states_of(x, torch.ones(1))  # all frames are real; their number is not used
         return [(states[-1] if encoder.weights is None else layer_sum(states, encoder.weights), torch.ones(1))]
 
 
@@ -169,7 +169,7 @@ def to_onnx(model: Loaded, path: Path, start: Start = "waves") -> float:
     """Write `path` and return the largest difference from the original on noise of several lengths and batch sizes.
 
     start: "waves" for a file that takes samples; "log-mel" for one that takes what `logmel.LogMel` computes, which is faster.
-    The differences are those of metrics, of frame logits and of the answers to pairs in both orders. The metadata say all that
+    The differences are those of metrics, of frame logits and of the verdicts on pairs in both orders. The metadata say all that
     `onnx_judge.OnnxBackend` needs. UsageError if the architecture cannot be exported, or if onnxruntime does not give the same
     numbers within TOLERANCE; then no file is left.
     """
@@ -265,7 +265,7 @@ def _write(graph: Graph, path: Path) -> None:
 
 @contextmanager
 def as_if_alone() -> Iterator[None]:
-    """Nets traced herein know no padding, which a clip alone has not: masks cost a tenth of the time.
+    """Trace nets without padding masks, which cost a tenth of the time and which a single clip does not need.
 
     A graph traced so is right for one clip only.
     """
@@ -281,7 +281,7 @@ def as_if_alone() -> Iterator[None]:
         "zero_padding": lambda x, n: x,
         "valid_mask": lambda n, size: torch.ones(1, 1, dtype=torch.bool),  # ORT drops a product with 1
         "masked_mean": lambda x, n: x.mean(dim=1),
-        # with all but one size given, the graph need not ask for any
+        # with all but one size given, the graph need not compute any
         "split_heads": split_heads,
         "join_heads": lambda x: x.transpose(1, 2).reshape(1, -1, int(x.shape[1]) * int(x.shape[3])),
     }

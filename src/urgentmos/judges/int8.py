@@ -22,7 +22,7 @@ def _scale(weight: np.ndarray, summed: tuple[int, ...]) -> np.ndarray:
 
 
 def quantised(weight: np.ndarray) -> np.ndarray:
-    """(out, ...) float32 -> the nearest weights that eight bits can say, with one scale per output; small ones unchanged."""
+    """(out, ...) float32 -> the nearest weights of eight bits, with one scale per output; small ones unchanged."""
     if weight.ndim < 2 or weight.size < SMALLEST:
         return weight
     scale = _scale(weight, tuple(range(1, weight.ndim)))

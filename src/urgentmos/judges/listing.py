@@ -1,4 +1,4 @@
-"""What can follow -m, as rows for `urgentmos models`."""
+"""The models and metrics that -m takes, as rows for `urgentmos models`."""
 
 import json
 from typing import Any
@@ -13,7 +13,7 @@ def known_models() -> list[dict[str, Any]]:
     """A row per model in the package, per release and per measured metric.
 
     Keys: model, kind, ready, repo, file, revision, licence, size, metrics, trained_on.
-    `ready` says what is missing before the model can be used here: "yes", "download" (its name is enough), "get the file",
+    `ready` is what is missing before the model can be used here: "yes", "download" (its name is enough), "get the file",
     or what to install or to give.
     """
     return [*_packaged(), *_releases(), *_measured()]

@@ -1,4 +1,4 @@
-"""Whatever follows -m and is a network -> its predictor: by onnxruntime where an ONNX file is there, else by torch."""
+"""Loading networks: by onnxruntime where there is an ONNX file, else by torch."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from urgentmos.judges.onnx import light_file, open_backend
 def load_network(model: str | Path, *, device: str = "auto", symmetric: bool = True, allow_download: bool = True) -> Network:
     """The predictor of a release, a model folder, a released checkpoint file or an exported one. UsageError if there is none.
 
-    What has an ONNX file is run by onnxruntime, without torch, unless another device than the CPU is asked for.
+    A model with an ONNX file is run by onnxruntime, without torch, unless another device than the CPU is requested.
     """
     light = light_file(model)
     if light is not None and device in ("auto", "cpu"):
@@ -30,7 +30,7 @@ def load_network(model: str | Path, *, device: str = "auto", symmetric: bool = T
 
 
 def torch_backend(model: str | Path, device: str, allow_download: bool) -> tuple[Any, dict[str, Any], tuple[str, ...]]:
-    """The judge, what config.json says, and what every result must say of the model."""
+    """The backend, the content of config.json, and the warnings of every result of the model."""
     need("torch", "models")
     from urgentmos.judges.torch import backend_of
     from urgentmos.models.folder import load_any, verdict_temperature

@@ -113,7 +113,7 @@ class Measured(Predictor):
         return Evidence(*score_table(scores, self.ranks_by), None, scores, remarks, version)
 
     def _remarks(self, clips: Sequence[Clip], scores: Sequence[Score]) -> Iterator[str]:
-        """What is not as a single source of labels would have it."""
+        """Remarks on labels of several sources, and on predictions that were not used."""
         used = [source for score in scores if (source := score.sources.get(self.name)) not in (None, "", NO_SPEECH)]
         unlabelled = [clip for clip in clips if label_of(clip, self.name) is None]
         passed = [own.source for clip in unlabelled if (own := prediction_of(clip, self.name)) is not None]
@@ -153,7 +153,7 @@ class Measured(Predictor):
 
     @cached_property
     def _measures(self) -> list[tuple[Labeller, Measure]]:
-        """What `score` runs; kept, so that a second recording does not load the model again."""
+        """The measures that `score` runs, loaded once."""
         row = labeller_of(self.name)
         return [(row, row.load(self._settings))]
 

@@ -1,6 +1,6 @@
-"""Networks as judges: decode ahead, encode each clip once, compare all; whatever the network.
+"""Networks as judges: decode ahead, encode each clip once, compare all; for any architecture.
 
-A `Backend` adapts one architecture to three questions: encode clips, tell metrics of each, judge ordered pairs. All that
+A `Backend` adapts one architecture to three tasks: encode clips, predict metrics of each, judge ordered pairs. All that
 concerns files, windows, batches, memory and symmetry is here, once.
 """
 
@@ -44,7 +44,7 @@ PAIR_BANDS = ("bandwidth_a", "bandwidth_b")
 
 
 class Backend(Protocol):
-    """What the predictor asks of an architecture. Features are opaque: one object per clip, made once."""
+    """An architecture behind `Network`. Features are opaque: one object per clip, made once."""
 
     rate: int  # Hz
     min_samples: int
@@ -53,7 +53,7 @@ class Backend(Protocol):
     metrics: tuple[str, ...]
     compares: bool  # whether it judges pairs
     metrics_with_encoding: bool  # whether `absolute` costs next to nothing once a clip is encoded
-    batch_invariant: bool  # whether `judge` gives a pair the same bits whatever other pairs it is asked with
+    batch_invariant: bool  # whether `judge` gives a pair the same bits in any batch
     padding_costs: bool  # whether clips encoded together cost as much as the longest of them
     max_length_difference: float  # seconds by which clips of one content may differ before part of them goes unjudged
 
@@ -69,7 +69,7 @@ class Backend(Protocol):
 
 @runtime_checkable
 class OpinionBackend(Protocol):
-    """A judge that tells the opinion scores of both clips of a pair, as URGENT-PK does."""
+    """A backend that predicts the opinion scores of both clips of a pair, as URGENT-PK does."""
 
     def opinions(self, features: Sequence[Any], pairs: Sequence[tuple[int, int]]) -> np.ndarray:
         """Ordered pairs of indices -> (P, 2)."""
@@ -93,7 +93,7 @@ class Network(Predictor):
         """metrics: those of the judge that its training taught; others are not offered. ranks_by: one of them.
 
         calibration: what `urgentmos.models.calibration` makes intervals of scores from; None: scores come without.
-        notes: what every result must say of the model itself.
+        notes: warnings of every result about the model itself.
         """
         self.name, self.version, self.ranks_by = name, version, ranks_by
         self.metrics = metrics
@@ -167,11 +167,11 @@ class Network(Predictor):
 
     @property
     def light(self) -> bool:
-        """Whether it computes on the CPU whatever there is: by onnxruntime."""
+        """Whether it computes on the CPU in any case: by onnxruntime."""
         return type(self._backend).__module__ == "urgentmos.judges.onnx"
 
     def outcomes_of(self, recordings: Sequence[OpenedAudio]) -> list[Outcome]:
-        """What is known of recordings that were opened: as many as there are, in their order."""
+        """Score opened recordings: as many outcomes as recordings, in their order."""
         short = [(Task(str(i), None), heard) for i, heard in enumerate(recordings) if heard.error or heard.n_windows == 1]
         outcomes = dict(self._chunk(short))
         return [
@@ -215,7 +215,7 @@ class Network(Predictor):
         return outcome_of(heard, infos, mean_values(values, lengths))
 
     def _absolute(self, waves: Sequence[np.ndarray]) -> list[dict[str, float]]:
-        """What training taught; what the other heads say is not even looked at."""
+        """Only the metrics the model was trained on; other heads are ignored."""
         scores = self._backend.absolute(halving(self._backend.encode, waves))
         return [{name: values[name] for name in self.metrics} for values in scores]
 
@@ -449,7 +449,7 @@ class Network(Predictor):
         return [self._score_from(clip, cells[clip.system_id, str(clip.reference_id)]) for clip in clips]
 
     def _warnings(self, contents: Mapping[str, Content]) -> tuple[str, ...]:
-        """What the contents' clips and answers give reason to say."""
+        """Warnings about the contents' clips and verdicts."""
         sentences = []
         spans = {content: span([o for o in judged.outcomes if o.error is None]) for content, judged in contents.items()}
         most = self._backend.max_length_difference

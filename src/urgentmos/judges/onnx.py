@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class OnnxModel:
-    """A file that `urgentmos export` wrote, opened, and what its metadata say."""
+    """An opened file of `urgentmos export`, with its metadata."""
 
     session: Any  # onnxruntime.InferenceSession
     rate: int  # Hz
@@ -47,7 +47,7 @@ class OnnxModel:
     window_seconds: float
     front: LogMel | None  # None: the graph takes samples
     info: dict[str, Any]  # name, version, licence, ...: config.json of the model, less its sizes
-    notes: tuple[str, ...] = ()  # what every result must say of the model itself: it has no checksums
+    notes: tuple[str, ...] = ()  # warnings of every result: the model has no checksums
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -55,7 +55,7 @@ class OnnxModel:
 
 
 class OnnxFeatures(NamedTuple):
-    """What is kept of a clip of F frames: its metrics, and what pairs need of it."""
+    """An encoded clip of F frames: its metrics, and the arrays that pairs need."""
 
     metrics: dict[str, float]
     query: np.ndarray | None  # (heads, F, d); None: the model judges no pairs
@@ -64,7 +64,7 @@ class OnnxFeatures(NamedTuple):
 
 
 class OnnxBackend:
-    """What `network.Network` asks of an architecture, answered by onnxruntime on the CPU."""
+    """The backend of an exported UrgentMOS: onnxruntime on the CPU."""
 
     metrics_with_encoding = True
     batch_invariant = True  # each pair is computed alone
@@ -115,7 +115,7 @@ class OnnxBackend:
 
 
 def judged_pair(query: Any, key: Any, answer: Any) -> np.ndarray:
-    """A asks (heads, F, d), B answers (heads, G, d) and (heads, G, 4) -> (4,): logits of a, tie, b, and CMOS.
+    """A's queries (heads, F, d), B's keys (heads, G, d) and values (heads, G, 4) -> (4,): logits of a, tie, b, and CMOS.
 
     NCPM (UrgentMOS section 3.1) with all that is linear done before: softmax(query key^T) answer, mean over A's frames, sum
     over heads.
@@ -155,7 +155,7 @@ def _run(model: OnnxModel, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
 
 
 def thread_count() -> int:
-    """What OMP_NUM_THREADS says, or else all cores that this process may use."""
+    """OMP_NUM_THREADS, or else all cores that this process may use."""
     setting = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     if setting.isdigit() and int(setting) > 0:
         return int(setting)

@@ -1,4 +1,4 @@
-"""What a network's answer about a recording becomes: an outcome with scores, warnings, and the reason where there are none."""
+"""Outcomes of recordings: a network's scores, warnings, and the reason where there are no scores."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def outcome_of(heard: OpenedAudio, infos: list[AudioInfo], values: dict[str, flo
 
 
 def info_of(heard: OpenedAudio, infos: list[AudioInfo]) -> AudioInfo:
-    """What is known of a recording as a whole, from its windows where it is not in memory."""
+    """The description of a whole recording, merged from its windows where it is not in memory."""
     return heard.whole.info if heard.whole is not None else merge(infos)
 
 

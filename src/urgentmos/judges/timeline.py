@@ -1,4 +1,4 @@
-"""Where in a recording a score comes from: what each frame contributes to the logit of the clip.
+"""Timelines: the contribution of each frame of a recording to the clip's logit.
 
 A head that pools by the mean is linear up to its range-constraining activation (UrgentMOS section 3.1, Eqs. 1-3): the logit of
 a clip is the mean of its frames' logits, exactly. So a frame's contribution is no estimate, and needs no gradients.
@@ -26,7 +26,7 @@ DIGITS = 6  # of a time, in decimals of a second
 
 @dataclass(frozen=True)
 class Timeline:
-    """What the F frames of one recording contribute.
+    """The contributions of the F frames of one recording.
 
     times (F,): middles of the frames in seconds, rising. contributions {metric: (F,)}: their mean is the clip's logit, that is
     the score before it is bent into the metric's range; of a recording longer than the model's window, the mean of a window's

@@ -1,4 +1,4 @@
-"""Architectures behind one interface: what `network.Network` asks of UrgentMOS, URGENT-PK and UTMOS.
+"""Backends of UrgentMOS, URGENT-PK and UTMOS: architectures behind the one interface that `network.Network` uses.
 
 Features are per clip and made once. All computing happens without gradients, in eval mode, on the judge's own device, and
 leaves the caller's torch as it was.
@@ -25,7 +25,7 @@ PAIR_FRAMES = 32_000  # of the first clips of the pairs judged at once: their qu
 
 
 def choose_device(name: str) -> str:
-    """'auto' -> the fastest that is there. UsageError if the one that was asked for is not."""
+    """'auto' -> the fastest available device. UsageError if the requested one is not available."""
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -51,7 +51,7 @@ def backend_of(net: nn.Module, device: str = "auto", *, temperature: float = 1.0
 
 
 class TorchFeatures(NamedTuple):
-    """What UrgentMOS keeps of a clip: its metrics, and what pairs need of it."""
+    """An encoded clip of UrgentMOS: its metrics, and the tensors that pairs need."""
 
     metrics: dict[str, float]
     sides: Sides | None  # (1, heads, F, D / heads) each
@@ -59,7 +59,7 @@ class TorchFeatures(NamedTuple):
 
 
 class UrgentMosBackend:
-    """UrgentMOS and Uni-VERSA-Ext: one pass through the encoders tells all metrics of a clip."""
+    """UrgentMOS and Uni-VERSA-Ext: one pass through the encoders gives all metrics of a clip."""
 
     metrics_with_encoding = True
     batch_invariant = False  # matrices of other sizes are multiplied in another order
@@ -123,7 +123,7 @@ class UrgentMosBackend:
 
 
 def _precision(device: str, dtype: torch.dtype = torch.float32) -> Any:
-    """float32 on a CPU, whatever the caller's autocast says; `dtype` where a GPU computes in it."""
+    """float32 on a CPU, regardless of the caller's autocast; `dtype` where a GPU computes in it."""
     kind = torch.device(device).type
     return torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda" and dtype == torch.bfloat16)
 

@@ -1,1 +1,1 @@
-"""What -m names, as weights on disk or on a hub."""
+"""Models as weights: names, folders, hub, calibration, released checkpoints."""

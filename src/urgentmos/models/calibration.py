@@ -8,7 +8,7 @@ probability `tail` at most.
 Clips of one content are not exchangeable with clips of another: the same voice and sentence err alike. Where the contents are
 known (`groups`), each content counts once, shared equally among its clips, and n is the number of contents in the bin: the
 quantiles are those of hierarchical conformal prediction (Lee, Barber and Willett 2023, "Distribution-free inference with
-hierarchical data", section 3), valid for a clip of a content that was never heard. Without groups each clip is a content.
+hierarchical data", section 3), valid for a clip of an unseen content. Without groups each clip is a content.
 
 Between the middles of two bins the quantiles are interpolated, beyond the outermost ones they are constant; the guarantee,
 which holds within a bin, is approximate there.
@@ -89,7 +89,7 @@ def fit_intervals(
 
 
 def contents_needed(level: float) -> int:
-    """The fewest contents that tell both tails of an interval: below it, the next residual may exceed all of them."""
+    """The fewest contents that determine both tails of an interval: below it, the next residual may exceed all of them."""
     return ceil(round(2 / (1 - level), 9)) - 1
 
 

@@ -2,7 +2,7 @@
 
 config.json holds "sha256", the SHA-256 of each weight file beside it, and "checksum", that of config.json itself. An ONNX file
 holds its own in its metadata, so that it can be checked where it lies alone. They find damage and unnoticed edits; they are no
-signature: whoever writes a whole folder can write its checksums, too.
+signature: an attacker who writes a whole folder can write its checksums, too.
 
 The version of a model is the start of a SHA-256 of what computes: the weights, and the keys of config.json that decide about
 scores, verdicts and intervals. A folder written before there were checksums has none; it loads, with a warning.
@@ -112,7 +112,7 @@ def unchecked(place: Path) -> str:
 
 
 def empty_entry() -> dict[str, str]:
-    """What the metadata of an ONNX file must hold before `sealed_onnx` can fill in its checksum."""
+    """The metadata entry of an ONNX file that `sealed_onnx` fills with its checksum."""
     return {SEALED: FILES, FILES: _ZEROS}
 
 
@@ -136,7 +136,7 @@ def onnx_is_whole(content: bytes) -> bool | None:
 
 
 def _entry(content: bytes) -> tuple[int, int] | None:
-    """Where the digits are: in the last entry of that form, since metadata stand at the end."""
+    """Offset of the digits: in the last entry of that form, since metadata stand at the end."""
     places = [match.span(1) for match in _ONNX_ENTRY.finditer(content)]
     return places[-1] if places else None
 

@@ -47,11 +47,11 @@ ARCHITECTURES = {
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model in memory, in eval mode on the CPU, and what its config.json says of it."""
+    """A model in memory, in eval mode on the CPU, and the content of its config.json."""
 
     net: nn.Module
     info: dict[str, Any]  # architecture, name, version, metrics, config, licence, trained_on, ...
-    notes: tuple[str, ...] = ()  # what every result must say of the model itself: it has no checksums
+    notes: tuple[str, ...] = ()  # warnings of every result: the model has no checksums
 
     @property
     def architecture(self) -> str:
@@ -66,7 +66,7 @@ def save(folder: str | Path, net: nn.Module, info: Mapping[str, Any], *, card: s
 
     info: plain data. "name" is needed; "version" is a hash of what computes (`checksums.version_of`) where it is not given, or
     given for another content; "metrics" are those that the model was taught and offers, all of an UrgentMOS net
-    where not given. "trained_on", "licence" and whatever else is there is kept. card: the text of MODEL_CARD.md; a short one
+    where not given. "trained_on", "licence" and all other keys are kept. card: the text of MODEL_CARD.md; a short one
     is written where there is none.
 
     Raises UsageError if `info` has no name or is not plain data, or a weight is not finite.
@@ -131,7 +131,7 @@ def _write_config(folder: Path, about: Mapping[str, Any], files: Mapping[str, st
 def seal(folder: str | Path, about: Mapping[str, Any] | None = None) -> None:
     """Write config.json with the checksums of the weight files in the folder.
 
-    about: the new content of config.json; None: as it is, without a look at its checksums. For whoever changed a model's files
+    about: the new content of config.json; None: as it is, without a look at its checksums. For a change of a model's files
     on purpose. UsageError if there is no config.json, or it is no JSON.
     """
     folder = Path(folder)
@@ -167,7 +167,7 @@ def load(folder: str | Path) -> Loaded:
 
 
 def notes_of(about: Mapping[str, Any], folder: Path) -> tuple[str, ...]:
-    """What every result of the model in `folder` must say of it."""
+    """Warnings that every result of the model in `folder` must carry."""
     return () if checksums.is_sealed(about) else (checksums.unchecked(folder),)
 
 
@@ -208,7 +208,7 @@ def check_info(about: Mapping[str, Any], source: Path) -> None:
 
 
 def verdict_temperature(about: Mapping[str, Any], source: Path) -> float:
-    """What the logits of verdicts are divided by: 1 unless config.json has a "verdict_temperature"."""
+    """Divisor of the verdict logits: 1 unless config.json has a "verdict_temperature"."""
     value = about.get("verdict_temperature", 1.0)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < inf:
         raise UsageError(f"{source}: verdict_temperature is {shown(value, 60)} and should be a number above 0. Correct it.")
@@ -342,7 +342,7 @@ def _check_ranges(net: nn.Module, config: Mapping[str, Any], source: str | Path)
 
 
 def _shapes(architecture: str, config: Mapping[str, Any], source: str | Path) -> Mapping[str, Tensor]:
-    """Names and shapes of the net's weights; takes no memory, whatever sizes the configuration asks for."""
+    """Names and shapes of the net's weights; takes no memory, for any sizes in the configuration."""
     import torch
 
     with torch.device("meta"):
@@ -378,7 +378,7 @@ def _check_finite(state: Mapping[str, Tensor], source: str | Path) -> None:
                 raise UsageError(f"{source}: {name} holds numbers that are not finite. Get the model again.")
 
 
-# --- whatever follows -m ---------------------------------------------------------------------------------------------
+# --- models by any name ---------------------------------------------------------------------------------------------
 
 
 def load_any(model: str | Path, *, allow_download: bool = False) -> Loaded:
@@ -410,9 +410,9 @@ def load_any(model: str | Path, *, allow_download: bool = False) -> Loaded:
 
 
 def convert(source: str | Path, folder: str | Path, *, allow_download: bool = False) -> Loaded:
-    """A released checkpoint file (or whatever `load_any` takes) -> a model folder of ours, loaded back from there."""
+    """Convert a released checkpoint file (or anything `load_any` takes) to a model folder, and load it from there."""
     loaded = load_any(source, allow_download=allow_download)
-    # A model without checksums may not be what its version says: it gets that of its content.
+    # A model without checksums may not be of the version it states: it gets that of its content.
     left_out = ("config", "format", "version") if loaded.notes else ("config", "format")
     info = {key: value for key, value in loaded.info.items() if key not in left_out}
     return load(save(folder, loaded.net, info))

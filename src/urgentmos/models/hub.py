@@ -19,7 +19,7 @@ def is_hub_id(name: str) -> bool:
 
 
 def check_not_a_path(name: str) -> None:
-    """UsageError if `name` has the form of a hub id and rather is the path of a folder, misspelled: no hub is asked for that.
+    """UsageError if `name` has the form of a hub id and is rather the misspelled path of a folder.
 
     It is one where its first folder exists here, or a folder here is nearly called like that and holds what the name ends in.
     "org/name@revision" is always a hub id.

@@ -1,4 +1,4 @@
-"""What -m names: a packaged model, a release, a folder, a file, or a hub id."""
+"""Names of models behind -m: a packaged model, a release, a folder, a file, or a hub id."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Release:
-    """One released model. Facts are from the authors' pages; None or an empty text where those do not say."""
+    """One released model. Facts are from the authors' pages; None or an empty text where those do not state it."""
 
     name: str
     format: str  # of urgentmos.models.official.FORMATS

@@ -6,7 +6,7 @@ imported, and the only functions that the machine can call are the few of that m
 name of the file and the name of what it asked for.
 
 The zip container is checked before anything is read (sizes, names, duplicates), and a tensor may only see the bytes
-that the file really holds. Tensors come to the CPU whatever device saved them.
+that the file really holds. Tensors come to the CPU from any device.
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ def refuse_all(module: str, name: str) -> type | None:
 
 
 def load_torch_file(path: str | Path, *, stubs: Stubs = refuse_all, max_bytes: int = 8 * GIB) -> Any:
-    """What `torch.save` wrote to `path`, with tensors on the CPU.
+    """Read what `torch.save` wrote to `path`, with tensors on the CPU.
 
     Reads the zip format (torch 1.6 and later) and the format before it. Values are what torch.load
     returns for the same file, except that an expanded tensor (more elements than its storage) is refused here.
 
-    stubs: asked once for each unknown class `module.name` of the file. It returns an inert class to stand for it, or None
+    stubs: called once for each unknown class `module.name` of the file. It returns an inert class to stand for it, or None
         to refuse. A stub is built without arguments and its saved state is set as plain attributes; `__setstate__` is
         never called.
     max_bytes: larger files are refused.
@@ -434,7 +434,7 @@ class _Machine:
 
 
 def _restore(value: Any, state: Any, stub_classes: tuple[type, ...]) -> None:
-    """What BUILD may do, by the type of `value`: never a method of a foreign class."""
+    """The action of BUILD by the type of `value`: never a method of a foreign class."""
     import numpy as np
 
     if stub_classes and type(value) in stub_classes:

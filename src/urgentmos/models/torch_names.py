@@ -55,12 +55,12 @@ class Function:
 
 @dataclass(frozen=True)
 class StorageType:
-    """A class of torch that says how a tensor's numbers are written."""
+    """A class of torch that defines how a tensor's numbers are written."""
 
     dtype: torch.dtype
 
 
-# --- checks of what the file says
+# --- checks of the file's values
 
 
 def expect(value: Any, *types: type) -> Any:
@@ -207,7 +207,7 @@ def _numpy_scalar(dtype: Any, content: Any) -> Any:
 
 
 def _numpy_empty(*_subtype_shape_code: Any) -> Any:
-    """The placeholder that BUILD fills; whatever shape the file asks for here is not allocated."""
+    """The placeholder that BUILD fills; the shape in the file is not allocated."""
     import numpy as np
 
     return np.empty(0, np.int8)

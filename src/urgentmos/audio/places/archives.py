@@ -25,7 +25,7 @@ MAX_JSON = 1 << 20  # bytes of a sample's JSON
 
 
 class Sample(NamedTuple):
-    """A recording in an archive. `record` is its JSON object, {} if it has none; `problem` says what is wrong with that."""
+    """A recording in an archive. `record` is its JSON object, {} if it has none; `problem` is what is wrong with that."""
 
     key: str
     member: str

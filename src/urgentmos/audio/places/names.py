@@ -53,7 +53,7 @@ def scheme_of(path: str) -> str | None:
 
 
 def input_name(name: str | os.PathLike[str]) -> str:
-    """What a user named: a path or a URL. file:// is a path; a Path that was made of a URL is mended."""
+    """The path or URL that a user named. file:// becomes a path; a Path made of a URL is repaired."""
     text = os.fspath(name)
     if (
         not isinstance(name, str)
@@ -76,7 +76,7 @@ def place_of(path: str) -> Place:
 
 
 def is_elsewhere(path: str) -> bool:
-    """True unless `path` names a file of this machine: then the disk cannot be asked about it."""
+    """True unless `path` names a local file, which the disk knows."""
     place = place_of(path)
     return bool(place.member) or place.remote
 
@@ -87,7 +87,7 @@ def inside(path: str) -> str:
 
 
 def suffix_of(path: str) -> str:
-    """The ending that tells the format, in small letters: of the member, or of a URL without its query. "" for a cell."""
+    """The ending that names the format, in lower case: of the member, or of a URL without its query. "" for a cell."""
     place = place_of(path)
     if place.member:
         return "" if place.file.lower().endswith(PARQUET_ENDINGS) else PurePosixPath(place.member).suffix.lower()

@@ -1,4 +1,4 @@
-"""Opening a place: the bytes of a recording wherever it lies, and what is known of a place without opening it."""
+"""Opening a place: the bytes of a recording wherever it lies, and facts about a place without opening it."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ KEEP_BYTES, KEEP_SECONDS = 32 << 20, 30.0  # a header is read before the samples
 
 @contextmanager
 def opened(path: str) -> Iterator[tuple[str | BinaryIO, str]]:
-    """(what a decoder opens, the ending that tells its format): the path itself for a file of this machine.
+    """(path or file for a decoder, ending that names its format): the path itself for a local file.
 
     A file whose name is not UTF-8 is opened here, because libsndfile and FFmpeg want its name as text.
-    AudioError says why there are no bytes, also where they stop coming while a decoder reads them.
+    AudioError if there are no bytes, also where they stop coming while a decoder reads them.
     """
     if not is_elsewhere(path) and is_utf8(path):
         yield path, os.path.splitext(path)[1].lower()
@@ -47,9 +47,9 @@ def opened(path: str) -> Iterator[tuple[str | BinaryIO, str]]:
 
 
 def check_local(path: str) -> None:
-    """AudioError if a file of this machine does not exist, or if the system does not give its first byte.
+    """AudioError if a local file does not exist, or if its first byte cannot be read.
 
-    A failure that may pass, of a network's file system say, is tried again.
+    Passing failures, such as those of network file systems, are retried.
     """
 
     def first_byte() -> bytes:
@@ -79,7 +79,7 @@ def _unreadable(path: str, error: Exception) -> str:
 
 
 def open_audio(path: str) -> BinaryIO:
-    """The bytes of a recording, wherever it lies, as a file that can be read and sought in. AudioError if there are none.
+    """Open the bytes of a recording in any place as a seekable file. AudioError if there are none.
 
     At most IN_MEMORY bytes are held in memory; a larger recording is read piece by piece.
     """
@@ -117,7 +117,7 @@ def _open(place: Place, path: str) -> bytes | BinaryIO:
 
 
 def _kept_suffix(path: str) -> str:
-    """A cell has no name that could be trusted: its first bytes say whether FFmpeg's libraries are needed."""
+    """A cell has no name to rely on: its first bytes show whether FFmpeg's libraries are needed."""
     suffix = suffix_of(path)
     if suffix or not (place := place_of(path)).member:
         return suffix
@@ -152,7 +152,7 @@ _kept = _Kept()
 
 
 class _Guarded(io.RawIOBase):
-    """A file for a decoder: where its bytes stop coming it ends, and `failure` says why; a decoder in C would go on."""
+    """A file for a decoder: where its bytes stop coming it ends, and `failure` holds the reason; a decoder in C would go on."""
 
     def __init__(self, file: BinaryIO, path: str) -> None:
         super().__init__()
@@ -186,7 +186,7 @@ class _Guarded(io.RawIOBase):
         return len(data)
 
 
-# ---- what is asked about a place without opening it
+# ---- facts about a place without opening it
 
 
 def fault(path: str) -> tuple[str, str] | None:

@@ -1,7 +1,7 @@
 """Parquet files with sound in them, as data sets on a hub have it: a column of {bytes, path}.
 
 Labels are read without the sound. The sound of a row is read in its order: a cursor moves through the file with a few rows
-in memory, and starts anew, at a row group, only where somebody asks for an earlier row.
+in memory, and starts again, at a row group, only for an earlier row.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from urgentmos.common.untrusted import reason, shown
 from urgentmos.errors import AudioError, UsageError, need
 
 BATCH = 8  # rows of sound read at once
-LOOK_BACK = 4  # batches a cursor keeps, for threads that ask out of step
-FAR = 512  # rows that a cursor reads over to reach one, rather than start anew in that row's group
+LOOK_BACK = 4  # batches a cursor keeps, for threads out of step
+FAR = 512  # rows that a cursor reads over to reach one, rather than start again in that row's group
 CURSORS = 4  # files that are being read
 BUFFER = 1 << 20  # bytes of a column read ahead
 
@@ -38,7 +38,7 @@ class Row(NamedTuple):
 
 
 def _broken() -> tuple[type[Exception], ...]:
-    """What unpacking a damaged or hostile file may raise."""
+    """Exceptions that unpacking a damaged or hostile file may raise."""
     arrow = need("pyarrow", "parquet").ArrowException
     return (
         OSError,
@@ -188,7 +188,7 @@ def sound(file: str, column: str, row: int) -> bytes:
 
 
 def suffix_of(file: str, column: str, row: int) -> str:
-    """The ending of a cell's path if it is one of sound, else what its first bytes tell, else ""."""
+    """The ending of a cell's path if it is one of sound, else that of its first bytes, else ""."""
     cell = _cell(file, column, row)
     name = str(cell.get("path") or "") if isinstance(cell, dict) else ""
     if (suffix := PurePosixPath(name).suffix.lower()) in AUDIO_SUFFIXES:

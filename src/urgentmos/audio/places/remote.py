@@ -161,7 +161,7 @@ class _Short(Exception):
 
 
 def _trying(work: Callable[[], T], url: str) -> T:
-    """`work()`, tried again where its failure may pass. AudioError says what came of it."""
+    """`work()`, retried after passing failures. AudioError if it fails for good."""
     try:
         return retried(work, _passes, lambda e: retry_after(_headers(_cause(e)).get("Retry-After")))
     except (AudioError, UsageError):
@@ -171,7 +171,7 @@ def _trying(work: Callable[[], T], url: str) -> T:
 
 
 def _sentence(url: str, error: Exception) -> str:
-    """What is wrong with an object, and what to do."""
+    """A sentence on what is wrong with an object, and what to do."""
     cause = _cause(error)
     status = _status(cause)
     why = f"{type(cause).__name__}: {cause}".rstrip(". ")
@@ -187,7 +187,7 @@ def _sentence(url: str, error: Exception) -> str:
 
 
 def _cause(error: Exception) -> BaseException:
-    """The failure itself: fsspec calls whatever goes wrong with a web server a file that is not found."""
+    """The failure itself: fsspec reports every error of a web server as a file that is not found."""
     cause: BaseException = error
     while isinstance(cause, FileNotFoundError) and cause.__cause__ is not None:
         cause = cause.__cause__
@@ -241,7 +241,7 @@ def fetch(url: str) -> bytes | BinaryIO:
     fs, name = filesystem(url)
 
     def work() -> bytes | BinaryIO:
-        with fs.open(name, "rb", block_size=BLOCK) as file:  # bounded, whatever length the server claims
+        with fs.open(name, "rb", block_size=BLOCK) as file:  # bounded, as the server's length may be wrong
             data: bytes = file.read(IN_MEMORY + 1)
             size = getattr(file, "size", None)
         if size is not None and len(data) < min(size, IN_MEMORY + 1):
@@ -348,11 +348,11 @@ def read_all(url: str, limit: int) -> bytes:
 
 @lru_cache(maxsize=4096)
 def stamp(url: str) -> tuple[Any, Any]:
-    """(size, what the store says of its state), asked once per process; None twice if it cannot be asked."""
+    """(size, state in the store), requested once per process; (None, None) if the store does not answer."""
     try:
         fs, name = filesystem(url)
         info = fs.info(name)
-    except Exception:  # whoever opens it says why
+    except Exception:  # opening it raises the reason
         return None, None
     state = next((info[key] for key in ("ETag", "etag", "mtime", "LastModified", "blob_id", "created") if info.get(key)), None)
     return info.get("size"), None if state is None else str(state)

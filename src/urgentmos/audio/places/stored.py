@@ -8,7 +8,7 @@ from urgentmos.audio.places.names import scheme_of
 
 
 def local_stamp(file: str) -> tuple[int | None, int | None]:
-    """(size, time of change in ns) of a file of this machine; None twice if it cannot be asked."""
+    """(size, mtime_ns) of a local file, or (None, None) if it cannot be stat'ed."""
     try:
         state = os.stat(file)
     except (OSError, ValueError):
@@ -24,5 +24,5 @@ def open_stored(file: str) -> BinaryIO:
 
 
 def stamp_of(file: str) -> tuple[Any, Any]:
-    """Changes whenever the file changes; of a URL it is asked once per process."""
+    """A value that changes whenever the file changes; requested once per process for a URL."""
     return local_stamp(file) if scheme_of(file) is None else remote.stamp(file)

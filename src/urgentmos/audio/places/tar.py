@@ -24,7 +24,7 @@ KEPT_INDEXES = 64  # tars whose places are remembered
 
 
 class At(NamedTuple):
-    """Where a member's bytes lie in the tar."""
+    """Position of a member's bytes in the tar."""
 
     start: int
     size: int
@@ -77,7 +77,7 @@ _lock = threading.Lock()
 
 
 def directory(file: str) -> Directory:
-    """What a tar holds. UsageError if it cannot be read, or has two members of one name."""
+    """The members of a tar. UsageError if it cannot be read, or has two members of one name."""
     with _lock:
         stamp = stamp_of(file)
         kept = _indexes.get(file)

@@ -17,7 +17,7 @@ BLOCK = 512
 MAX_HEADER = 1 << 20  # bytes of a long name, or of pax records
 SCAN = 1 << 20  # bytes at a time, in search of what follows zeros
 FILES = frozenset(b"0\x007")  # types of plain files
-WITHOUT_DATA = frozenset(b"123456")  # links, devices, folders, pipes: no bytes follow, whatever their size says
+WITHOUT_DATA = frozenset(b"123456")  # links, devices, folders, pipes: no bytes follow, even if their size is not 0
 FOLDER, SPARSE, LONG_NAME, LONG_LINK = b"5"[0], b"S"[0], b"L"[0], b"K"[0]
 PAX, PAX_OF_SUN, PAX_FOR_ALL = b"x"[0], b"X"[0], b"g"[0]
 
@@ -45,7 +45,7 @@ def members(file: BinaryIO) -> Iterator[Member]:
     """
     end = file.seek(0, 2)
     place, for_all = 0, dict[str, str]()
-    own, long_name = dict[str, str](), None  # what the headers before a member say of it
+    own, long_name = dict[str, str](), None  # from the headers before a member
     while (place_of_header := _next_header(file, place, end)) is not None:
         if place_of_header > place and (own or long_name is not None):
             raise TarError(f"the member behind the header at byte {place} is missing")
@@ -109,7 +109,7 @@ class _Header:
 
 
 def _has_checksum(block: bytes) -> bool:
-    """Whether the sum of a header's bytes, signed or not, is what it says."""
+    """Whether a header's checksum is right, over signed or unsigned bytes."""
     try:
         wanted = _number(block[148:156])
     except ValueError:
@@ -144,7 +144,7 @@ def _padded(size: int) -> int:
 
 
 def _content(file: BinaryIO, header: _Header, end: int) -> bytes:
-    """The bytes that belong to a header which says something of the next member."""
+    """The bytes of a header that describes the next member."""
     if header.size > MAX_HEADER:
         raise TarError(f"a header of {header.size} bytes at byte {header.place}")
     if header.start + header.size > end:
@@ -158,7 +158,7 @@ def _text(field: bytes) -> str:
 
 
 def _pax(content: bytes, header: _Header) -> dict[str, str]:
-    """Records of the form "LENGTH KEY=VALUE\\n", each as long as it says."""
+    """Records of the form "LENGTH KEY=VALUE\\n", each of the length that it states."""
     records: dict[str, str] = {}
     place = 0
     while place < len(content) and content[place]:
@@ -195,7 +195,7 @@ def _name(block: bytes) -> str:
 
 
 def _behind_sparse_map(file: BinaryIO, header: _Header) -> int:
-    """Where the bytes of an old GNU sparse file start: its map may go on in further blocks."""
+    """Start of an old GNU sparse file's bytes: its map may go on in further blocks."""
     place, more = header.start, header.block[482]
     file.seek(place)
     while more:

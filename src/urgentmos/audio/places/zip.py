@@ -32,11 +32,11 @@ _MADE_ON_DOS = 0
 
 
 class Packed(NamedTuple):
-    """Where a member lies, from the central directory."""
+    """Position of a member, from the central directory."""
 
     header: int
     packed: int  # bytes in the archive
-    size: int  # bytes that it says come out
+    size: int  # bytes after unpacking, as the directory states
     crc: int
     deflated: bool
 
@@ -54,7 +54,7 @@ _lock = threading.Lock()
 
 
 def directory(file: str) -> Directory:
-    """What a zip holds. UsageError if it cannot be read, or has two members of one name."""
+    """The members of a zip. UsageError if it cannot be read, or has two members of one name."""
     with _lock:
         stamp = stamp_of(file)
         kept = _directories.get(file)
@@ -164,7 +164,7 @@ def texts(file: str, names: list[str], most: int) -> dict[str, bytes | None]:
 
 
 def _unpack(source: BinaryIO, file: str, name: str, at: Packed, out: IO[bytes]) -> None:
-    """Writes a member into `out`. AudioError if it is not what the directory says."""
+    """Write a member into `out`. AudioError if it does not match the directory."""
     source.seek(_start(source, file, name, at))
     try:
         crc = _inflate(source, at, out) if at.deflated else _copy(source, at, out)
@@ -175,7 +175,7 @@ def _unpack(source: BinaryIO, file: str, name: str, at: Packed, out: IO[bytes]) 
 
 
 def _start(source: BinaryIO, file: str, name: str, at: Packed) -> int:
-    """Where the bytes begin: behind the local header, whose length the central directory does not tell."""
+    """Start of the bytes: behind the local header, whose length is not in the central directory."""
     source.seek(max(0, at.header))  # a directory that was moved can point before the file
     head = source.read(30)
     if at.header < 0 or len(head) < 30 or head[:4] != b"PK\3\4":

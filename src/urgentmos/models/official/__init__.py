@@ -3,7 +3,7 @@
 A format module offers `matches(raw) -> bool` and `read(raw, path) -> Released`, where `raw` is what
 `urgentmos.models.torch_file.load_torch_file` made of the file. One that needs the configuration of a pretrained encoder says
 `NEEDS_ENCODERS = True` and takes `allow_download` too; one whose files hold a foreign class offers `stubs`. Nothing of a
-file is ever executed, whatever it asks for.
+file is ever executed.
 """
 
 from dataclasses import dataclass

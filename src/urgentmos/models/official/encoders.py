@@ -1,7 +1,7 @@
-"""Which pretrained encoder a released file was trained with.
+"""Identify the pretrained encoder that a released file was trained with.
 
 The encoder's weights are in the file; only its configuration is not. It is looked for next to the file, then in the
-built-in table, and on the hub only if that is asked for. Names come from the file and from strangers: they never lead
+built-in table, and on the hub only on request. Names come from the file and from strangers: they never lead
 outside the file's folder, and of a configuration only numbers and a few known words are kept.
 """
 
@@ -37,7 +37,7 @@ DEFAULT_SIZES = {"ssl": (768, 12), "whisper": (384, 4), "qwen_omni": (1280, 32),
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a file tells about one of its encoders."""
+    """The facts in a file about one of its encoders."""
 
     name: str | None  # as the file calls it; None if it does not
     weights: Mapping[str, Tensor]  # transformers' names, as under `model.` in the file
@@ -60,13 +60,13 @@ class Wanted:
 
     @property
     def _known_type(self) -> str | None:
-        """Of a well-known encoder; the Whisper-like ones cannot be told apart by their weights."""
+        """Of a well-known encoder; the Whisper-like ones cannot be distinguished by their weights."""
         model = (self.name or "").rpartition("/")[2]
         return next((str(c.model["model_type"]) for name, c in KNOWN.items() if model and name.endswith(f"/{model}")), None)
 
     @property
     def sizes(self) -> tuple[int, int]:
-        """(width, layers), as the shapes say; zeros where they say nothing."""
+        """(width, layers) from the shapes; zeros where these do not determine them."""
         layers = {match[1] for name in self.weights if (match := re.match(r"(?:encoder\.)?layers\.(\d+)\.", name))}
         widths = [w.shape[-1] for name, w in self.weights.items() if name.endswith("layers.0.final_layer_norm.weight")]
         return (widths[0] if widths else 0, len(layers))
@@ -107,7 +107,7 @@ def _plain_parts(name: str | None, path: Path) -> list[str]:
 
 
 def _candidates(parts: list[str], wanted: Wanted, path: Path, allow_download: bool) -> Iterator[tuple[str, EncoderConfig]]:
-    """(place, configuration), the likeliest first; the hub is asked when all else did not fit."""
+    """(place, configuration), the likeliest first; the hub comes last."""
     folder = path.parent
     named = dict.fromkeys(folder.joinpath(*parts[start:]) for start in range(len(parts)))
     for place in named:
@@ -118,7 +118,7 @@ def _candidates(parts: list[str], wanted: Wanted, path: Path, allow_download: bo
         others = [KNOWN[name]]
     elif parts:
         others = [config for other, config in KNOWN.items() if other.rpartition("/")[2] == parts[-1]]
-    else:  # the file gives no name: whatever fits
+    else:  # the file gives no name: any that fits
         others = list(KNOWN.values())
     fitting = list(_fitting_folders(folder, wanted, set(named)))
     if fitting and all(config == fitting[0][1] for _, config in fitting):
@@ -207,7 +207,7 @@ def _normalises(model: Mapping[str, Any], extractor: Mapping[str, Any]) -> bool:
 
 
 def _misfit(config: EncoderConfig, wanted: Wanted) -> str | None:
-    """What the configuration is of, if not of these weights."""
+    """The mismatch between a configuration and these weights; "" if they agree."""
     model_type = config.model.get("model_type", "")
     width, layers = _configured_sizes(config)
     if model_type in wanted.types and (width, layers) == wanted.sizes:

@@ -145,7 +145,7 @@ def _text(value: Any) -> str | None:
 
 
 def _heads(yaml: Mapping[str, Any], path: Path) -> int:
-    """Attention heads, which no shape tells. Also refuses layers that compute otherwise than ours."""
+    """Attention heads, which no shape determines. Also refuses layers that compute otherwise than ours."""
     model = yaml.get("model")
     encoder = model.get("encoder") if isinstance(model, Mapping) else None
     layer = encoder.get("encoder_layer") if isinstance(encoder, Mapping) else None

@@ -20,7 +20,7 @@ from urgentmos.models.official.weights import bounds_of, checked_weights, only_t
 from urgentmos.nets.urgentmos import UrgentMosConfig
 
 NEEDS_ENCODERS = True
-HEADS = 8  # of the category encoders, where the file does not say (the paper's number)
+HEADS = 8  # of the category encoders, where the file does not state it (the paper's number)
 PREFERENCE_HEADS = 4  # of the release
 JUDGE = "mos_overall"
 
@@ -91,7 +91,7 @@ def read(raw: Mapping[str, Any], path: Path, *, allow_download: bool = False) ->
     )
 
 
-# --- what the shapes say ---------------------------------------------------------------------------------------------
+# --- from the shapes ---------------------------------------------------------------------------------------------
 
 
 def _names_after(prefix: str, state: Iterable[str]) -> list[str]:
@@ -121,7 +121,7 @@ def _our_name(name: str, judge: str) -> str | None:
     return name
 
 
-# --- what only the configuration says --------------------------------------------------------------------------------
+# --- from the configuration alone --------------------------------------------------------------------------------
 
 _LAYER = ("model", "category2encoder", "encoder_cfg", "encoder_layer")
 
@@ -176,7 +176,7 @@ def _category_metrics(config: Mapping[str, Any], state: Mapping[str, Tensor], pa
         return matching
     if len(categories) == 1:
         return {categories[0]: metrics}
-    # By the first word of Table 1's category: a file whose names do not tell is not guessed at.
+    # By the first word of Table 1's category: a file with other names is not guessed at.
     words = {category: re.split(r"[^a-z]", category.lower())[0] for category in categories}
     matching = {category: [m for m in metrics if _word(m) == word] for category, word in words.items()}
     if sorted(metric for ours in matching.values() for metric in ours) != sorted(metrics):

@@ -26,7 +26,7 @@ ENCODER = "model.encoder."
 UNUSED = ("nn.weight", "nn.bias")  # a Linear(100, 100) that nothing calls
 RATE = 16_000
 LAST_STAGE = 8  # times as many filters as the first
-SETTINGS = ("encoder", "backbone", "fs", "delta", "tune_utmos")  # of the saved settings, those that say what the model is
+SETTINGS = ("encoder", "backbone", "fs", "delta", "tune_utmos")  # of the saved settings, those that define the model
 
 # Public names of UTMOS22: those of the authors' training code (endings, with the row that a table is cut down to), and
 # those of the public state dict. Which of the two the released UTMOS models of URGENT-PK use is not documented; what is
@@ -50,7 +50,7 @@ class _Settings:
 
 
 def stubs(module: str, name: str) -> type | None:
-    """The stand-in for a class called `Config`, whatever module the file says it is from; None for everything else."""
+    """The stand-in for a class called `Config` of any module; None for everything else."""
     return _Settings if f"{module}.{name}".endswith(".Config") else None
 
 
@@ -172,7 +172,7 @@ def _with_all_names(public: dict[str, Any]) -> dict[str, Any]:
     """With zeros for what makes no frames and may be absent: the head, and the vector that training hides frames behind."""
     lstm, inputs = public.get("blstm.weight_hh_l0"), public.get("wav2vec2.post_extract_proj.weight")
     if not isinstance(lstm, Tensor) or not isinstance(inputs, Tensor) or lstm.ndim != 2 or inputs.ndim != 2:
-        return public  # something that matters is absent: the reader says what
+        return public  # something that matters is absent: the reader raises
     zeros = {"0.weight": (1, 2 * lstm.shape[1]), "0.bias": (1,), "2.weight": (1, 1), "2.bias": (1,)}
     head = {f"projection.{name}": torch.zeros(shape) for name, shape in zeros.items()}
     return {"wav2vec2.mask_emb": torch.zeros(inputs.shape[0]), **public, **head}
