@@ -160,12 +160,12 @@ def once(options: argparse.Namespace) -> None:
         clips, waves = record(folder, [options.seconds], max(options.systems))
         features = [judge.encode([wave])[0] for wave in waves]
         tasks: dict[str, Task] = {
-            "pairs anew": lambda: [judge.ranks_by(judge.encode([a, b]), [(0, 1), (1, 0)]) for a, b in combinations(waves[:few], 2)]
+            "pairs anew": lambda: [judge.judge(judge.encode([a, b]), [(0, 1), (1, 0)]) for a, b in combinations(waves[:few], 2)]
         }
         for n in options.systems:
             tasks[f"once {n}"] = of_first(network.judge_contents, clips, n)
             tasks[f"encode {n}"] = of_first(lambda some: [judge.encode([wave]) for wave in some], waves, n)
-            tasks[f"judge {n}"] = of_first(lambda some: judge.ranks_by(some, list(permutations(range(len(some)), 2))), features, n)
+            tasks[f"judge {n}"] = of_first(lambda some: judge.judge(some, list(permutations(range(len(some)), 2))), features, n)
         taken = interleaved(tasks, options.repeats)
     for n in options.systems:
         n_pairs, timed = n * (n - 1) // 2, few * (few - 1) // 2

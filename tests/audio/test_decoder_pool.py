@@ -26,8 +26,8 @@ TROUBLE = """
 import os, signal, sys, time
 import numpy as np
 from urgentmos.audio import decoder_process
-from urgentmos.audio import decoding
-real = decoding.open_here
+from urgentmos.audio import decoders
+real = decoders.open_here
 def open_here(file, where, by_ffmpeg):
     file.seek(0)
     order = file.read(64)[12:].split(b"!")[0]
@@ -40,7 +40,7 @@ def open_here(file, where, by_ffmpeg):
     if order == b"bug": raise KeyError("frame")
     if order == b"print": os.write(1, b"hello"); print("hello", flush=True)
     return real(file, where, by_ffmpeg)
-decoding.open_here = open_here
+decoders.open_here = open_here
 decoder_process.main()
 """
 

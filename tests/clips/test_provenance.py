@@ -291,7 +291,7 @@ class Oracle(Measured):
     """A model that predicts, without any network."""
 
     def __init__(self) -> None:
-        self.name, self.version, self.judge, self.metrics = "oracle", "1", "mos_overall", ("mos_overall",)
+        self.name, self.version, self.ranks_by, self.metrics = "oracle", "1", "mos_overall", ("mos_overall",)
 
     @property
     def source(self) -> str:
@@ -305,7 +305,7 @@ class Oracle(Measured):
         from urgentmos.judges.base import Evidence, score_table
 
         scores = list(self.score_clips(clips))
-        return Evidence(*score_table(scores, self.judge), None, scores)
+        return Evidence(*score_table(scores, self.ranks_by), None, scores)
 
 
 @settings(max_examples=40)

@@ -162,7 +162,7 @@ def test_a_model_exported_into_its_folder_needs_no_torch(tiny_model: Path, place
     folder = Path(shutil.copytree(tiny_model, place / "light"))
     assert urgentmos("export", folder, "--input", "log-mel", "-o", folder / "model.onnx").exit_code == 0
     judge = load(folder)
-    assert type(judge._net).__name__ == "OnnxBackend" and judge._net.model.front is not None
+    assert type(judge._backend).__name__ == "OnnxBackend" and judge._backend.model.front is not None
     wave = make_voice(0, 1.0)
     assert judge.score(wave, sample_rate=16_000).metrics == pytest.approx(
         load(tiny_model).score(wave, sample_rate=16_000).metrics, abs=1e-4

@@ -157,8 +157,8 @@ def test_a_cold_start_takes_less_than_two_seconds_of_work(folder: Path, clips: P
 
 def test_a_folder_with_an_onnx_file_takes_the_light_way_unless_another_device_is_asked(folder: Path, tiny_model: Path) -> None:
     for device in ("auto", "cpu"):
-        assert isinstance(load(folder, device=device)._net, OnnxBackend)  # type: ignore[attr-defined]
-    assert not isinstance(load(tiny_model)._net, OnnxBackend)  # type: ignore[attr-defined]
+        assert isinstance(load(folder, device=device)._backend, OnnxBackend)  # type: ignore[attr-defined]
+    assert not isinstance(load(tiny_model)._backend, OnnxBackend)  # type: ignore[attr-defined]
     with pytest.raises(UsageError, match="device 'cuda:99' is not available here"):
         load(folder, device="cuda:99")
 

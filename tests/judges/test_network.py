@@ -176,8 +176,8 @@ def test_a_score_depends_on_the_clip_alone(kind: str, recordings: list[str]) -> 
 
 def test_padding_allowed_in_a_batch_is_really_used(recordings: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     model, sizes = predictor(MODELS["urgentmos"]), []
-    original = model._net.encode
-    monkeypatch.setattr(model._net, "encode", lambda waves: (sizes.append([len(w) for w in waves]), original(waves))[1])
+    original = model._backend.encode
+    monkeypatch.setattr(model._backend, "encode", lambda waves: (sizes.append([len(w) for w in waves]), original(waves))[1])
     list(model.score_clips([Clip(path, path) for path in recordings]))
     assert any(len(set(batch)) > 1 for batch in sizes) and sum(map(len, sizes)) == 8
 
@@ -317,8 +317,8 @@ def test_compare_mirrors_to_the_last_bit(
 def test_the_raw_network_answers_for_the_order_given(name: str, recordings: list[str]) -> None:
     raw, both = predictor(MODELS[name], symmetric=False), predictor(MODELS[name])
     a, b = recordings[3], recordings[6]
-    features = raw._net.encode([soundfile.read(path, dtype="float32")[0] for path in (a, b)])
-    (there,), (back,) = raw._net.judge(features, [(0, 1)]), raw._net.judge(features, [(1, 0)])
+    features = raw._backend.encode([soundfile.read(path, dtype="float32")[0] for path in (a, b)])
+    (there,), (back,) = raw._backend.judge(features, [(0, 1)]), raw._backend.judge(features, [(1, 0)])
     assert abs(there[3] + back[3]) > 1e-4, "the raw network is not symmetric"
     found = raw.compare(a, b)
     np.testing.assert_allclose([found.p_a, found.p_tie, found.p_b, found.cmos], there, atol=1e-5)
@@ -524,7 +524,7 @@ def test_answers_that_are_not_finite_are_no_scores(recordings: list[str]) -> Non
     assert [Path(score.uid).stem for score in bad] == ["1", "3", "4"] and all(s.metrics == {"mos_overall": None} for s in bad)
     assert bad[0].error == "the model's answer for mos_overall is not a finite number. Use another model"
     assert all(score.metrics.keys() == {"mos_overall"} for score in scores), "pesq was not taught: its NaN is of no interest"
-    judge.ranks_by = lambda features, pairs: np.full((len(pairs), 4), np.nan)  # type: ignore[method-assign]
+    judge.judge = lambda features, pairs: np.full((len(pairs), 4), np.nan)  # type: ignore[method-assign]
     with pytest.raises(MeasureError, match="not a finite number"):
         predictor(judge).compare(*recordings[:2])
     (row,) = predictor(judge).compare_clips([(Clip("a", recordings[0]), Clip("b", recordings[1]))])
@@ -535,14 +535,14 @@ def test_pairs_that_are_not_finite_are_missing_and_told(tmp_path: Path) -> None:
     judge = FakeJudge()
     clips = grid(tmp_path)
     write(Path(clips[0].audio_path), np.full(4801, 0.1, np.float32))
-    original = judge.ranks_by
+    original = judge.judge
 
     def sometimes(features: Sequence[Any], pairs: Sequence[tuple[int, int]]) -> np.ndarray:
         said = original(features, pairs)
         said[[4801 in (features[i].n, features[j].n) for i, j in pairs]] = np.nan
         return said
 
-    judge.ranks_by = sometimes  # type: ignore[method-assign]
+    judge.judge = sometimes  # type: ignore[method-assign]
     ranking, _ = rank_clips(clips, predictor(judge), "binary")
     assert ranking.n_contents == 4 and any("not a finite number on 1 contents (the first: u0)" in w for w in ranking.warnings)
 
@@ -854,7 +854,7 @@ def released(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[An
     if not (folder / "rank" / "results_mel.json").exists():
         pytest.skip("no reference vectors")
     model: Any = load(folder / "urgentpk_mel" / "mel.ckpt", device="cpu", symmetric=False)
-    net = model._net._net
+    net = model._backend._net
     exact = copy.deepcopy(net).double()
 
     def features(wave: Any, n_samples: Any) -> Any:

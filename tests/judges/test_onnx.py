@@ -15,7 +15,7 @@ onnx = pytest.importorskip("onnx")
 
 from urgentmos.errors import UsageError  # noqa: E402
 from urgentmos.judges.export import to_onnx  # noqa: E402
-from urgentmos.judges.network import Judge, OpinionBackend  # noqa: E402
+from urgentmos.judges.network import Backend, OpinionBackend  # noqa: E402
 from urgentmos.judges.onnx import OnnxBackend, judged_pair, light_file, open_backend, open_model, thread_count  # noqa: E402
 from urgentmos.judges.torch import backend_of  # noqa: E402
 from urgentmos.models import checksums  # noqa: E402
@@ -47,7 +47,7 @@ def waves(lengths: list[int], seed: int = 0) -> list[np.ndarray]:
 
 
 def test_it_has_what_the_predictor_asks(judge: OnnxBackend, original: Any) -> None:
-    for attribute in Judge.__annotations__:
+    for attribute in Backend.__annotations__:
         assert getattr(judge, attribute) is not None, attribute
     for same in (
         "rate",
@@ -73,7 +73,7 @@ def test_it_answers_as_the_network_does(judge: OnnxBackend, original: Any, lengt
     for one, other in zip(judge.absolute(ours), original.absolute(theirs), strict=True):
         assert one == pytest.approx(other, abs=TOLERANCE)
     pairs = [(i, j) for i in range(len(clips)) for j in range(len(clips))]
-    np.testing.assert_allclose(judge.ranks_by(ours, pairs), original.judge(theirs, pairs), atol=TOLERANCE, rtol=0)
+    np.testing.assert_allclose(judge.judge(ours, pairs), original.judge(theirs, pairs), atol=TOLERANCE, rtol=0)
 
 
 @settings(max_examples=10)
@@ -88,12 +88,12 @@ def test_company_and_threads_change_nothing(judge: OnnxBackend, lengths: list[in
             np.testing.assert_array_equal(part, same)
     pairs = [(0, len(clips) - 1), (len(clips) - 1, 0)]
     np.testing.assert_array_equal(
-        judge.ranks_by(together, pairs), np.concatenate([judge.ranks_by(alone, [pair]) for pair in reversed(pairs)])[::-1]
+        judge.judge(together, pairs), np.concatenate([judge.judge(alone, [pair]) for pair in reversed(pairs)])[::-1]
     )
 
 
 def test_no_clips_and_no_pairs_have_no_answers(judge: OnnxBackend) -> None:
-    assert judge.encode([]) == [] and judge.ranks_by([], []).shape == (0, 4)
+    assert judge.encode([]) == [] and judge.judge([], []).shape == (0, 4)
 
 
 def test_a_timeline_is_that_of_the_network(judge: OnnxBackend, tiny_model: Path, make_voice) -> None:

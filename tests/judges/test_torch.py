@@ -12,7 +12,7 @@ from hypothesis import strategies as st  # noqa: E402
 
 from urgentmos.errors import UsageError  # noqa: E402
 from urgentmos.judges import torch as judges_module  # noqa: E402
-from urgentmos.judges.network import Judge, OpinionBackend  # noqa: E402
+from urgentmos.judges.network import Backend, OpinionBackend  # noqa: E402
 from urgentmos.judges.torch import backend_of, choose_device  # noqa: E402
 from urgentmos.nets.encoders import EncoderConfig  # noqa: E402
 from urgentmos.nets.urgentmos import UrgentMos, UrgentMosConfig  # noqa: E402
@@ -54,7 +54,7 @@ def judge(request: pytest.FixtureRequest) -> Any:
 @pytest.mark.parametrize("name", NETS)
 def test_every_judge_has_what_the_predictor_asks(name: str) -> None:
     judge = backend_of(NETS[name], "cpu")
-    for attribute in Judge.__annotations__:
+    for attribute in Backend.__annotations__:
         assert getattr(judge, attribute) is not None, attribute
     assert judge.window_seconds <= 30 and judge.rate == 16_000 and isinstance(judge, OpinionBackend) == (name == "urgentpk")
 
@@ -93,30 +93,30 @@ def test_a_pairs_answer_does_not_depend_on_its_company(lengths: list[int], seed:
     features = judge.encode(waves(lengths, seed))
     place = st.integers(0, len(lengths) - 1)
     pairs = data.draw(st.lists(st.tuples(place, place), min_size=1, max_size=6))
-    together = judge.ranks_by(features, pairs)
+    together = judge.judge(features, pairs)
     assert together.shape == (len(pairs), 4)
     np.testing.assert_allclose(together[:, :3].sum(axis=1), 1, atol=1e-6)
     for (i, j), row in zip(pairs, together, strict=True):
-        alone = judge.ranks_by([features[i], features[j]], [(0, 1)])[0]
+        alone = judge.judge([features[i], features[j]], [(0, 1)])[0]
         np.testing.assert_allclose(row, alone, atol=1e-4)
         if judge.batch_invariant:
             np.testing.assert_array_equal(row, alone)
 
 
 def test_no_pairs_have_no_answers(judge: Any) -> None:
-    assert judge.ranks_by(judge.encode(waves([2000])), []).shape == (0, 4)
+    assert judge.judge(judge.encode(waves([2000])), []).shape == (0, 4)
 
 
 def test_many_pairs_of_long_clips_go_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     judge = backend_of(NETS["urgentmos"], "cpu")
     features = judge.encode(waves([9000, 3000, 5000]))
     pairs = [(i, j) for i in range(3) for j in range(3)] * 3
-    at_once = judge.ranks_by(features, pairs)
+    at_once = judge.judge(features, pairs)
     sizes: list[int] = []
     original = judge._judge
     monkeypatch.setattr(judge, "_judge", lambda f, some: (sizes.append(len(some)), original(f, some))[1])
     monkeypatch.setattr(judges_module, "PAIR_FRAMES", 2 * max(f.n_frames for f in features))
-    np.testing.assert_allclose(judge.ranks_by(features, pairs), at_once, atol=1e-6)
+    np.testing.assert_allclose(judge.judge(features, pairs), at_once, atol=1e-6)
     assert max(sizes) == 2 and sum(sizes) == len(pairs)
 
 
@@ -126,14 +126,14 @@ def test_urgentpk_says_of_a_clip_what_it_says_of_it_beside_itself() -> None:
     own = [judge.opinions([f, f], [(0, 1)]).mean() for f in features]
     assert [told["mos_overall"] for told in judge.absolute(features)] == pytest.approx(own, abs=1e-5)
     first, second = judge.opinions(features, [(0, 1)])[0]
-    assert judge.ranks_by(features, [(0, 1)])[0, 3] == pytest.approx(first - second, abs=1e-6)
+    assert judge.judge(features, [(0, 1)])[0, 3] == pytest.approx(first - second, abs=1e-6)
 
 
 def test_utmos_judges_no_pairs() -> None:
     judge = backend_of(NETS["utmos"], "cpu")
     assert not judge.compares
     with pytest.raises(UsageError, match="does not judge pairs"):
-        judge.ranks_by([1.0, 2.0], [(0, 1)])
+        judge.judge([1.0, 2.0], [(0, 1)])
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -142,7 +142,7 @@ def test_the_callers_autocast_is_not_heard(name: str) -> None:
 
     def work() -> list[Any]:
         features = judge.encode(clips)
-        pairs = judge.ranks_by(features, [(0, 1)]).tolist() if judge.compares else []
+        pairs = judge.judge(features, [(0, 1)]).tolist() if judge.compares else []
         return [judge.absolute(features), pairs]
 
     plain = work()

@@ -223,18 +223,6 @@ def test_an_exported_file_of_before_says_so(alone: Path, tmp_path: Path) -> None
     assert "old.onnx" in note
 
 
-def test_pushing_a_model_of_before_seals_it(older: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-    import types
-
-    from urgentmos.models import hub
-
-    fake = types.SimpleNamespace(create_repo=lambda *_, **__: None, upload_folder=lambda **__: "address")
-    monkeypatch.setitem(sys.modules, "huggingface_hub", fake)
-    assert hub.push(older, "me/model") == "address"
-    assert load_folder(older).notes == ()
-
-
 # ---- every number of a config
 
 

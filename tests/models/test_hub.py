@@ -49,12 +49,6 @@ def test_a_hub_that_does_not_answer_is_one_sentence(library):
         hub.pull("me/model")
 
 
-def test_what_is_no_model_is_not_pushed(library, tmp_path: Path):
-    with pytest.raises(UsageError, match="is not a model"):
-        hub.push(tmp_path, "me/model")
-    assert library.asked == []
-
-
 def test_a_release_is_found_by_its_name_and_by_its_repository():
     by_name = hub.release_of("urgent-mos-f1c1m5dref")
     assert by_name is not None and hub.release_of(by_name.repo) is by_name

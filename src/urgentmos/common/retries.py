@@ -82,7 +82,7 @@ def retry_after(text: str | None) -> float | None:
     if not text:
         return None
     if text.strip().isdecimal():
-        return float(text)
+        return float(text.strip())
     try:
         date = parsedate_to_datetime(text)
         return max(0.0, (date - datetime.now(date.tzinfo and UTC)).total_seconds())

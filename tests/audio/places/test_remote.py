@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from urgentmos.audio.places import opening, remote
@@ -186,6 +186,7 @@ def test_a_server_is_waited_for_as_long_as_it_asks_within_a_bound(
         st.text(), st.integers(0, 10**400).map(str), st.datetimes().map(lambda d: d.strftime("%a, %d %b %Y %H:%M:%S GMT"))
     )
 )
+@example("0\x1f")
 def test_whatever_a_header_says_the_pause_is_none_or_seconds(text: str) -> None:
     seconds = passing.retry_after(text)
     assert seconds is None or seconds >= 0
