@@ -1,6 +1,7 @@
 """The house: which shelf may import which, how many files stand at the root, how long a module may be."""
 
 import ast
+import re
 from pathlib import Path
 
 import urgentmos
@@ -53,3 +54,26 @@ def test_no_imports_go_in_a_circle() -> None:
 def test_the_root_is_small_and_modules_are_short() -> None:
     assert len(list(PACKAGE.glob("*.py"))) <= 6
     assert [name for name, path in MODULES.items() if len(path.read_text("utf-8").splitlines()) > 500] == []
+
+
+def shown_in_contributing() -> set[str]:
+    """The modules that CONTRIBUTING.md lists, such as "ranking/rank" and "api.py"."""
+    text = (PACKAGE.parents[1] / "CONTRIBUTING.md").read_text("utf-8")
+    block = text[text.index("src/urgentmos/\n") : text.index("\nrecipes/")]
+    modules, shelf = set(), ""
+    for line in block.splitlines()[1:]:
+        if match := re.match(r"  (\w+(?:\.py|/)) ", line):
+            shelf = match[1]
+            modules |= {shelf} if shelf.endswith(".py") else set()
+            continue
+        folder, colon, names = line.strip().partition(": ")
+        if line[15:16] != " ":
+            below = f"{shelf}{folder}" if colon else shelf
+        modules |= {f"{below}{name}" for name in (names if colon else folder).rstrip(",").split(", ") if name[-1] != "/"}
+    return modules
+
+
+def test_contributing_shows_every_module_and_no_other() -> None:
+    there = {path.relative_to(PACKAGE).as_posix() for path in MODULES.values()} - {"__init__.py"}
+    there = {name if "/" not in name else name.removesuffix(".py") for name in there if not name.endswith("/__init__.py")}
+    assert shown_in_contributing() == there | {"__init__.py"}
