@@ -222,7 +222,7 @@ def test_a_model_of_the_package_is_called_by_its_name(folder: Path, monkeypatch:
 
 
 def test_memory_that_runs_out_is_noticed_with_and_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    from urgentmos.judges.network import halving
+    from urgentmos.judges.backend import halving
 
     def fails(_: Any) -> list[Any]:
         raise RuntimeError("a bug")

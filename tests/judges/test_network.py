@@ -25,9 +25,10 @@ from urgentmos.cli import main  # noqa: E402
 from urgentmos.clips.clip import Clip  # noqa: E402
 from urgentmos.common.clip_warnings import is_silent  # noqa: E402
 from urgentmos.errors import AudioError, MeasureError, UsageError  # noqa: E402
-from urgentmos.judges import network as network_module  # noqa: E402
+from urgentmos.judges import clip_scorer  # noqa: E402
+from urgentmos.judges.backend import halving  # noqa: E402
 from urgentmos.judges.base import Run  # noqa: E402
-from urgentmos.judges.network import Network, halving  # noqa: E402
+from urgentmos.judges.network import Network  # noqa: E402
 from urgentmos.judges.torch import backend_of  # noqa: E402
 from urgentmos.models.folder import save  # noqa: E402
 from urgentmos.nets.encoders import EncoderConfig  # noqa: E402
@@ -165,7 +166,7 @@ def test_a_score_depends_on_the_clip_alone(kind: str, recordings: list[str]) -> 
     )
     def holds(order: list[int], batch: float, chunk: float) -> None:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(network_module, "CHUNK_SECONDS", chunk)
+            patch.setattr(clip_scorer, "CHUNK_SECONDS", chunk)
             clips = [Clip(f"{k} {i}", recordings[i]) for k, i in enumerate(order)]
             scores = list(predictor(net, batch=batch).score_clips(clips))
         assert [score.uid for score in scores] == [clip.uid for clip in clips]

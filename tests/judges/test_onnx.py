@@ -14,8 +14,8 @@ torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 
 from urgentmos.errors import UsageError  # noqa: E402
+from urgentmos.judges.backend import Backend, OpinionBackend  # noqa: E402
 from urgentmos.judges.export import to_onnx  # noqa: E402
-from urgentmos.judges.network import Backend, OpinionBackend  # noqa: E402
 from urgentmos.judges.onnx import OnnxBackend, judged_pair, light_file, open_backend, open_model, thread_count  # noqa: E402
 from urgentmos.judges.torch import backend_of  # noqa: E402
 from urgentmos.models import checksums  # noqa: E402
