@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from urgentmos.audio import samples as audio
-from urgentmos.commands.console import table
+from urgentmos.common.console import table
 from urgentmos.errors import UrgentmosError
 from urgentmos.labellers import LABELLERS, Settings, Signals
 

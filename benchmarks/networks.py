@@ -31,7 +31,7 @@ from urgentpk import Task, algorithm_1, interleaved
 
 from urgentmos.audio import samples as audio
 from urgentmos.clips.clip import Clip
-from urgentmos.commands.console import table
+from urgentmos.common.console import table
 from urgentmos.judges.network import Network
 from urgentmos.judges.torch import backend_of
 from urgentmos.nets.presets import parse_preset

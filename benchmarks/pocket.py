@@ -24,7 +24,7 @@ import numpy as np
 import soundfile
 
 import urgentmos
-from urgentmos.commands.console import table
+from urgentmos.common.console import table
 from urgentmos.labellers import LABELLERS, Settings, Signals
 
 RATE = 16_000

@@ -86,7 +86,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of an UrgentMOS model with the encoder conv and random weights: two metrics, and it judges pairs."""
     torch = pytest.importorskip("torch")
     from urgentmos.models.folder import save
-    from urgentmos.nets.encoders import EncoderConfig
+    from urgentmos.nets.encoder import EncoderConfig
     from urgentmos.nets.urgentmos import UrgentMos, UrgentMosConfig
 
     sizes = {"bands": 16, "channels": 4, "width": 16, "layers": 1, "heads": 2, "feedforward": 16, "kernel": 5}

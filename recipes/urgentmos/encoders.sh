@@ -32,7 +32,7 @@ import json
 import sys
 from pathlib import Path
 
-from urgentmos.commands.console import table
+from urgentmos.common.console import table
 from urgentmos.evaluation.published import TABLES, column_of
 
 rows, corpora = {}, {}

@@ -23,8 +23,8 @@ import numpy as np
 from urgentmos.api import load
 from urgentmos.clips.clip import Clip
 from urgentmos.clips.verdicts import DELTA, Judged, PairLabels, correct, share
-from urgentmos.commands.console import progress, say
 from urgentmos.commands.shared import check_output, clean_up, journal_of, write_ranking
+from urgentmos.common.console import progress, say
 from urgentmos.errors import UrgentmosError, UsageError
 from urgentmos.evaluation.predictions import UNNAMED, PairRow, likeliest, read_source
 from urgentmos.evaluation.published import TABLES, column_of

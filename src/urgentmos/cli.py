@@ -18,7 +18,6 @@ from urgentmos.commands import models as model_commands
 from urgentmos.commands import prepare as prepare_command
 from urgentmos.commands import serve as serve_command
 from urgentmos.commands import train as train_command
-from urgentmos.commands.console import progress, say, say_lines, show_lines
 from urgentmos.commands.reporting import check_room, report_options, write_page
 from urgentmos.commands.shared import (
     Commands,
@@ -39,6 +38,7 @@ from urgentmos.commands.shared import (
     write_comparisons,
     write_ranking,
 )
+from urgentmos.common.console import progress, say, say_lines, show_lines
 from urgentmos.errors import UsageError
 
 if TYPE_CHECKING:

@@ -204,7 +204,7 @@ NETWORK = """
 import json, resource, sys
 import torch
 from urgentmos.judges.torch import backend_of
-from urgentmos.nets.encoders import EncoderConfig
+from urgentmos.nets.encoder import EncoderConfig
 from urgentmos.nets.urgentmos import UrgentMos, UrgentMosConfig
 from urgentmos.judges.network import Network
 

@@ -43,7 +43,7 @@ def folders() -> Mapping[str, Mapping[str, bytes]]:
 def _net() -> Any:
     import torch
 
-    from urgentmos.nets.encoders import EncoderConfig
+    from urgentmos.nets.encoder import EncoderConfig
     from urgentmos.nets.urgentmos import UrgentMos, UrgentMosConfig
 
     config = UrgentMosConfig(

@@ -19,7 +19,7 @@ from urgentmos.judges import export as exporting  # noqa: E402
 from urgentmos.judges.export import TOLERANCE, Bounds, Graph, as_if_alone, to_onnx  # noqa: E402
 from urgentmos.judges.onnx import OnnxBackend, judged_pair, open_model  # noqa: E402
 from urgentmos.models.folder import Loaded, load  # noqa: E402
-from urgentmos.nets.encoders import EncoderConfig  # noqa: E402
+from urgentmos.nets.encoder import EncoderConfig  # noqa: E402
 from urgentmos.nets.layers import bounded  # noqa: E402
 from urgentmos.nets.urgentmos import UrgentMos, UrgentMosConfig  # noqa: E402
 

@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch")
 
 from urgentmos.nets import conv, spectra  # noqa: E402
 from urgentmos.nets.conv import ConvConfig, ConvMel  # noqa: E402
-from urgentmos.nets.encoders import normalised  # noqa: E402
+from urgentmos.nets.encoder import normalised  # noqa: E402
 
 # Both are float32: in bands 80 dB below the clip's loudness neither is closer than this to float64.
 TOLERANCE = 3e-4

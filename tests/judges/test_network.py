@@ -31,7 +31,7 @@ from urgentmos.judges.base import Run  # noqa: E402
 from urgentmos.judges.network import Network  # noqa: E402
 from urgentmos.judges.torch import backend_of  # noqa: E402
 from urgentmos.models.folder import save  # noqa: E402
-from urgentmos.nets.encoders import EncoderConfig  # noqa: E402
+from urgentmos.nets.encoder import EncoderConfig  # noqa: E402
 from urgentmos.nets.urgentmos import UrgentMos, UrgentMosConfig  # noqa: E402
 from urgentmos.nets.urgentpk import UrgentPk, UrgentPkConfig  # noqa: E402
 from urgentmos.nets.utmos import Utmos, UtmosConfig  # noqa: E402

@@ -14,7 +14,7 @@ from urgentmos.errors import UsageError  # noqa: E402
 from urgentmos.judges import torch as judges_module  # noqa: E402
 from urgentmos.judges.backend import Backend, OpinionBackend  # noqa: E402
 from urgentmos.judges.torch import backend_of, choose_device  # noqa: E402
-from urgentmos.nets.encoders import EncoderConfig  # noqa: E402
+from urgentmos.nets.encoder import EncoderConfig  # noqa: E402
 from urgentmos.nets.urgentmos import UrgentMos, UrgentMosConfig  # noqa: E402
 from urgentmos.nets.urgentpk import UrgentPk, UrgentPkConfig  # noqa: E402
 from urgentmos.nets.utmos import Utmos, UtmosConfig  # noqa: E402

@@ -12,7 +12,7 @@ from urgentmos.errors import UsageError
 from urgentmos.metrics import METRICS
 from urgentmos.models import folder as checkpoints
 from urgentmos.models.folder import RELEASES, assemble, build, convert, load, load_any, read_info, save, seal
-from urgentmos.nets.encoders import EncoderConfig
+from urgentmos.nets.encoder import EncoderConfig
 from urgentmos.nets.urgentmos import UrgentMos, UrgentMosConfig
 
 CONFIG = UrgentMosConfig(

@@ -6,7 +6,8 @@ import torch
 
 from urgentmos.errors import UsageError
 from urgentmos.nets.conv import ConvConfig, ConvMel
-from urgentmos.nets.encoders import EncoderConfig, build_encoder
+from urgentmos.nets.encoder import EncoderConfig
+from urgentmos.nets.encoders import build_encoder
 from urgentmos.nets.spectra import complex_stft, htk_filters
 
 TINY = {"bands": 20, "channels": 4, "width": 16, "layers": 2, "heads": 2, "feedforward": 32}

@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from urgentmos.errors import AudioError, UsageError
-from urgentmos.nets.encoders import KINDS, Encoder, EncoderConfig, build_encoder, normalised
+from urgentmos.nets.encoder import KINDS, Encoder, EncoderConfig, normalised
+from urgentmos.nets.encoders import build_encoder
 
 WHISPER = {
     "d_model": 16,

@@ -6,7 +6,8 @@ import json
 import pytest
 import torch
 
-from urgentmos.nets.encoders import EncoderConfig, build_encoder
+from urgentmos.nets.encoder import EncoderConfig
+from urgentmos.nets.encoders import build_encoder
 from urgentmos.nets.pretrained import conv_field, conv_frames
 
 TINY = {

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from urgentmos.errors import UsageError
-from urgentmos.nets.encoders import EncoderConfig
+from urgentmos.nets.encoder import EncoderConfig
 from urgentmos.nets.layers import stretch
 from urgentmos.nets.urgentmos import Fusion, UrgentMos, UrgentMosConfig
 

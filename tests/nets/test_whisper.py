@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from urgentmos.nets.encoders import EncoderConfig, build_encoder
+from urgentmos.nets.encoder import EncoderConfig
+from urgentmos.nets.encoders import build_encoder
 from urgentmos.nets.whisper import WhisperMel
 
 TINY = {

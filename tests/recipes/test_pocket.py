@@ -335,7 +335,7 @@ def test_a_thinner_stem_learns_what_the_old_one_said_and_the_rest_stays(tmp_path
     torch = pytest.importorskip("torch")
     from urgentmos.models.folder import load as load_model
     from urgentmos.models.folder import save
-    from urgentmos.nets.encoders import EncoderConfig
+    from urgentmos.nets.encoder import EncoderConfig
     from urgentmos.nets.urgentmos import UrgentMos, UrgentMosConfig
 
     stem = load("stem")

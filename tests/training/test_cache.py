@@ -7,7 +7,8 @@ import torch
 
 from urgentmos.clips.clip import Clip
 from urgentmos.errors import AudioError
-from urgentmos.nets.encoders import EncoderConfig, build_encoder
+from urgentmos.nets.encoder import EncoderConfig
+from urgentmos.nets.encoders import build_encoder
 from urgentmos.training.cache import FeatureCache, branch, fingerprint
 
 SIZES = {"width": 16, "layers": 2, "channels": 4, "heads": 2, "feedforward": 32, "bands": 20}

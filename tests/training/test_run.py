@@ -291,7 +291,7 @@ def test_a_model_is_fine_tuned_from_its_folder(sets, tmp_path) -> None:
 
 
 def test_cached_features_of_a_frozen_encoder_train_as_the_encoder_does(sets, tmp_path, monkeypatch) -> None:
-    from urgentmos.nets.encoders import EncoderConfig
+    from urgentmos.nets.encoder import EncoderConfig
     from urgentmos.nets.presets import Preset
 
     def frozen(preset: Preset, size: str) -> tuple[EncoderConfig, ...]:

@@ -26,7 +26,7 @@ from urgentmos.audio.places.names import Place, is_elsewhere, place_of
 from urgentmos.audio.places.remote import Page, trust_pages, trusted
 from urgentmos.clips.journal import Journal, Outcome, Shards, Task
 from urgentmos.cluster.session import ray_session as _ray
-from urgentmos.commands.console import say
+from urgentmos.common.console import say
 from urgentmos.common.packaged import PACKAGED
 from urgentmos.errors import UsageError, need
 

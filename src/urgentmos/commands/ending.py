@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import click
 
-from urgentmos.commands.console import say
+from urgentmos.common.console import say
 from urgentmos.common.interrupts import STATUS as INTERRUPTED
 from urgentmos.common.interrupts import interrupts
 from urgentmos.errors import UrgentmosError

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from urgentmos.commands.console import number, say, show, table
 from urgentmos.commands.reporting import report_options, write_page
 from urgentmos.commands.shared import Command, check_output, output_option
+from urgentmos.common.console import number, say, show, table
 from urgentmos.errors import UsageError
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
-from urgentmos.commands.console import say, show, table
 from urgentmos.commands.shared import Command, check_output, output_option
+from urgentmos.common.console import say, show, table
 from urgentmos.errors import UsageError
 
 FACTS = ("ready", "repo", "file", "licence", "size", "metrics", "trained_on")

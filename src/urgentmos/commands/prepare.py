@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from urgentmos.commands.console import progress, say, table
 from urgentmos.commands.shared import Command
+from urgentmos.common.console import progress, say, table
 from urgentmos.corpora import NAMES, Corpus
 from urgentmos.errors import UsageError
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from urgentmos.commands.console import say
+from urgentmos.common.console import say
 from urgentmos.errors import UsageError, need
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from urgentmos.commands.console import columns_that_fit, number, say, table, with_interval
 from urgentmos.commands.ending import Command as Command
 from urgentmos.commands.ending import Commands as Commands
 from urgentmos.commands.ending import journal_of, shards_of
+from urgentmos.common.console import columns_that_fit, number, say, table, with_interval
 from urgentmos.errors import UsageError
 from urgentmos.files import check_writable, write_whole
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
-from urgentmos.commands.console import progress, say
 from urgentmos.commands.shared import Command
+from urgentmos.common.console import progress, say
 from urgentmos.errors import visible
 
 

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from urgentmos.common.untrusted import shown
 from urgentmos.errors import UsageError
-from urgentmos.nets.encoders import MAX_FRONT_END, Encoder, EncoderConfig
+from urgentmos.nets.encoder import MAX_FRONT_END, Encoder, EncoderConfig
 from urgentmos.nets.layers import check_dropout, check_sizes, join_heads, split_heads, valid_mask, zero_padding
 from urgentmos.nets.spectra import full_precision, htk_filters, reflect_ends
 

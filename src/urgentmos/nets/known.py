@@ -8,7 +8,7 @@ mistake in any size.
 from collections.abc import Mapping
 from typing import Any
 
-from urgentmos.nets.encoders import EncoderConfig
+from urgentmos.nets.encoder import EncoderConfig
 
 WAVLM_BASE_PLUS = "microsoft/wavlm-base-plus"
 WAVLM_LARGE = "microsoft/wavlm-large"

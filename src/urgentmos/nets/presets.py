@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 from urgentmos.errors import UsageError
 from urgentmos.metrics import CATEGORIES, METRICS, TABLE1
 from urgentmos.nets import known
-from urgentmos.nets.encoders import EncoderConfig
+from urgentmos.nets.encoder import EncoderConfig
 from urgentmos.nets.urgentmos import UrgentMosConfig
 
 Size = Literal["base", "large", "pocket"]

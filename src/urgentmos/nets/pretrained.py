@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from urgentmos.errors import UsageError
-from urgentmos.nets.encoders import Encoder, EncoderConfig, equal_lengths
+from urgentmos.nets.encoder import Encoder, EncoderConfig, equal_lengths
 
 SSL_TYPES = ("wavlm", "hubert", "wav2vec2")
 # Frames of each clip behind the first convolution, while a padded batch is under way in this thread.

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from urgentmos.common.untrusted import reason, shown
 from urgentmos.errors import UsageError
 from urgentmos.nets.ampm import Ampm
-from urgentmos.nets.encoders import MAX_FRONT_END, EncoderConfig, build_encoder
+from urgentmos.nets.encoder import MAX_FRONT_END, EncoderConfig
+from urgentmos.nets.encoders import build_encoder
 from urgentmos.nets.layers import MAX_LAYERS, POOLERS, check_dropout, stretch, zero_padding
 from urgentmos.nets.ncpm import Comparison, Ncpm, Sides
 

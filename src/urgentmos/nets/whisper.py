@@ -15,7 +15,7 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
 from urgentmos.errors import UsageError
-from urgentmos.nets.encoders import RATE, Encoder, EncoderConfig, equal_lengths
+from urgentmos.nets.encoder import RATE, Encoder, EncoderConfig, equal_lengths
 from urgentmos.nets.layers import valid_mask
 from urgentmos.nets.spectra import complex_stft, full_precision
 

@@ -21,7 +21,7 @@ from urgentmos.audio.samples import collate
 from urgentmos.clips.clip import Clip
 from urgentmos.errors import AudioError, UsageError
 from urgentmos.files import replacing
-from urgentmos.nets.encoders import Encoder, normalised
+from urgentmos.nets.encoder import Encoder, normalised
 from urgentmos.nets.layers import layer_sum, zero_padding
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from urgentmos.common.packaged import PACKAGED
 from urgentmos.errors import UsageError, need
 from urgentmos.models.folder import load_any
-from urgentmos.nets.encoders import Encoder, EncoderConfig
+from urgentmos.nets.encoder import Encoder, EncoderConfig
 from urgentmos.nets.presets import read_preset
 from urgentmos.nets.urgentmos import UrgentMos, UrgentMosConfig
 from urgentmos.nets.urgentpk import UrgentPk, UrgentPkConfig

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from urgentmos.nets.encoders import Encoder
+from urgentmos.nets.encoder import Encoder
 from urgentmos.nets.layers import Bounded
 from urgentmos.nets.losses import (
     NO_VERDICT,

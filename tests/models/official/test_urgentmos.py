@@ -15,7 +15,7 @@ from urgentmos.errors import UsageError
 from urgentmos.metrics import CATEGORIES, METRICS, TABLE1
 from urgentmos.models.folder import assemble, convert, load_any
 from urgentmos.models.official import read
-from urgentmos.nets.encoders import EncoderConfig
+from urgentmos.nets.encoder import EncoderConfig
 from urgentmos.nets.urgentmos import UrgentMos, UrgentMosConfig
 
 TOLERANCE = 2e-5

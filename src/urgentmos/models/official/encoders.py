@@ -15,7 +15,7 @@ from torch import Tensor
 
 from urgentmos.common.untrusted import load_json, reason, shown
 from urgentmos.errors import UsageError, need
-from urgentmos.nets.encoders import EncoderConfig
+from urgentmos.nets.encoder import EncoderConfig
 from urgentmos.nets.known import KNOWN
 
 MAX_JSON_BYTES = 1 << 20

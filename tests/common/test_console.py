@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from urgentmos.cli import main
-from urgentmos.commands import console
+from urgentmos.common import console
 from urgentmos.errors import visible
 
 
