@@ -185,25 +185,25 @@ def compare(
         rows = [on_its_own(row, judge) for row in rows]
     summary = summarise(str(a), str(b), rows, confidence=confidence) if folders else None
     warnings = warnings_about_pairs(str(a), str(b), rows, judge)
-    found = None
+    gate_result = None
     if fail_if_worse:
         from urgentmos.ranking.gate import gate
 
         lost = len(alone[0]) + sum(row.at_fault("b") and not row.at_fault("a") for row in rows)
-        found = gate(rows, confidence=confidence, margin=margin, lost=lost)
-    write_comparisons(rows, summary, judge, output, found, warnings)
+        gate_result = gate(rows, confidence=confidence, margin=margin, lost=lost)
+    write_comparisons(rows, summary, judge, output, gate_result, warnings)
     clean_up(run, [row.error for row in rows])
     for sentence in warnings:
         say(f"Warning: {sentence}")
     failed = [("", row.error) for row in rows if row.error]  # the error names the file
     n_pairs, status = len(rows), 0
-    if found is not None:
-        say(found.sentence())
-        if warning := found.warning():
+    if gate_result is not None:
+        say(gate_result.sentence())
+        if warning := gate_result.warning():
             say(f"Warning: {warning}")
         # a build that writes nothing must not pass
         failed += [(path, f"{b} lacks its counterpart. Write it, or remove this one") for path in alone[0]]
-        n_pairs, status = n_pairs + len(alone[0]), found.exit_status
+        n_pairs, status = n_pairs + len(alone[0]), gate_result.exit_status
     leave(failed, n_pairs, "pairs could not be judged", status)
 
 
@@ -305,9 +305,9 @@ def rank(
         say_lines(report(problems))
     with progress() as show:
         run = run_of(jobs, output, show)
-        how = {"confidence": confidence, "samples": samples, "seed": seed, "noisy_system": noisy_system}
-        ranking, found = rank_with_evidence(clips, judge, scoring, run=run, **how)  # type: ignore[arg-type]
-    failed = [(s.clip.audio_path, s.error) for s in found.rows if s.error]
+        resampling = {"confidence": confidence, "samples": samples, "seed": seed, "noisy_system": noisy_system}
+        ranking, evidence = rank_with_evidence(clips, judge, scoring, run=run, **resampling)  # type: ignore[arg-type]
+    failed = [(s.clip.audio_path, s.error) for s in evidence.rows if s.error]
     for warning in ranking.warnings:
         say(f"Warning: {warning}")
     ranking = replace(ranking, warnings=(*inputs.warnings, *ranking.warnings))
@@ -320,8 +320,8 @@ def rank(
     if page is not None:
         from urgentmos.report import ranking_page
 
-        write_page(ranking_page(ranking, found, clips, judge.ranks_by, page), page)
-    leave(failed, len(found.rows), "clips have no score")
+        write_page(ranking_page(ranking, evidence, clips, judge.ranks_by, page), page)
+    leave(failed, len(evidence.rows), "clips have no score")
 
 
 @main.command()
@@ -370,8 +370,8 @@ def label(
     names = possible_metrics(clips, settings) if metrics.strip() == "all" else parse_metrics(metrics, MEASURABLE)
     with progress() as show:
         run = spread(cluster, clips, lambda: label_works(names, settings), run_of(jobs, output, show), output)
-        found = measure(clips, names, settings, jobs=run.jobs, journal=run.journal, progress=run.progress)
-        rows = [(item.clip, {"error": item.error, "warnings": item.warnings}) for item in found]
+        labelled = measure(clips, names, settings, jobs=run.jobs, journal=run.journal, progress=run.progress)
+        rows = [(item.clip, {"error": item.error, "warnings": item.warnings}) for item in labelled]
     say_taken_places(clips, [clip for clip, _ in rows])
     warnings = grouped(Flagged(clip.system_id, extra["warnings"]) for clip, extra in rows)  # type: ignore[arg-type]
     finish(rows, output, run, names, warnings=warnings)

@@ -298,14 +298,14 @@ def worst_scores(names: Iterable[str]) -> dict[str, float]:
 
 def parse_metrics(text: str, offered: Iterable[str]) -> list[str]:
     """'all' or 'pesq,estoi' -> names in the order asked for; each must be in `offered`."""
-    known: Sequence[str] = list(offered)
+    offers: Sequence[str] = list(offered)
     if text.strip() == "all":
-        return list(known)
+        return list(offers)
     names = [canonical(part.strip()) for part in text.split(",") if part.strip()]
     if not names:
-        raise UsageError(f"no metric named. Choose from: all, {', '.join(known)}.")
+        raise UsageError(f"no metric named. Choose from: all, {', '.join(offers)}.")
     for name in names:
-        if name not in known:
+        if name not in offers:
             metric(name)
-            raise UsageError(f"{name} is not offered here. Choose from: all, {', '.join(known)}.")
+            raise UsageError(f"{name} is not offered here. Choose from: all, {', '.join(offers)}.")
     return list(dict.fromkeys(names))

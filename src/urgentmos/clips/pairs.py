@@ -50,7 +50,7 @@ class Possible:
         for clip, group in enumerate(groups):
             if group is not None:
                 members.setdefault(group, []).append(clip)
-        self._clips = np.array([clip for found in members.values() for clip in found], dtype=np.int64)
+        self._clips = np.array([clip for own in members.values() for clip in own], dtype=np.int64)
         self._start = np.zeros(len(self._clips), dtype=np.int64)
         self._stop = np.zeros(len(self._clips), dtype=np.int64)
         self._mates: dict[int, list[int]] = {}  # place -> places it makes no pair with, itself among them, in order

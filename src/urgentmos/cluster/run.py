@@ -64,7 +64,7 @@ class Work(Protocol):
         """Whether its model computes on a GPU where there is one."""
 
     def listen(self, task: Task) -> Any:
-        """What the model needs of a clip, decoded. Never raises."""
+        """Decode the samples that the model needs of a clip. Never raises."""
 
     def start(self) -> Callable[[Sequence[Any]], list[Outcome]]:
         """Load the model, once per actor; what it returns makes outcomes of what `listen` gave. UsageError if it cannot."""
@@ -146,9 +146,9 @@ def works_of(judge: Predictor, model: str, device: str, settings: Settings) -> l
 
     if isinstance(judge, Network):
         a_path = model not in PACKAGED and os.path.exists(model)  # as `predictor.load` has it; workers start elsewhere
-        known = os.path.abspath(model) if a_path else model
+        model_path = os.path.abspath(model) if a_path else model
         gpu = device.startswith("cuda") or (device == "auto" and not judge.light)
-        return [NetworkWork(known, device, judge.stage, judge.name, judge.reader, gpu)]
+        return [NetworkWork(model_path, device, judge.stage, judge.name, judge.reader, gpu)]
     return label_works([judge.name], settings) if judge.name in MEASURABLE else []
 
 
@@ -164,7 +164,7 @@ def label_works(metrics: Iterable[str], settings: Settings) -> list[Work]:
 
 @dataclass
 class Meter:
-    """What a run has done, and where its time went."""
+    """The progress of a run, and its time by stage."""
 
     done: int = 0
     seconds: float = 0.0  # of audio
@@ -206,18 +206,18 @@ def run_on_cluster(
     with _ray(address, jobs) as ray:
         for work in works:
             with Journal.open(shards) as log:
-                known = {task: found for task in todo if (found := log.get(work.stage, task)) and not found.passing}
-            errors = {task for task, outcome in known.items() if outcome.error}
-            errors |= _run_work(ray, work, [task for task in todo if task not in known], len(known), shards, progress)
+                stored = {task: kept for task in todo if (kept := log.get(work.stage, task)) and not kept.passing}
+            errors = {task for task, outcome in stored.items() if outcome.error}
+            errors |= _run_work(ray, work, [task for task in todo if task not in stored], len(stored), shards, progress)
             todo = [task for task in todo if task not in errors]  # what one pass cannot hear, no other can
 
 
-def _run_work(ray: Any, work: Work, tasks: list[Task], known: int, shards: Path, progress: Progress | None) -> set[Task]:
+def _run_work(ray: Any, work: Work, tasks: list[Task], stored: int, shards: Path, progress: Progress | None) -> set[Task]:
     """Do the tasks; those that could not be heard are returned."""
     unheard: set[Task] = set()
     if not tasks:
         return unheard
-    meter, said = Meter(), time.monotonic()
+    meter, reported = Meter(), time.monotonic()
     with Shards.append(shards, work.stage, SHARD_CLIPS, SHARD_SECONDS) as out:
         for first in range(0, len(tasks), ROUND_CLIPS):
             for task, outcome, times in _round(ray, work, tasks[first : first + ROUND_CLIPS]):
@@ -229,10 +229,10 @@ def _run_work(ray: Any, work: Work, tasks: list[Task], known: int, shards: Path,
                 if outcome.error:
                     unheard.add(task)
                 if progress:
-                    progress(work.title, known + meter.done, known + len(tasks))
-                if time.monotonic() - said > REPORT_SECONDS and not sys.stderr.isatty():
-                    said = time.monotonic()
-                    say(f"{work.title}: {known + meter.done} of {known + len(tasks)}; {meter.sentence()}")
+                    progress(work.title, stored + meter.done, stored + len(tasks))
+                if time.monotonic() - reported > REPORT_SECONDS and not sys.stderr.isatty():
+                    reported = time.monotonic()
+                    say(f"{work.title}: {stored + meter.done} of {stored + len(tasks)}; {meter.sentence()}")
     meter.writing = out.seconds
     say(f"{work.title}: {meter.sentence()}")
     return unheard
@@ -306,15 +306,15 @@ def _hints(tasks: Iterable[Task]) -> dict[Any, Any]:
         place: Place = place_of(path)
         if place.member and place.file.lower().endswith(TAR_ENDINGS):
             members.setdefault(place.file, []).append(place.member)
-    found: dict[Any, Any] = {}
+    offsets: dict[Any, Any] = {}
     for file, names in members.items():
         from urgentmos.audio.places import tar
 
         try:
-            found |= tar.hints(file, names)
+            offsets |= tar.hints(file, names)
         except UsageError:  # its clips get their rows from whoever opens it
             continue
-    return found
+    return offsets
 
 
 # ---- on the workers
@@ -430,15 +430,15 @@ class _Compute:
         else:
             outcomes = [self._alone(f"{name} {one[0]}", one) for one in batch]
         self._ledger.end.remote(name)
-        told = [[one[0], outcome.to_dict()] for one, outcome in zip(batch, outcomes, strict=True)]
+        rows = [[one[0], outcome.to_dict()] for one, outcome in zip(batch, outcomes, strict=True)]
         took = time.perf_counter() - began
-        return {"outcomes": json.dumps(told), "listening": row["listening"], "computing": took, "fatal": ""}
+        return {"outcomes": json.dumps(rows), "listening": row["listening"], "computing": took, "fatal": ""}
 
     def _together(self, batch: Sequence[tuple[int, Task, Any, Outcome | None]]) -> list[Outcome]:
         fit = [i for i, (_, _, _, outcome) in enumerate(batch) if outcome is None]
         heard = [self._heard(batch[i]) for i in fit]
-        found = dict(zip(fit, self._model(heard), strict=True)) if fit else {}
-        return [found[i] if own is None else own for i, (_, _, _, own) in enumerate(batch)]
+        scored = dict(zip(fit, self._model(heard), strict=True)) if fit else {}
+        return [scored[i] if own is None else own for i, (_, _, _, own) in enumerate(batch)]
 
     def _alone(self, name: str, one: tuple[int, Task, Any, Outcome | None]) -> Outcome:
         if _guarded(self._ledger, name) >= DEATHS:
@@ -448,7 +448,7 @@ class _Compute:
         return outcome
 
     def _heard(self, one: tuple[int, Task, Any, Outcome | None]) -> Any:
-        """What was too large to travel is decoded here."""
+        """Decode the recordings that were too large to travel."""
         return self._work.listen(one[1]) if one[2] is None else one[2]
 
 

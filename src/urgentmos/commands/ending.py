@@ -82,7 +82,7 @@ class Commands(click.Group):
 
 
 def _open_standard_streams() -> None:
-    """Where the shell closed a standard stream, put one in its place: no file of ours may get its number.
+    """Replace a standard stream that the shell closed, so that no file of ours gets its number.
 
     Nothing can be read from it, and writing fails for results and goes nowhere for what is said.
     """
@@ -136,7 +136,7 @@ def _drop_stdout() -> None:
 
 
 def _what_is_kept(output: Path | None) -> str:
-    """Where finished work waits for the next run; "" if nothing was finished."""
+    """A sentence on where finished work waits for the next run; "" if nothing was finished."""
     if output is None:
         return ""
     kept = journal_of(output), shards_of(output)
@@ -147,10 +147,10 @@ def _what_is_kept(output: Path | None) -> str:
 
 
 def journal_of(output: Path) -> Path:
-    """Where finished measurements wait until the results are written: beside them, hidden."""
+    """The hidden file beside the results in which finished measurements wait."""
     return beside(output, "partial")
 
 
 def shards_of(output: Path) -> Path:
-    """Where a cluster's finished work waits: a folder beside the results, hidden."""
+    """The hidden folder beside the results in which a cluster's finished work waits."""
     return beside(output, "shards")

@@ -90,7 +90,7 @@ def pairs(
     if split is not None:
         clips = making.in_split(clips, split, parts)
     judged = [] if native is None else making.native(read_records(native), clips, str(native))
-    found = making.derive(
+    derived = making.derive(
         clips,
         scope,  # type: ignore[arg-type]
         delta=delta,
@@ -100,15 +100,15 @@ def pairs(
         seed=seed,
         symmetric=symmetric,
     )
-    if not len(found) and not judged:
-        raise UsageError(_no_pairs(found, split, len(clips)))
-    _write_pairs(found, judged, output)
-    for reason, count in found.left_out.items():
+    if not len(derived) and not judged:
+        raise UsageError(_no_pairs(derived, split, len(clips)))
+    _write_pairs(derived, judged, output)
+    for reason, count in derived.left_out.items():
         say(f"{count} of {len(clips)} clips {reason} and are left out")
-    for warning in found.warnings:
+    for warning in derived.warnings:
         say(f"Warning: {warning}")
     more = f", and {len(judged):,} native ones" if judged else ""
-    say(f"{len(found):,} of {found.n_possible:,} possible pairs{more}")
+    say(f"{len(derived):,} of {derived.n_possible:,} possible pairs{more}")
 
 
 def _shares(text: str) -> list[tuple[str, float]]:
@@ -123,32 +123,32 @@ def _shares(text: str) -> list[tuple[str, float]]:
     return list(zip(("train", "valid", "test"), values, strict=True))
 
 
-def _no_pairs(found: Pairs, split: str | None, n_clips: int) -> str:
-    reasons = "".join(f"; {count} of them {reason}" for reason, count in found.left_out.items())
+def _no_pairs(derived: Pairs, split: str | None, n_clips: int) -> str:
+    reasons = "".join(f"; {count} of them {reason}" for reason, count in derived.left_out.items())
     where = f" in the split {split}" if split else ""
     wanted = {
         "any": "Two clips with a label are needed.",
         "corpus": "Two labelled clips of one corpus are needed; --scope any asks for no corpus.",
         "reference": "Labelled clips of two systems with one reference_id are needed; --scope any asks for neither.",
     }
-    return f"{n_clips} clips{where} make no pair{reasons}. {wanted[found.scope]}"
+    return f"{n_clips} clips{where} make no pair{reasons}. {wanted[derived.scope]}"
 
 
-def _write_pairs(found: Pairs, judged: Sequence[Pair], output: Path | None) -> None:
+def _write_pairs(derived: Pairs, judged: Sequence[Pair], output: Path | None) -> None:
     from itertools import chain, islice
 
     from urgentmos.clips.pairs import RowMaker
     from urgentmos.clips.tables import write_jsonl_lines, write_records
 
     row = RowMaker(None if output is None else output.parent)
-    rows: Iterator[dict[str, Any]] = (row(pair) for pair in chain(judged, found))
+    rows: Iterator[dict[str, Any]] = (row(pair) for pair in chain(judged, derived))
     if output is not None:
         write_records(rows, output)
     elif sys.stdout.isatty():
         head = list(islice(rows, SHOWN))
         cells = [[*r["uids"], number(next(iter(r["metrics"].values()), None)), r["verdict"], r["scope"]] for r in head]
         table(["a", "b", "CMOS", "verdict", "scope"], cells, numbers=[2])
-        if len(found) + len(judged) > SHOWN:
+        if len(derived) + len(judged) > SHOWN:
             say(f"The first {SHOWN} are shown. Write all with -o pairs.jsonl.")
     else:
         write_jsonl_lines(rows, sys.stdout)
@@ -247,7 +247,7 @@ def evaluate(
         raise UsageError("--efficiency is about a page. Add --report FILE.html.")
     costs = [] if efficiency is None else read_records(efficiency)
     numbers = () if label is None else (label,)
-    said, known = (read_source(path, duplicates=duplicates, numbers=numbers) for path in (predictions, references))
+    predicted, labels = (read_source(path, duplicates=duplicates, numbers=numbers) for path in (predictions, references))
     other = None if versus is None else read_source(versus, duplicates=duplicates, numbers=numbers)
     options = Options(
         delta=delta,
@@ -259,15 +259,15 @@ def evaluate(
         random=guess,
         published=published,
     )
-    report = run(said, known, options, other)
+    report = run(predicted, labels, options, other)
     _write_report(report, output)
     if page is not None:
         from urgentmos.evaluation.predictions import match_clips
         from urgentmos.evaluation.summary import usable
         from urgentmos.report import evaluation_page
 
-        said, known = (cleaned.source for cleaned in usable(said, known))
-        write_page(evaluation_page(report, match_clips(said, known), said, page, costs), page)
+        predicted, labels = (cleaned.source for cleaned in usable(predicted, labels))
+        write_page(evaluation_page(report, match_clips(predicted, labels), predicted, page, costs), page)
     for warning in report["warnings"]:
         say(f"Warning: {warning}")
     _leave(report)
@@ -277,7 +277,7 @@ def _leave(report: Mapping[str, Any]) -> None:
     """Exit status 1 if a prediction could not be counted."""
     from urgentmos.evaluation.summary import FAILURES
 
-    missing = sum(found["missing"] for found in report["preference"].values())
+    missing = sum(statistics["missing"] for statistics in report["preference"].values())
     if missing or any(report["ids"][name]["n"] for name in FAILURES):
         sys.exit(1)
 
@@ -313,14 +313,14 @@ def flat_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows = []
     for corpus, part in [(None, report), *report["corpora"].items()]:
         for level, names in STATISTICS.items():
-            for judge, found in part[level].items():
+            for judge, statistics in part[level].items():
                 origin = report["sources"].get(judge, {})
                 sources = {"prediction_source": origin.get("prediction"), "label_source": origin.get("label")}
                 for name in names:
-                    low, high = found["interval"].get(name, (None, None))
-                    n = found["n_0"] if name == "acc_0" else found["n"]
-                    value = {"statistic": name, "value": found[name], "low": low, "high": high, "n": n}
-                    reason = found["reason"] or (found.get("mse_reason") if name == "mse" else None)
+                    low, high = statistics["interval"].get(name, (None, None))
+                    n = statistics["n_0"] if name == "acc_0" else statistics["n"]
+                    value = {"statistic": name, "value": statistics[name], "low": low, "high": high, "n": n}
+                    reason = statistics["reason"] or (statistics.get("mse_reason") if name == "mse" else None)
                     rows.append({"corpus": corpus, "level": level, "judge": judge, **value, "reason": reason, **sources})
     return rows
 
@@ -332,16 +332,18 @@ def _show(report: Mapping[str, Any]) -> None:
     rows = []
     percent = f"{report['confidence']:.0%}".replace("%", " %")
     for level in ("utterance", "system"):
-        for judge, found in report[level].items():
-            if found["n"]:
-                name = judge if found["label"] == judge else f"{judge} ({found['label']})"
-                rows.append([level, name, str(found["n"]), *(number(found[k]) for k in STATISTICS[level])])
-                rows += [["", "", percent, *(_limits(found, k) for k in STATISTICS[level])]] if found["interval"] else []
+        for judge, statistics in report[level].items():
+            if statistics["n"]:
+                name = judge if statistics["label"] == judge else f"{judge} ({statistics['label']})"
+                rows.append([level, name, str(statistics["n"]), *(number(statistics[k]) for k in STATISTICS[level])])
+                rows += (
+                    [["", "", percent, *(_limits(statistics, k) for k in STATISTICS[level])]] if statistics["interval"] else []
+                )
     if rows:
         table(["level", "metric", "n", "MSE", "LCC", "SRCC", "KTAU"], rows, numbers=range(2, 7))
     if report["preference"]:
         delta = f"{report['delta']:g}"
-        shown = [_preference_row(judge, found) for judge, found in report["preference"].items()]
+        shown = [_preference_row(judge, statistics) for judge, statistics in report["preference"].items()]
         table(["judge", "pairs", f"acc_{delta}", "pairs", "acc_0", "best"], shown, numbers=range(1, 6))
     for judge, origin in report["sources"].items():
         show(f"{judge}: {origin['prediction']}; labels: {origin['label']}")
@@ -351,20 +353,25 @@ def _show(report: Mapping[str, Any]) -> None:
     _show_versus(report.get("versus"))
 
 
-def _limits(found: Mapping[str, Any], name: str) -> str:
-    limits = found["interval"].get(name)
+def _limits(statistics: Mapping[str, Any], name: str) -> str:
+    limits = statistics["interval"].get(name)
     return f"{limits[0]:.2f}..{limits[1]:.2f}" if limits else "-"
 
 
-def _with_interval(found: Mapping[str, Any], name: str) -> str:
-    return number(found[name]) + (f" {_limits(found, name)}" if name in found["interval"] else "")
+def _with_interval(statistics: Mapping[str, Any], name: str) -> str:
+    return number(statistics[name]) + (f" {_limits(statistics, name)}" if name in statistics["interval"] else "")
 
 
-def _preference_row(judge: str, found: Mapping[str, Any]) -> list[str]:
-    best = found.get("best")
-    told = "-" if best is None else f"{best['accuracy']:.2f} at {best['threshold']:g}"
-    counts = [str(found["n"]), _with_interval(found, "acc_delta"), str(found["n_0"]), _with_interval(found, "acc_0")]
-    return [judge, *counts, told]
+def _preference_row(judge: str, statistics: Mapping[str, Any]) -> list[str]:
+    best = statistics.get("best")
+    best_text = "-" if best is None else f"{best['accuracy']:.2f} at {best['threshold']:g}"
+    counts = [
+        str(statistics["n"]),
+        _with_interval(statistics, "acc_delta"),
+        str(statistics["n_0"]),
+        _with_interval(statistics, "acc_0"),
+    ]
+    return [judge, *counts, best_text]
 
 
 def _show_corpora(report: Mapping[str, Any]) -> None:
@@ -393,10 +400,10 @@ def _show_versus(versus: Mapping[str, Any] | None) -> None:
         return
     rows = []
     for level, names in STATISTICS.items():
-        for judge, found in versus[level].items():
+        for judge, statistics in versus[level].items():
             for name in names:
-                one = found[name]
+                one = statistics[name]
                 ps = [number(one.get(test, {}).get("p")) for test in ("bootstrap", "williams", "steiger")]
-                rows.append([level, judge, str(found["n"]), name, number(one["difference"]), *ps])
+                rows.append([level, judge, str(statistics["n"]), name, number(one["difference"]), *ps])
     show(f"difference from {versus['predictions']}, and p of no difference")
     table(["level", "judge", "n", "statistic", "difference", "bootstrap", "Williams", "Steiger"], rows, numbers=(2, 4, 5, 6, 7))

@@ -39,8 +39,8 @@ def import_(checkpoint: str, output: Path, download: bool) -> None:
     need("torch", "models")
     from urgentmos.models.folder import convert
 
-    made = convert(checkpoint, output, allow_download=download)
-    say(f"{output}: {made.info['name']} ({made.architecture}), version {made.info['version']}")
+    loaded = convert(checkpoint, output, allow_download=download)
+    say(f"{output}: {loaded.info['name']} ({loaded.architecture}), version {loaded.info['version']}")
 
 
 @click.command(cls=Command)

@@ -134,7 +134,7 @@ def _show(rows: list[dict[str, object]]) -> None:
 
 
 def _leave(left_out: list[dict[str, object]], files: list[Path]) -> None:
-    """Where the manifests are; exit status 1 if rows were left out."""
+    """Show the paths of the manifests; exit status 1 if rows were left out."""
     say("Wrote " + ", ".join(str(file) for file in files))
     if not left_out:
         return

@@ -1,4 +1,4 @@
-"""What the commands share: options, the run they describe, how results leave, and with which exit status."""
+"""Shared by the commands: options, the run they describe, writing of results, exit status."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def output_option(command: F) -> F:
 
 
 def labeller_options(command: F) -> F:
-    """What every command that may measure needs."""
+    """Options of every command that may measure."""
     for option in (
         click.option(
             "--weights",
@@ -94,8 +94,8 @@ def settings_of(weights: Iterable[str]) -> Settings:
     for item in weights:
         name, equals, path = item.partition("=")
         if not equals or not path or name not in takers:
-            known = ", ".join(row.name for row in LABELLERS if row.weights)
-            raise UsageError(f"--weights {item} is not understood. Write NAME=PATH, where NAME is one of: {known}.")
+            with_weights = ", ".join(row.name for row in LABELLERS if row.weights)
+            raise UsageError(f"--weights {item} is not understood. Write NAME=PATH, where NAME is one of: {with_weights}.")
         given[names[name]] = path
     return Settings(given)
 
@@ -168,10 +168,10 @@ def spread(
     from urgentmos.cluster.run import run_on_cluster
 
     shards = Path(tempfile.mkdtemp(prefix="urgentmos-")) if output is None else shards_of(output)
-    made = list(works())
-    with_reference = any(hasattr(work, "passing") for work in made)  # networks listen to the clip alone
+    all_works = list(works())
+    with_reference = any(hasattr(work, "passing") for work in all_works)  # networks listen to the clip alone
     tasks = [Task(clip.audio_path, clip.reference_path if with_reference else None) for clip in clips]
-    run_on_cluster(cluster, tasks, made, shards, run.progress, jobs=run.jobs)
+    run_on_cluster(cluster, tasks, all_works, shards, run.progress, jobs=run.jobs)
     return replace(run, journal=shards)
 
 
@@ -232,7 +232,7 @@ def finish(
 
 
 def _say_warnings(of_clips: Sequence[tuple[str, str]]) -> None:
-    """What a table has no room for: the first warnings of clips."""
+    """The first warnings of clips, for which a table has no room."""
     for path, warning in of_clips[:SHOWN_WARNINGS]:
         say(f"  {path}: {warning}")
     if len(of_clips) > SHOWN_WARNINGS:
@@ -306,8 +306,8 @@ def write_comparisons(
     if on_terminal:
         _show_comparisons(rows, None if summary is None else summary.a)
     elif output is not None and output.suffix.lower() == ".json":
-        asked = {} if gate is None else {"gate": gate.to_dict()}
-        about = {} if summary is None else {"summary": summary.to_dict(), **asked, "warnings": list(warnings)}
+        gate_cell = {} if gate is None else {"gate": gate.to_dict()}
+        about = {} if summary is None else {"summary": summary.to_dict(), **gate_cell, "warnings": list(warnings)}
         result = records[0] if summary is None else {**by, **about, "rows": records}
         write_whole(output, _json_bytes(result, indent=1))
     elif output is not None:

@@ -53,7 +53,7 @@ def _bar() -> Iterator[Any]:
         task = bars.add_task("training", total=None)
 
         def tell(step: int, steps: int, losses: Mapping[str, float]) -> None:
-            told = " ".join(f"{name.removeprefix('loss_')} {value:.3f}" for name, value in losses.items())
-            bars.update(task, completed=step, total=steps, description=told)
+            losses_text = " ".join(f"{name.removeprefix('loss_')} {value:.3f}" for name, value in losses.items())
+            bars.update(task, completed=step, total=steps, description=losses_text)
 
         yield tell

@@ -1,4 +1,4 @@
-"""What the commands show: stdout is data, stderr is talk. Tables for a terminal, JSON lines into a pipe."""
+"""Output of the commands: data on stdout, messages on stderr. Tables for a terminal, JSON lines into a pipe."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -58,12 +58,12 @@ def progress() -> Iterator[Progress]:
         TimeRemainingColumn(),
     )
     with Bars(*columns, console=Console(stderr=True)) as bars:
-        known: dict[str, Any] = {}
+        tasks: dict[str, Any] = {}
 
         def show(title: str, done: int, total: int) -> None:
-            if title not in known:
-                known[title] = bars.add_task(visible(title), total=total)
-            bars.update(known[title], completed=done, total=total)
+            if title not in tasks:
+                tasks[title] = bars.add_task(visible(title), total=total)
+            bars.update(tasks[title], completed=done, total=total)
 
         yield show
 
@@ -73,12 +73,12 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[
     from rich.console import Console
     from rich.table import Table
 
-    made = Table(box=None, pad_edge=False, header_style="bold")
+    grid = Table(box=None, pad_edge=False, header_style="bold")
     for i, name in enumerate(head):
-        made.add_column(visible(name), justify="right" if i in numbers else "left", overflow="fold")
+        grid.add_column(visible(name), justify="right" if i in numbers else "left", overflow="fold")
     for row in rows:
-        made.add_row(*map(visible, row))
-    Console(highlight=False, markup=False, emoji=False).print(made)
+        grid.add_row(*map(visible, row))
+    Console(highlight=False, markup=False, emoji=False).print(grid)
     sys.stdout.flush()
 
 

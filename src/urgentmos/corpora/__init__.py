@@ -65,7 +65,7 @@ class Source:
 
 @dataclass(frozen=True)
 class About:
-    """What to know before using a corpus."""
+    """The facts to know before using a corpus."""
 
     title: str
     licence: str

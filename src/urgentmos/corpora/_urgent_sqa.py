@@ -15,14 +15,14 @@ PHASES = {"train": ("validation", "nonblind_test"), "test": ("blind_test_mos",),
 
 def clips(corpus: str, root: Path, split: str) -> Iterator[Clip]:
     """Clips of the phases of a split. A phase is part of the content's id: validation and test number their files anew."""
-    found: list[tuple[str, list[Path]]] = []
+    groups: list[tuple[str, list[Path]]] = []
     for phase in PHASES[split]:
         try:
-            found.append((phase, hub.files_of(root, phase)))
+            groups.append((phase, hub.files_of(root, phase)))
         except NotOnDisk:
-            if phase == PHASES[split][-1] and not found:
+            if phase == PHASES[split][-1] and not groups:
                 raise
-    for phase, files in found:
+    for phase, files in groups:
         rows = [row for file in files for row in hub.rows_of(file, ("audio",))]
         unique = len({labels["sample_id"] for labels, _ in rows}) == len(rows)
         for labels, sound in rows:

@@ -61,19 +61,19 @@ def clips(root: Path, split: str, /, **options: str) -> Iterator[Clip]:
 
 
 def _table(root: Path, name: str | None) -> Path:
-    found = [root / name] if name else sorted([*root.glob("*.csv"), *root.glob("*.tsv")])
-    if len(found) != 1 or not found[0].is_file():
-        raise NotOnDisk(f"{root}: {f'no {name}' if name else f'{len(found)} tables'} there. Name one with file=NAME.csv.")
-    return found[0]
+    tables = [root / name] if name else sorted([*root.glob("*.csv"), *root.glob("*.tsv")])
+    if len(tables) != 1 or not tables[0].is_file():
+        raise NotOnDisk(f"{root}: {f'no {name}' if name else f'{len(tables)} tables'} there. Name one with file=NAME.csv.")
+    return tables[0]
 
 
 def _split(table: Path, row: dict[str, str], names: dict[str, str]) -> str:
     if "split" not in names:
         return "train"
-    said = row[names["split"]]
-    split = _SAME.get(said.lower(), said.lower())
+    stated = row[names["split"]]
+    split = _SAME.get(stated.lower(), stated.lower())
     if split not in SPLITS:
-        raise UsageError(f"{table}: the split {shown(said)} is none of {', '.join(SPLITS)}. Rename it.")
+        raise UsageError(f"{table}: the split {shown(stated)} is none of {', '.join(SPLITS)}. Rename it.")
     return split
 
 

@@ -27,10 +27,10 @@ def files_of(root: Path, split: str) -> list[Path]:
 
     The whole first word counts: blind_test is not blind_test_mos.
     """
-    found = [path for path in sorted(root.rglob("*.parquet")) if path.name.split("-")[0].removesuffix(".parquet") == split]
-    if not found:
+    files = [path for path in sorted(root.rglob("*.parquet")) if path.name.split("-")[0].removesuffix(".parquet") == split]
+    if not files:
         raise NotOnDisk(f"{root}: no {split}-*.parquet is there. Name the folder of the data set, or add --download.")
-    return found
+    return files
 
 
 def rows_of(file: Path, sound: Iterable[str]) -> Iterator[tuple[dict[str, Any], dict[str, str]]]:

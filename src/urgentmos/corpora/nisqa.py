@@ -43,14 +43,14 @@ _KEPT = ("noi", "col", "dis", "loud", "mos_std", "noi_std", "col_std", "dis_std"
 
 def clips(root: Path, split: str) -> Iterator[Clip]:
     """Clips of the databases of a split that are there; `con` of two databases are different systems."""
-    found = []
+    files = []
     for database in DATABASES[split]:
         with suppress(NotOnDisk):
             places = (f"NISQA_Corpus/{database}", database)
-            found.append((database, home(root, places, f"{database}_file.csv")))
-    if not found:
+            files.append((database, home(root, places, f"{database}_file.csv")))
+    if not files:
         raise NotOnDisk(f"{root}: none of {', '.join(DATABASES[split])} is there. Name the folder that holds them.")
-    for database, folder in found:
+    for database, folder in files:
         for row in rows_of(folder / f"{database}_file.csv", ("con", "filename_deg", "mos")):
             yield _clip(database, folder, row)
 

@@ -30,7 +30,7 @@ DEV_SHARE = 0.1
 
 @dataclass
 class Split:
-    """What was found of one split."""
+    """The clips and problems of one split."""
 
     name: str
     clips: list[Clip] = field(default_factory=list)
@@ -53,7 +53,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What `prepare` did: the splits that it wrote, and sentences about what is not as it should be."""
+    """The result of `prepare`: the splits that it wrote, and sentences about problems."""
 
     splits: list[Split]
     warnings: list[str]
@@ -71,7 +71,7 @@ def side(content: str, dev_share: float = DEV_SHARE) -> str:
 
 
 def content_of(clip: Clip) -> str:
-    """What must not stand on both sides of a split: the content, or else what the corpus has in its place, or else the clip."""
+    """The key that must not stand on both sides of a split: the content, or else the corpus's substitute, or else the clip."""
     return clip.reference_id or str(clip.meta.get("sample_id") or clip.uid)
 
 
@@ -95,13 +95,13 @@ def prepare(
     """
     options = options or {}
     _check_request(corpus, splits, options)
-    found, warnings = _read_splits(corpus, root, splits, options)
-    for split in found:
+    splits_read, warnings = _read_splits(corpus, root, splits, options)
+    for split in splits_read:
         split.clips, sentences = left_out(split.clips)
         warnings += [f"{split.name}: {sentence}" for sentence in sentences]
     output.mkdir(parents=True, exist_ok=True)
-    heard = _hear(found, output, jobs, show)
-    usable = [_usable(split, corpus, heard) for split in found]
+    heard = _hear(splits_read, output, jobs, show)
+    usable = [_usable(split, corpus, heard) for split in splits_read]
     warnings += [sentence for split in usable for sentence in _differences(split, corpus.counts.get(split.name))]
     warnings += [sentence for split in usable for sentence in (*_odd_ratings(split), *_predictions(split))]
     usable = _with_dev(usable, corpus, splits, dev_share)
@@ -119,15 +119,15 @@ def _check_request(corpus: Corpus, splits: Sequence[str], options: dict[str, str
         raise UsageError(f"{corpus.name} has no split {unknown[0]!r}. Choose from: {', '.join(corpus.splits)}.")
     strange = [] if corpus.any_option else [key for key in options if key not in corpus.options]
     if strange:
-        known = "; ".join(f"{key}: {text}" for key, text in corpus.options.items()) or "it takes none"
-        raise UsageError(f"{corpus.name} does not know {strange[0]}=. Its options: {known}.")
+        options_text = "; ".join(f"{key}: {text}" for key, text in corpus.options.items()) or "it takes none"
+        raise UsageError(f"{corpus.name} does not know {strange[0]}=. Its options: {options_text}.")
 
 
 # ---- reading
 
 
 def _read_splits(corpus: Corpus, root: Path, splits: Sequence[str], options: dict[str, str]) -> tuple[list[Split], list[str]]:
-    found, absent = [], []
+    read, absent = [], []
     for name in splits or corpus.splits:
         split, missing = Split(name), []
         for kind in ("clips", "pairs"):
@@ -139,11 +139,11 @@ def _read_splits(corpus: Corpus, root: Path, splits: Sequence[str], options: dic
                 missing.append(f"{name}: not read. {e}")
         absent += missing
         if split.clips or split.pairs:
-            found.append(split)
-    if not found:
+            read.append(split)
+    if not read:
         reason = absent[0].partition("not read. ")[2] if absent else f"{root}: its tables hold no rows. Fetch them again."
         raise NotOnDisk(reason)
-    return found, absent
+    return read, absent
 
 
 def _hear(splits: Iterable[Split], output: Path, jobs: int, show: Show) -> dict[str, Heard]:
@@ -249,26 +249,26 @@ def _differences(split: Split, count: Count | None) -> list[str]:
     if count is None:
         return []
     row = split.row()
-    told = {"clips": count.clips, "systems": count.systems, "pairs": count.pairs}
+    stated = {"clips": count.clips, "systems": count.systems, "pairs": count.pairs}
     why = f"; {count.note}" if count.note else ""
     return [
         f"{split.name}: {row[what]} {what}, but {number} were published ({count.source}{why})"
-        for what, number in told.items()
+        for what, number in stated.items()
         if number is not None and row[what] != number
     ]
 
 
 def _odd_ratings(split: Split) -> list[str]:
-    said = []
+    sentences = []
     for key, what in (("empty_ratings", "ratings are empty"), ("repeated_ratings", "ratings are repeated and count once")):
         if n := sum(clip.meta.get(key, 0) for clip in split.clips):
-            said.append(f"{split.name}: {n} {what}")
+            sentences.append(f"{split.name}: {n} {what}")
     strange = [(clip.uid, value) for clip in split.clips for value in clip.meta.get("ratings_outside", ())]
     if strange:
         uid, value = strange[0]
         what = "1 rating lies" if len(strange) == 1 else f"{len(strange)} ratings lie"
-        said.append(f"{split.name}: {what} outside 1 .. 5, not counted, the first: {uid} ({value})")
-    return said
+        sentences.append(f"{split.name}: {what} outside 1 .. 5, not counted, the first: {uid} ({value})")
+    return sentences
 
 
 def _predictions(split: Split) -> list[str]:
@@ -282,46 +282,46 @@ def _predictions(split: Split) -> list[str]:
 # ---- splits and overlap
 
 
-def _wants_dev(splits: Sequence[Split], corpus: Corpus, asked: Sequence[str], dev_share: float) -> bool:
+def _wants_dev(splits: Sequence[Split], corpus: Corpus, requested: Sequence[str], dev_share: float) -> bool:
     """Whether a dev set is to be made: the corpus has none, and the user did not choose splits."""
     official = "dev" in corpus.splits and corpus.name != "custom"
-    return dev_share > 0 and not asked and not official and all(split.name != "dev" for split in splits)
+    return dev_share > 0 and not requested and not official and all(split.name != "dev" for split in splits)
 
 
-def _with_dev(splits: list[Split], corpus: Corpus, asked: Sequence[str], dev_share: float) -> list[Split]:
+def _with_dev(splits: list[Split], corpus: Corpus, requested: Sequence[str], dev_share: float) -> list[Split]:
     """The splits, with a dev set out of train if one is to be made."""
-    if not _wants_dev(splits, corpus, asked, dev_share):
+    if not _wants_dev(splits, corpus, requested, dev_share):
         return splits
-    made: list[Split] = []
+    with_dev: list[Split] = []
     for split in splits:
         if split.name != "train" or not split.clips:
-            made.append(split)
+            with_dev.append(split)
             continue
         sides = {name: [c for c in split.clips if side(content_of(c), dev_share) == name] for name in ("train", "dev")}
-        made.append(_timed(replace(split, clips=sides["train"])))
+        with_dev.append(_timed(replace(split, clips=sides["train"])))
         if sides["dev"]:
-            made.append(_timed(Split("dev", sides["dev"])))
-    return made
+            with_dev.append(_timed(Split("dev", sides["dev"])))
+    return with_dev
 
 
 def _hashes(split: Split) -> dict[str, str]:
     """hash -> uid of every recording of a split."""
-    found = {str(clip.meta[HASH]): clip.uid for clip in split.clips}
+    uids = {str(clip.meta[HASH]): clip.uid for clip in split.clips}
     for pair in split.pairs:
-        found.update(zip(pair["meta"][HASH], pair["uids"], strict=True))
-    return found
+        uids.update(zip(pair["meta"][HASH], pair["uids"], strict=True))
+    return uids
 
 
 def _overlaps(splits: Sequence[Split]) -> list[str]:
     """A sentence for each two splits that share recordings or contents."""
-    said = []
+    sentences = []
     for i, one in enumerate(splits):
         for other in splits[i + 1 :]:
-            said += _shared(one.name, _hashes(one), other.name, _hashes(other))
+            sentences += _shared(one.name, _hashes(one), other.name, _hashes(other))
             texts = [{clip.reference_id for clip in split.clips} - {None} for split in (one, other)]
             if both := len(texts[0] & texts[1]):
-                said.append(f"{one.name} and {other.name} share {both} contents (other recordings of them)")
-    return said
+                sentences.append(f"{one.name} and {other.name} share {both} contents (other recordings of them)")
+    return sentences
 
 
 def _overlaps_with(splits: Sequence[Split], path: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""What corpus modules share: tables read as bare text, and listeners' ratings gathered into clips."""
+"""Helpers of corpus modules: tables read as bare text, listeners' ratings gathered into clips."""
 
 from __future__ import annotations
 

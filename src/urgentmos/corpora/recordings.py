@@ -59,15 +59,15 @@ def hear_all(sounds: Mapping[str, str], output: Path, *, jobs: int, show: Show) 
     written = extract({name: uid for name, uid in sounds.items() if hub.LOCATOR.fullmatch(name)}, output / "audio", show)
     disk = Disk()  # a table may write an accent in one Unicode form, an archive in the other
     places = {name: written.get(name) or Heard(disk.find(name)) for name in sounds}
-    known = _read(output / ".heard.jsonl")
+    checked = _read(output / ".heard.jsonl")
     result: dict[str, Heard] = {}
     new = []
     for name, place in places.items():
         stamp = _stamp(place.path)
         if place.error:
             result[name] = place
-        elif stamp in known:
-            result[name] = known[stamp]
+        elif stamp in checked:
+            result[name] = checked[stamp]
         else:
             new.append(name)
     with ThreadPoolExecutor(jobs) as pool, appending(output / ".heard.jsonl") as journal:
@@ -75,12 +75,12 @@ def hear_all(sounds: Mapping[str, str], output: Path, *, jobs: int, show: Show) 
             journal.write(b"\n")  # ends a line that a kill left open
         for start in range(0, len(new), _CHUNK):
             names, lines = new[start : start + _CHUNK], []
-            for name, found in zip(names, pool.map(hear, [places[name].path for name in names]), strict=True):
-                result[name] = found
-                if found.error and name in written:
-                    Path(found.path).unlink(missing_ok=True)  # so that a data set fetched anew is taken out again
-                if not found.error:  # a fault may be mended: hear it again next time
-                    lines.append(json.dumps({"stamp": _stamp(found.path), **asdict(found)}) + "\n")
+            for name, recording in zip(names, pool.map(hear, [places[name].path for name in names]), strict=True):
+                result[name] = recording
+                if recording.error and name in written:
+                    Path(recording.path).unlink(missing_ok=True)  # so that a data set fetched anew is taken out again
+                if not recording.error:  # a fault may be mended: hear it again next time
+                    lines.append(json.dumps({"stamp": _stamp(recording.path), **asdict(recording)}) + "\n")
             journal.write("".join(lines).encode())
             show("decoding", min(start + _CHUNK, len(new)), len(new))
     return result
@@ -96,16 +96,16 @@ def _stamp(path: str) -> str:
 
 def _read(journal: Path) -> dict[str, Heard]:
     """stamp -> what an earlier run heard; a line that a kill cut short is ignored."""
-    known = {}
+    checked = {}
     if journal.exists():
         for line in journal.read_text(encoding="utf-8", errors="replace").split("\n"):
             try:
                 entry: dict[str, Any] = json.loads(line)
                 stamp = str(entry.pop("stamp"))
-                known[stamp] = Heard(**entry)
+                checked[stamp] = Heard(**entry)
             except (ValueError, KeyError, TypeError, AttributeError):
                 continue
-    return known
+    return checked
 
 
 # ---- sound inside Parquet files
@@ -115,16 +115,16 @@ def extract(sounds: Mapping[str, str], folder: Path, show: Show) -> dict[str, He
     """{locator: uid} -> {locator: where its bytes lie now}; what is there already is not written again."""
     stems = {locator: folder / file_name(uid) for locator, uid in sounds.items()}
     present = {path.stem: path for path in folder.iterdir()} if folder.is_dir() else {}
-    found = {locator: Heard(str(present[stem.name])) for locator, stem in stems.items() if stem.name in present}
-    todo = [locator for locator in sounds if locator not in found]
+    extracted = {locator: Heard(str(present[stem.name])) for locator, stem in stems.items() if stem.name in present}
+    todo = [locator for locator in sounds if locator not in extracted]
     if todo:
         folder.mkdir(parents=True, exist_ok=True)
     for locator, sound in hub.sounds(todo):
-        found[locator] = _written(locator, sound, stems[locator])
-        if len(found) % _CHUNK == 0:
-            show("extracting", len(found), len(sounds))
+        extracted[locator] = _written(locator, sound, stems[locator])
+        if len(extracted) % _CHUNK == 0:
+            show("extracting", len(extracted), len(sounds))
     return {
-        name: found.get(name, Heard(name, error=f"{name} is not in the file. Fetch the data set again.")) for name in sounds
+        name: extracted.get(name, Heard(name, error=f"{name} is not in the file. Fetch the data set again.")) for name in sounds
     }
 
 

@@ -70,13 +70,13 @@ def _compared(raw: Path) -> dict[str, tuple[str, str]]:
     files = sorted((raw / "data_split").rglob("multitask.jsonl"))
     if not files:
         raise NotOnDisk(f"{raw}: no data_split/**/multitask.jsonl is there. Fetch Hui519/SpeechEval into it.")
-    found = {}
+    pairs_by_key = {}
     for file in files:
         for row in _rows(file):
             a, b = (row.get("path"), row.get("path_B")) if row.get("path_B") else (row.get("audios") or [None, None])[:2]
             if row.get("task") == "CompareEval" and a and b:
-                found[str(row["key"])] = (str(a), str(b))
-    return found
+                pairs_by_key[str(row["key"])] = (str(a), str(b))
+    return pairs_by_key
 
 
 def _rows(file: Path) -> Iterator[dict[str, Any]]:

@@ -31,13 +31,13 @@ _PLACES = ("TencentCorups", "TencentCorpus", ".")  # the archive's own folder is
 
 def clips(root: Path, split: str) -> Iterator[Clip]:
     """Clips of both tables; deg_wav begins with "./"."""
-    found = []
+    rows_read = []
     for name in _TABLES:
         with suppress(NotOnDisk):
-            found.append((home(root, _PLACES, name), name))
-    if not found:
+            rows_read.append((home(root, _PLACES, name), name))
+    if not rows_read:
         raise NotOnDisk(f"{root}: neither {' nor '.join(_TABLES)} is there. Name the folder that holds them.")
-    for folder, name in found:
+    for folder, name in rows_read:
         for row in rows_of(folder / name, ("deg_wav", "mos")):
             path = row["deg_wav"].removeprefix("./")
             sample = path.removesuffix(".wav").replace("/", "_")

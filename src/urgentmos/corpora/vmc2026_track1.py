@@ -63,8 +63,8 @@ def _files(root: Path, split: str, column: str) -> list[Path]:
     The data set's folder (...-dev, ...-test) tells the split; the hub may call its only split "test" in both.
     """
     parquet = need("pyarrow.parquet", "corpora")
-    found = [path for path in sorted(root.rglob("*.parquet")) if _split_of(path, root) == split]
-    files = [path for path in found if column in parquet.read_schema(path).names]
+    paths = [path for path in sorted(root.rglob("*.parquet")) if _split_of(path, root) == split]
+    files = [path for path in paths if column in parquet.read_schema(path).names]
     if not files:
         raise NotOnDisk(f"{root}: no Parquet file of {split} with the column {column}. Name the folder, or add --download.")
     return files

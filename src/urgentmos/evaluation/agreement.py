@@ -56,8 +56,8 @@ def agreement(predicted: Array, label: Array) -> Agreement:
 
     Where either value is NaN the row is left out. A correlation with a constant is not defined, and is None.
     """
-    known = ~(np.isnan(predicted) | np.isnan(label))
-    p, r = np.asarray(predicted[known], dtype=float), np.asarray(label[known], dtype=float)
+    both = ~(np.isnan(predicted) | np.isnan(label))
+    p, r = np.asarray(predicted[both], dtype=float), np.asarray(label[both], dtype=float)
     if not len(p):
         return Agreement(None, None, None, None, 0, "nothing has both a prediction and a label")
     mse = float(np.mean((p - r) ** 2))
@@ -85,8 +85,8 @@ def _correlations(p: Array, r: Array) -> tuple[float, float, float]:
 
 def _values(predicted: Array, label: Array) -> Array:
     """(4,) the statistics, NaN where undefined."""
-    found = agreement(predicted, label)
-    return np.array([np.nan if x is None else x for x in found[:4]])
+    statistics = agreement(predicted, label)
+    return np.array([np.nan if x is None else x for x in statistics[:4]])
 
 
 # ---- systems
@@ -109,9 +109,9 @@ def _coded(systems: Sequence[Hashable]) -> tuple[list[Hashable], Array]:
 
 
 def _means(values: Array, code: Array, n_systems: int) -> Array:
-    known = ~np.isnan(values) & (code >= 0)
-    total = np.bincount(code[known], values[known], n_systems)
-    count = np.bincount(code[known], minlength=n_systems)
+    is_known = ~np.isnan(values) & (code >= 0)
+    total = np.bincount(code[is_known], values[is_known], n_systems)
+    count = np.bincount(code[is_known], minlength=n_systems)
     means: Array = np.divide(total, count, out=np.full(n_systems, np.nan), where=count > 0)
     return means
 
@@ -119,16 +119,22 @@ def _means(values: Array, code: Array, n_systems: int) -> Array:
 # ---- results with intervals
 
 
-def of_clips(predicted: Array, label: Array, clusters: Sequence[Hashable], how: Resampling) -> dict[str, Any]:
+def of_clips(predicted: Array, label: Array, clusters: Sequence[Hashable], resampling: Resampling) -> dict[str, Any]:
     """Agreement of clips. clusters (N,): what is resampled together, the content or the system of each clip."""
-    known = ~(np.isnan(predicted) | np.isnan(label))
-    p, r = predicted[known], label[known]
-    groups = clusters_of([c for c, k in zip(clusters, known, strict=True) if k])
-    return _with_intervals(agreement(p, r), lambda rows: _values(p[rows], r[rows]), groups, how)
+    both = ~(np.isnan(predicted) | np.isnan(label))
+    p, r = predicted[both], label[both]
+    groups = clusters_of([c for c, k in zip(clusters, both, strict=True) if k])
+    return _with_intervals(agreement(p, r), lambda rows: _values(p[rows], r[rows]), groups, resampling)
 
 
 def of_systems(
-    predicted: Array, label: Array, systems: Sequence[Hashable], clusters: Sequence[Hashable], how: Resampling, *, whole: bool
+    predicted: Array,
+    label: Array,
+    systems: Sequence[Hashable],
+    clusters: Sequence[Hashable],
+    resampling: Resampling,
+    *,
+    whole: bool,
 ) -> dict[str, Any]:
     """Agreement of the means of systems. `whole`: systems themselves are resampled, else the contents in `clusters` (N,)."""
     names, p, r = system_means(predicted, label, systems)
@@ -136,24 +142,26 @@ def of_systems(
         return {**Agreement(None, None, None, None, 0, "no row names a system")._asdict(), "interval": {}}
     if whole:
         groups = [np.array([k]) for k in range(len(names))]
-        return _with_intervals(agreement(p, r), lambda rows: _values(p[rows], r[rows]), groups, how)
+        return _with_intervals(agreement(p, r), lambda rows: _values(p[rows], r[rows]), groups, resampling)
     _, code = _coded(systems)
 
     def again(rows: Array) -> Array:
         return _values(*(_means(column[rows], code[rows], len(names)) for column in (predicted, label)))
 
-    return _with_intervals(agreement(p, r), again, clusters_of(clusters), how)
+    return _with_intervals(agreement(p, r), again, clusters_of(clusters), resampling)
 
 
-def _with_intervals(found: Agreement, statistic: Any, groups: list[Array], how: Resampling) -> dict[str, Any]:
-    result: dict[str, Any] = found._asdict()
+def _with_intervals(values: Agreement, statistic: Any, groups: list[Array], resampling: Resampling) -> dict[str, Any]:
+    result: dict[str, Any] = values._asdict()
     result["interval"] = {}
-    if how.samples and found.n and len(groups) > 1:
-        drawn = draws(statistic, groups, how.samples, how.seed)
+    if resampling.samples and values.n and len(groups) > 1:
+        drawn = draws(statistic, groups, resampling.samples, resampling.seed)
         for k, name in enumerate(STATISTICS):
             value = result[name]
-            edge = _half_step(name, found.n)
-            limits = value is not None and interval(value, drawn[:, k], len(groups), SCALES[name], how.confidence, edge=edge)
+            edge = _half_step(name, values.n)
+            limits = value is not None and interval(
+                value, drawn[:, k], len(groups), SCALES[name], resampling.confidence, edge=edge
+            )
             if limits:
                 result["interval"][name] = list(limits)
     return result
@@ -167,7 +175,7 @@ def _half_step(name: str, n: int) -> float:
 
 
 def of_preferences(
-    judged: Judged, labels: PairLabels, clusters: Sequence[Hashable], how: Resampling, delta: float = DELTA
+    judged: Judged, labels: PairLabels, clusters: Sequence[Hashable], resampling: Resampling, delta: float = DELTA
 ) -> dict[str, Any]:
     """Accuracies of P pairs (`preferences.correct`), with what was counted.
 
@@ -178,16 +186,16 @@ def of_preferences(
     strict = labels.verdicts(0.0)
     columns = np.stack([right.delta, right.zero], axis=1)  # (P, 2)
     values = [share(right.delta), share(right.zero)]
-    said = judged.three_way(delta)
+    verdicts_given = judged.three_way(delta)
     result: dict[str, Any] = {
         "acc_delta": _known(values[0]),
         "acc_0": _known(values[1]),
         "n": int(np.sum(~np.isnan(right.delta))),
         "n_0": int(np.sum(~np.isnan(right.zero))),
         "label_ties": int(np.sum(strict == TIE)),
-        "missing": int(np.sum(np.isnan(said) & ~np.isnan(labels.verdicts(delta)))),
-        "predicted_ties": _known(share(np.where(np.isnan(right.delta), np.nan, said == TIE))),
-        "interval": _share_intervals(columns, values, clusters, how),
+        "missing": int(np.sum(np.isnan(verdicts_given) & ~np.isnan(labels.verdicts(delta)))),
+        "predicted_ties": _known(share(np.where(np.isnan(right.delta), np.nan, verdicts_given == TIE))),
+        "interval": _share_intervals(columns, values, clusters, resampling),
         "reason": None,
     }
     if result["n_0"] == 0 or result["n"] == 0:
@@ -205,22 +213,22 @@ def _known(value: float) -> float | None:
 
 
 def _share_intervals(
-    columns: Array, values: Sequence[float], clusters: Sequence[Hashable], how: Resampling
+    columns: Array, values: Sequence[float], clusters: Sequence[Hashable], resampling: Resampling
 ) -> dict[str, list[float]]:
     """Intervals of the means of columns (P, K) of 1, 0 and NaN; contents are reweighted, which is what resampling does."""
     groups = clusters_of(clusters)
-    if not how.samples or len(groups) < 2:
+    if not resampling.samples or len(groups) < 2:
         return {}
     won = np.array([np.nansum(columns[rows], axis=0) for rows in groups])  # (U, K)
     seen = np.array([np.sum(~np.isnan(columns[rows]), axis=0) for rows in groups])
 
-    drawn = ratio_draws(won, seen, how.samples, how.seed)
-    found = {}
+    drawn = ratio_draws(won, seen, resampling.samples, resampling.seed)
+    ends = {}
     for k, name in enumerate(ACCURACIES):
-        limits = interval(values[k], drawn[:, k], int(np.sum(seen[:, k] > 0)), "share", how.confidence)
+        limits = interval(values[k], drawn[:, k], int(np.sum(seen[:, k] > 0)), "share", resampling.confidence)
         if limits:
-            found[name] = list(limits)
-    return found
+            ends[name] = list(limits)
+    return ends
 
 
 # ---- metric by metric
@@ -240,35 +248,42 @@ def spearman_matrix(values: Mapping[str, Array]) -> list[list[float | None]]:
 
 
 def difference_of_clips(
-    first: Array, second: Array, label: Array, clusters: Sequence[Hashable], how: Resampling
+    first: Array, second: Array, label: Array, clusters: Sequence[Hashable], resampling: Resampling
 ) -> dict[str, Any]:
     """Is the first predictor better than the second, on the rows that both predict?
 
     Per statistic the difference (first - second) and the p-value of a paired bootstrap of clusters; for LCC and SRCC also
     Williams' and Steiger's tests of dependent correlations, which take rows to be independent (on SRCC they work on ranks).
     """
-    known = ~(np.isnan(first) | np.isnan(second) | np.isnan(label))
-    a, b, r = first[known], second[known], label[known]
-    groups = clusters_of([c for c, k in zip(clusters, known, strict=True) if k])
+    all_three = ~(np.isnan(first) | np.isnan(second) | np.isnan(label))
+    a, b, r = first[all_three], second[all_three], label[all_three]
+    groups = clusters_of([c for c, k in zip(clusters, all_three, strict=True) if k])
     value = _values(a, r) - _values(b, r)
     drawn = np.full((0, len(STATISTICS)), np.nan)
-    if how.samples and len(groups) > 1:
-        drawn = draws(lambda rows: _values(a[rows], r[rows]) - _values(b[rows], r[rows]), groups, how.samples, how.seed)
+    if resampling.samples and len(groups) > 1:
+        drawn = draws(
+            lambda rows: _values(a[rows], r[rows]) - _values(b[rows], r[rows]), groups, resampling.samples, resampling.seed
+        )
     result: dict[str, Any] = {"n": len(a)}
     for k, name in enumerate(STATISTICS):
         result[name] = {"difference": _known(value[k]), "bootstrap": _test(bootstrap_test(value[k], drawn[:, k], len(groups)))}
     mutual, one, two = agreement(a, b), agreement(a, r), agreement(b, r)
     for name in ("lcc", "srcc"):
-        trio = [getattr(found, name) for found in (one, two, mutual)]
+        trio = [getattr(own, name) for own in (one, two, mutual)]
         if None not in trio:
             r_a, r_b, r_ab = trio
             tests = {"williams": williams(r_a, r_b, r_ab, len(a)), "steiger": steiger(r_a, r_b, r_ab, len(a))}
-            result[name] |= {test: _test(found) for test, found in tests.items()}
+            result[name] |= {test: _test(own) for test, own in tests.items()}
     return result
 
 
 def difference_of_preferences(
-    first: Judged, second: Judged, labels: PairLabels, clusters: Sequence[Hashable], how: Resampling, delta: float = DELTA
+    first: Judged,
+    second: Judged,
+    labels: PairLabels,
+    clusters: Sequence[Hashable],
+    resampling: Resampling,
+    delta: float = DELTA,
 ) -> dict[str, Any]:
     """Difference of accuracies on the pairs that both judge, with a paired bootstrap of contents."""
     one, two = correct(first, labels, delta), correct(second, labels, delta)
@@ -277,7 +292,7 @@ def difference_of_preferences(
     total = np.array([np.nansum(gaps[rows], axis=0) for rows in groups])
     seen = np.array([np.sum(~np.isnan(gaps[rows]), axis=0) for rows in groups])
 
-    drawn = ratio_draws(total, seen, how.samples if len(groups) > 1 else 0, how.seed)
+    drawn = ratio_draws(total, seen, resampling.samples if len(groups) > 1 else 0, resampling.seed)
     result: dict[str, Any] = {"n": int(np.sum(~np.isnan(gaps[:, 0])))}
     for k, name in enumerate(ACCURACIES):
         value = share(gaps[:, k])
@@ -292,5 +307,5 @@ def _test(test: Test) -> dict[str, float | None]:
 
 def verdict_counts(labels: PairLabels, delta: float = DELTA) -> dict[str, int]:
     """How many labels are a, tie and b."""
-    found = labels.verdicts(delta) if len(labels.cmos) else verdicts(np.zeros(0), delta)
-    return {"a": int(np.sum(found == 1)), "tie": int(np.sum(found == TIE)), "b": int(np.sum(found == -1))}
+    codes = labels.verdicts(delta) if len(labels.cmos) else verdicts(np.zeros(0), delta)
+    return {"a": int(np.sum(codes == 1)), "tie": int(np.sum(codes == TIE)), "b": int(np.sum(codes == -1))}

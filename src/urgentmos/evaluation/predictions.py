@@ -1,4 +1,4 @@
-"""What an evaluation reads: predictions and labels, of clips or of pairs, from any file that holds rows; matched by uid.
+"""Reading predictions and labels, of clips or of pairs, from any file of rows, and matching them by uid.
 
 A row that names two clips (`uids`, or `a` and `b`, ...) is about a pair, any other about a clip. Audio is never opened: a
 peer's CSV of ids and scores will do.
@@ -197,7 +197,7 @@ def _pair_row(record: Record, sides: tuple[str, str], path: Path, numbers: Seque
     verdict = verdict_of(record)
     if np.isnan(verdict) and not np.isnan(p_a) and not np.isnan(p_b):
         verdict = float(likeliest(np.array([p_a]), np.array([p_tie]), np.array([p_b]))[0])
-    known = any(np.isfinite(x) for x in metrics.values())
+    has_value = any(np.isfinite(x) for x in metrics.values())
     stated = stated_sources(record, {**{name: x if np.isfinite(x) else None for name, x in metrics.items()}, UNNAMED: 0.0}, {})
     paths = record.get("audio_paths") or sides
     here = path.parent if "audio_paths" in record else Path()  # `compare` names files as they open from where it ran
@@ -206,7 +206,7 @@ def _pair_row(record: Record, sides: tuple[str, str], path: Path, numbers: Seque
         name_key(sides[1]),
         metrics=metrics,
         verdict=verdict,
-        native=not np.isnan(verdict) and (record.get("scope") == "native" or not known),
+        native=not np.isnan(verdict) and (record.get("scope") == "native" or not has_value),
         p_a=p_a,
         p_tie=p_tie,
         p_b=p_b,
@@ -222,13 +222,13 @@ def _pair_row(record: Record, sides: tuple[str, str], path: Path, numbers: Seque
 def likeliest(p_a: Array, p_tie: Array, p_b: Array) -> Array:
     """(P,) three times -> (P,) verdict codes: a side that is ahead of the other and likelier than a tie, else a tie."""
     ahead = np.where(p_a > p_b, A, B)
-    told = (p_a != p_b) & (np.maximum(p_a, p_b) > np.nan_to_num(p_tie))
-    return np.where(np.isnan(p_a) | np.isnan(p_b), np.nan, np.where(told, ahead, 0.0))
+    is_decided = (p_a != p_b) & (np.maximum(p_a, p_b) > np.nan_to_num(p_tie))
+    return np.where(np.isnan(p_a) | np.isnan(p_b), np.nan, np.where(is_decided, ahead, 0.0))
 
 
 def _nested(record: Mapping[str, Any], key: str) -> dict[str, Any]:
-    found = dict(record.get(key) or {})
-    return found | {name.removeprefix(f"{key}."): v for name, v in record.items() if name.startswith(f"{key}.")}
+    values = dict(record.get(key) or {})
+    return values | {name.removeprefix(f"{key}."): v for name, v in record.items() if name.startswith(f"{key}.")}
 
 
 def _float(value: object) -> float:
@@ -269,11 +269,11 @@ def match_clips(predictions: Source, references: Source) -> Matched:
     The references are read by `labels_first`.
     """
     references = labels_first(references)
-    known: dict[str, list[ClipRow]] = {}
+    by_uid: dict[str, list[ClipRow]] = {}
     for row in references.clips:
-        known.setdefault(row.uid, []).append(row)
-    both = [(p, r) for p in predictions.clips for r in known.get(p.uid, ())]
-    said = {row.uid for row in predictions.clips}
+        by_uid.setdefault(row.uid, []).append(row)
+    both = [(p, r) for p in predictions.clips for r in by_uid.get(p.uid, ())]
+    predicted_uids = {row.uid for row in predictions.clips}
     return Matched(
         [p.uid for p, _ in both],
         [r.system or p.system for p, r in both],
@@ -281,8 +281,8 @@ def match_clips(predictions: Source, references: Source) -> Matched:
         [r.corpus or p.corpus for p, r in both],
         _columns([p for p, _ in both]),
         _columns([r for _, r in both]),
-        [p.uid for p in predictions.clips if p.uid not in known],
-        [uid for uid in known if uid not in said],
+        [p.uid for p in predictions.clips if p.uid not in by_uid],
+        [uid for uid in by_uid if uid not in predicted_uids],
         {name: [source for p, _ in both if (source := predicted_source(p, name))] for name in _names(p for p, _ in both)},
         {name: [source for _, r in both if (source := label_source(r, name))] for name in _names(r for _, r in both)},
     )
@@ -409,7 +409,7 @@ def values_of(rows: Sequence[ClipRow], name: str) -> Array:
 
 
 def judged_pairs(predictions: Source, pairs: Sequence[PairRow], metric: str) -> dict[str, tuple[Judged, list[bool]]]:
-    """What the rows of pairs in `predictions` say of `pairs`: {"verdict": ..., "cmos": ...}, and whether each was found.
+    """The predictions for `pairs` in the rows of `predictions`: {"verdict": ..., "cmos": ...}, and whether each was found.
 
     A pair is found by its two uids, else by its two audio files, in this order or mirrored, else by its own uid.
     """
@@ -423,14 +423,14 @@ def judged_pairs(predictions: Source, pairs: Sequence[PairRow], metric: str) -> 
             if a:
                 index[(a, b)] = (row, 1.0)
     scores = {row.uid: row for row in predictions.clips}
-    found = [index.get((p.a, p.b)) or index.get(p.paths) for p in pairs]
-    cmos = [sign * row.metrics.get(metric, np.nan) for row, sign in (f or (_NOTHING, 1.0) for f in found)]
+    places = [index.get((p.a, p.b)) or index.get(p.paths) for p in pairs]
+    cmos = [sign * row.metrics.get(metric, np.nan) for row, sign in (f or (_NOTHING, 1.0) for f in places)]
     for k, pair in enumerate(pairs):
-        if found[k] is None and pair.uid in scores:
+        if places[k] is None and pair.uid in scores:
             value = scores[pair.uid].values.get(UNNAMED)
             cmos[k] = np.nan if value is None else value
-    verdict = np.array([sign * row.verdict for row, sign in (f or (_NOTHING, 1.0) for f in found)])
-    lead = np.array([sign * (row.p_a - row.p_b) for row, sign in (f or (_NOTHING, 1.0) for f in found)])
+    verdict = np.array([sign * row.verdict for row, sign in (f or (_NOTHING, 1.0) for f in places)])
+    lead = np.array([sign * (row.p_a - row.p_b) for row, sign in (f or (_NOTHING, 1.0) for f in places)])
     judges: dict[str, tuple[Judged, list[bool]]] = {}
     if np.isfinite(verdict).any():
         leaning = np.where(np.isnan(lead), verdict, np.sign(lead))

@@ -1,4 +1,4 @@
-"""What the papers report, as data: to stand beside our numbers, never to be mistaken for them.
+"""The papers' tables as data, to stand beside our numbers.
 
 Transcribed from the tables of "UrgentMOS: Unified Multi-Metric and Preference Learning for Robust Speech Quality
 Assessment" (Wang et al.) and "URGENT-PK: Perceptually-Aligned Ranking Model Designed for Speech Enhancement Competition"

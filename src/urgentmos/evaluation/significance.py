@@ -33,17 +33,17 @@ def clusters_of(names: Sequence[Hashable]) -> list[Array]:
     rows: dict[Hashable, list[int]] = {}
     for row, name in enumerate(names):
         rows.setdefault(name, []).append(row)
-    return [np.array(found) for found in rows.values()]
+    return [np.array(members) for members in rows.values()]
 
 
 def draws(statistic: Statistic, clusters: Sequence[Array], samples: int = SAMPLES, seed: int = 0) -> Array:
     """(B, K): the statistic on B bootstrap samples of as many clusters, drawn with replacement."""
     rng = np.random.default_rng(seed)
-    found = []
+    drawn = []
     for _ in range(samples):
         chosen = rng.integers(0, len(clusters), len(clusters))
-        found.append(statistic(np.concatenate([clusters[k] for k in chosen])))
-    return np.array(found)
+        drawn.append(statistic(np.concatenate([clusters[k] for k in chosen])))
+    return np.array(drawn)
 
 
 def ratio_draws(above: Array, below: Array, samples: int = SAMPLES, seed: int = 0) -> Array:
@@ -52,8 +52,8 @@ def ratio_draws(above: Array, below: Array, samples: int = SAMPLES, seed: int = 
     n = len(above)
     weights = (np.bincount(rng.integers(0, n, n), minlength=n).astype(float) for _ in range(samples))
     sums = [(w @ above, w @ below) for w in weights]
-    found = [np.divide(a, b, out=np.full(a.shape, np.nan), where=b > 0) for a, b in sums]
-    return np.array(found) if found else np.zeros((0, above.shape[1]))
+    ratios = [np.divide(a, b, out=np.full(a.shape, np.nan), where=b > 0) for a, b in sums]
+    return np.array(ratios) if ratios else np.zeros((0, above.shape[1]))
 
 
 def interval(

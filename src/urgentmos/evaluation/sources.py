@@ -1,4 +1,4 @@
-"""Where both sides of an evaluation come from: predictions and labels by source, and what is odd about that."""
+"""Sources of both sides of an evaluation: predictions and labels by source, and warnings about odd ones."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -58,7 +58,7 @@ def origin_warnings(origins: Mapping[str, Origin]) -> Iterator[str]:
 
 
 def _odd_sources(judge: str, origin: Origin) -> Iterator[tuple[str, str]]:
-    """What is odd about one judge, as the words before and after its name."""
+    """The oddities of one judge's sources, as the words before and after its name."""
     prediction, label = origin.to_dict().values()
     kinds = _kinds(origin.labels, origin.label)
     if prediction == label and kinds - {"unknown"}:
@@ -80,7 +80,7 @@ def _kinds(sources: Iterable[str], metric: str) -> set[str]:
 
 
 def label_warnings(given: Source, references: Source, matched: Matched, alike: Sequence[str]) -> Iterator[str]:
-    """What was left out: metrics that are the same labels in both files, and predictions among the labels of a metric."""
+    """Sentences on what was left out: metrics with the same labels in both files, predictions among the labels of a metric."""
     for name in alike:
         yield f"{name}: both files hold the same labels ({phrase_of(matched.label_sources[name], name)}); left out"
     counts: dict[str, int] = {}
@@ -105,7 +105,7 @@ def _are_same(matched: Matched, metric: str) -> bool:
 
 
 def clip_warnings_of(predictions: Source) -> list[str]:
-    """What the rows of predictions warn of, grouped by system."""
+    """The warnings in the rows of predictions, grouped by system."""
     flagged = [Flagged(row.system, row.warnings) for row in predictions.clips]
     sides = [Flagged(None, on_side(row.warnings, side)) for row in predictions.pairs for side in SIDES]
     return [*grouped(flagged), *grouped(sides)]

@@ -38,7 +38,7 @@ _LISTED = 10  # ids that a report spells out
 
 @dataclass(frozen=True)
 class Options:
-    """What is asked for."""
+    """The request: levels, metrics and intervals."""
 
     delta: float = DELTA
     label: str | None = None  # the label that every predicted metric is held against; None: its namesake, or human MOS
@@ -139,12 +139,12 @@ def targets_of(matched: Matched, label: str | None) -> dict[str, str]:
         return {}
     if label is not None and label not in matched.labels:
         return {}
-    found = {m: label or (m if m in matched.labels else UNNAMED) for m in matched.predicted}
-    return {m: target for m, target in found.items() if target in matched.labels}
+    targets = {m: label or (m if m in matched.labels else UNNAMED) for m in matched.predicted}
+    return {m: target for m, target in targets.items() if target in matched.labels}
 
 
 def _clusters(matched: Matched, options: Options) -> list[Hashable]:
-    """What is resampled together; a clip without a content (or system) is on its own."""
+    """The groups that are resampled together; a clip without a content (or system) is on its own."""
     names = matched.contents if options.resample == "contents" else matched.systems
     pairs = zip(matched.corpora, names, matched.uids, strict=True)
     return [(corpus, name) if name is not None else ("uid", uid) for corpus, name, uid in pairs]
@@ -175,11 +175,13 @@ def _levels(matched: Matched, targets: Mapping[str, str], options: Options) -> d
 def _with_units(part: dict[str, Any], predicted: Set[str], labelled: Set[str]) -> dict[str, Any]:
     """`part` without mean squared errors of values in different units, and why; sets: metrics that are on another scale."""
     for level in ("utterance", "system"):
-        for metric, found in part[level].items():
-            found["mse_reason"] = _unit_fault(metric, found["label"], metric in predicted, found["label"] in labelled)
-            if found["mse_reason"]:
-                found["mse"] = None
-                found["interval"].pop("mse", None)
+        for metric, statistics in part[level].items():
+            statistics["mse_reason"] = _unit_fault(
+                metric, statistics["label"], metric in predicted, statistics["label"] in labelled
+            )
+            if statistics["mse_reason"]:
+                statistics["mse"] = None
+                statistics["interval"].pop("mse", None)
     return part
 
 
@@ -209,8 +211,8 @@ def pair_set(predictions: Source, references: Source, options: Options) -> PairS
     metric = options.label or UNNAMED
     by_name = {row.path: row for row in references.clips if row.path} | {row.uid: row for row in references.clips}
     if references.pairs:
-        known = {row.uid: row for row in predictions.clips} | by_name  # who else may know the content of a pair
-        rows = [_placed(row, *(_side(row, k, known) or _NO_CLIP for k in (0, 1))) for row in references.pairs]
+        by_key = {row.uid: row for row in predictions.clips} | by_name  # who else may know the content of a pair
+        rows = [_placed(row, *(_side(row, k, by_key) or _NO_CLIP for k in (0, 1))) for row in references.pairs]
         cmos = np.array([row.metrics.get(metric, np.nan) for row in rows])
         verdicts = np.array([row.verdict if row.native else np.nan for row in rows])
         stated = [row.sources.get(metric, LISTENERS if row.native or metric in HUMAN else UNKNOWN) for row in rows]
@@ -244,8 +246,8 @@ def _advantage(a: Sequence[ClipRow], b: Sequence[ClipRow], metric: str) -> Array
 
 
 def _derived(predictions: Source, references: Source, metric: str, options: Options) -> PairSet | None:
-    said = {row.uid for row in predictions.clips}
-    clips = [r for r in references.clips if r.uid in said and r.values.get(metric) is not None]
+    predicted_uids = {row.uid for row in predictions.clips}
+    clips = [r for r in references.clips if r.uid in predicted_uids and r.values.get(metric) is not None]
     clips = [r for r in {r.uid: r for r in clips}.values() if r.system is not None and r.content is not None]
     possible = Possible([(r.corpus, r.content) for r in clips], [r.system for r in clips])
     if not len(possible):
@@ -302,12 +304,12 @@ def _preferences(pairs: PairSet, judges: Mapping[str, Judged], options: Options)
 
 def _by_gap(pairs: PairSet, judges: Mapping[str, Judged]) -> dict[str, Any]:
     """Table IV of URGENT-PK: accuracy by the size of the MOS difference, against native verdicts where there are some."""
-    found = {}
+    by_gap = {}
     for name, judged in judges.items():
         bins, mean = ab_accuracy_by_gap(judged.two_way(), pairs.labels.verdicts(0.0), pairs.labels.cmos)
         if any(b["n"] for b in bins):
-            found[name] = {"bins": bins, "mean": mean}
-    return found
+            by_gap[name] = {"bins": bins, "mean": mean}
+    return by_gap
 
 
 # ---- corpora and published numbers
@@ -318,16 +320,16 @@ def _corpora(
 ) -> dict[str, Any]:
     names = list(dict.fromkeys([*matched.corpora, *([] if pairs is None else [row.corpus for row in pairs.rows])]))
     quick = replace(options, how=replace(options.how, samples=0))
-    found: dict[str, Any] = {}
+    corpora: dict[str, Any] = {}
     for name in (n for n in names if n is not None):
         rows = np.array([corpus == name for corpus in matched.corpora], dtype=bool)
-        found[name] = _levels(_part(matched, rows), targets, quick) if rows.any() else {"utterance": {}, "system": {}}
-        found[name]["preference"] = {}
+        corpora[name] = _levels(_part(matched, rows), targets, quick) if rows.any() else {"utterance": {}, "system": {}}
+        corpora[name]["preference"] = {}
         if pairs is not None:
             inside = np.array([row.corpus == name for row in pairs.rows], dtype=bool)
             if inside.any():
-                found[name]["preference"] = _preferences(_pairs_part(pairs, inside), _judges_part(judges, inside), quick)
-    return found
+                corpora[name]["preference"] = _preferences(_pairs_part(pairs, inside), _judges_part(judges, inside), quick)
+    return corpora
 
 
 def _part(matched: Matched, rows: Array) -> Matched:
@@ -355,7 +357,7 @@ def beside_published(corpora: Mapping[str, Mapping[str, Any]]) -> list[dict[str,
 
     Only the columns of corpora that were evaluated here; ours are marked, and nothing of the papers' was measured anew.
     """
-    found = []
+    lines = []
     for number in sorted((*published.PREFERENCE, *published.CORRELATION), key=int):
         table = published.TABLES[number]
         level, keys = (
@@ -371,8 +373,8 @@ def beside_published(corpora: Mapping[str, Mapping[str, Any]]) -> list[dict[str,
         for judge in ours:
             cells = {c: [corpora[name][level].get(judge, {}).get(k) for k in keys] for c, name in columns.items()}
             rows.append({"model": judge, "ours": True, **cells})
-        found.append({"source": table.source, "statistics": list(table.statistics), "columns": list(columns), "rows": rows})
-    return found
+        lines.append({"source": table.source, "statistics": list(table.statistics), "columns": list(columns), "rows": rows})
+    return lines
 
 
 # ---- two predictors
@@ -390,7 +392,7 @@ def _versus(
     """Tests of "both are equally good": metric against its namesake, or the only one of each side."""
     other = match_clips(versus, references)
     other_targets = targets_of(other, options.label)
-    found: dict[str, Any] = {"predictions": versus.path, "utterance": {}, "system": {}, "preference": {}}
+    result: dict[str, Any] = {"predictions": versus.path, "utterance": {}, "system": {}, "preference": {}}
     clusters = _clusters(matched, options)
     for mine, theirs in _counterparts(targets, other_targets):
         target = targets[mine]
@@ -398,26 +400,26 @@ def _versus(
         first, label = matched.predicted[mine], matched.labels[target]
         name = mine if mine == theirs else f"{mine} - {theirs}"
         units = [_unit_fault(m, target, False, False) for m in (mine, theirs)]
-        found["utterance"][name] = _without_mse(
+        result["utterance"][name] = _without_mse(
             evaluation.difference_of_clips(first, second, label, clusters, options.how), any(units)
         )
         both = ~np.isnan(first) & ~np.isnan(second) & ~np.isnan(label)
         names, p, r = evaluation.system_means(np.where(both, first, np.nan), np.where(both, label, np.nan), matched.systems)
         q = evaluation.system_means(np.where(both, second, np.nan), label, matched.systems)[1]
         if len(names) > 1:
-            found["system"][name] = _without_mse(evaluation.difference_of_clips(p, q, r, names, options.how), any(units))
+            result["system"][name] = _without_mse(evaluation.difference_of_clips(p, q, r, names, options.how), any(units))
     if pairs is not None:
         theirs_judges = judges_of(versus, pairs, other_targets)
         for mine, theirs in _counterparts(judges, theirs_judges):
             name = mine if mine == theirs else f"{mine} - {theirs}"
-            found["preference"][name] = evaluation.difference_of_preferences(
+            result["preference"][name] = evaluation.difference_of_preferences(
                 judges[mine], theirs_judges[theirs], pairs.labels, pairs.clusters, options.how, options.delta
             )
-    if not (found["utterance"] or found["preference"]):
+    if not (result["utterance"] or result["preference"]):
         raise UsageError(
             f"{versus.path}: predicts nothing that {references.path} has labels for. Compare the ids of both files."
         )
-    return found
+    return result
 
 
 def _without_mse(tests: dict[str, Any], other_unit: bool) -> dict[str, Any]:
@@ -473,22 +475,22 @@ def _warnings(report: Mapping[str, Any], pairs: PairSet | None, judges: Mapping[
         if ids["n"]:
             yield sentence.format(n=ids["n"], first=ids["first"][0])
     for level in ("utterance", "system"):
-        for metric, found in report[level].items():
-            if found["reason"] and not (level == "system" and found["n"] == 0):
-                yield f"no {level} correlation for {metric}: {found['reason']}"
-    for name, found in report["preference"].items():
-        if found["missing"]:
-            yield f"{name} says nothing of {found['missing']} of {len(pairs.rows) if pairs else 0} labelled pairs"
+        for metric, statistics in report[level].items():
+            if statistics["reason"] and not (level == "system" and statistics["n"] == 0):
+                yield f"no {level} correlation for {metric}: {statistics['reason']}"
+    for name, statistics in report["preference"].items():
+        if statistics["missing"]:
+            yield f"{name} says nothing of {statistics['missing']} of {len(pairs.rows) if pairs else 0} labelled pairs"
     if pairs is not None and not judges:
         yield "there are labelled pairs, but no prediction that tells which clip of a pair is better"
 
 
 def _nothing(predictions: Source, references: Source, matched: Matched, label: str | None) -> str:
     if len(matched):
-        asked = f"the label {label}" if label else "a label of that name, or mos_overall"
-        said, known = ", ".join(matched.predicted) or "no metric", ", ".join(matched.labels) or "no metric"
+        wanted = f"the label {label}" if label else "a label of that name, or mos_overall"
+        predicted, labelled = ", ".join(matched.predicted) or "no metric", ", ".join(matched.labels) or "no metric"
         return (
-            f"{predictions.path} predicts {said}, but {references.path} holds {known}: {asked} is missing. "
+            f"{predictions.path} predicts {predicted}, but {references.path} holds {labelled}: {wanted} is missing. "
             f"Choose one with --label."
         )
     sides = []

@@ -25,7 +25,7 @@ SILENCE_ENERGY = 1e-10  # sum of squares; below it a reference signal counts as 
 
 @dataclass(frozen=True)
 class Signals:
-    """What a labeller hears of one clip: (T,) float32 at the file's own rate, and the reference signal if there is one."""
+    """The input of a labeller for one clip: (T,) float32 at the file's own rate, and the reference signal if there is one."""
 
     wave: np.ndarray
     rate: int
@@ -107,13 +107,13 @@ class Labeller:
 
     def versions(self) -> dict[str, str]:
         """Package versions, for the record."""
-        found = {}
+        installed = {}
         for package in self.packages:
             try:
-                found[package] = version(package)
+                installed[package] = version(package)
             except PackageNotFoundError:
-                found[package] = "not installed"
-        return found
+                installed[package] = "not installed"
+        return installed
 
 
 LABELLERS: tuple[Labeller, ...] = (

@@ -39,7 +39,7 @@ class HubId:
 
 
 def source(name: str, settings: Settings) -> Path | HubId:
-    """What `settings.weights[name]` names: a file or folder that exists, or else a hub id. UsageError if neither."""
+    """The target of `settings.weights[name]`: a file or folder that exists, or else a hub id. UsageError if neither."""
     if name not in settings.weights:
         raise UsageError(f"{name} needs weights that no package carries. {_how_to_get(name)}")
     value = settings.weights[name]
@@ -73,14 +73,14 @@ def one_file(name: str, settings: Settings, pattern: str) -> Path:
     path = fetch(name, where, [pattern]) if isinstance(where, HubId) else where
     if path.is_file():
         return path
-    found = sorted(p for p in path.rglob(pattern) if p.is_file())
-    if len(found) != 1:
-        seen = ", ".join(p.name for p in found[:5]) or "none"
+    files = sorted(p for p in path.rglob(pattern) if p.is_file())
+    if len(files) != 1:
+        seen = ", ".join(p.name for p in files[:5]) or "none"
         raise UsageError(
             f"{name}: {settings.weights[name]!r} should hold one {pattern} file, found {seen}. Name the file itself: "
             f"--weights {name}=FILE."
         )
-    return found[0]
+    return files[0]
 
 
 def pretrained_folder(name: str, settings: Settings) -> Path:
@@ -153,8 +153,8 @@ def finite(value: float) -> float:
 def check_length(samples: int, shortest: int, rate: int) -> None:
     """MeasureError if a clip has fewer than the `shortest` number of samples of which the model makes a frame."""
     if samples < shortest:
-        found, needed = samples / rate, shortest / rate
-        raise MeasureError(f"{found:.3f} s is shorter than the {needed:.3f} s that the model needs. Use a longer clip")
+        seconds, needed = samples / rate, shortest / rate
+        raise MeasureError(f"{seconds:.3f} s is shorter than the {needed:.3f} s that the model needs. Use a longer clip")
 
 
 def receptive_field(kernels: Sequence[int], strides: Sequence[int]) -> int:
@@ -187,10 +187,10 @@ def _quiet_progress() -> Iterator[None]:
 
 
 def _check_architecture(model_class: Any, name: str, folder: Path) -> None:
-    found = read_json(folder / "config.json").get("model_type")
+    model_type = read_json(folder / "config.json").get("model_type")
     wanted = model_class.config_class.model_type
-    if found != wanted:
-        other = shown(found, 60)
+    if model_type != wanted:
+        other = shown(model_type, 60)
         raise UsageError(f"{name}: {folder} holds a {other} model and {name} needs {wanted!r}. {_how_to_get(name)}")
 
 

@@ -94,30 +94,30 @@ def label(
         for row in stage.labellers:
             row.load(settings)
         gc.collect()
-    found: list[dict[Task, Outcome]] = []
+    outcomes_by_pass: list[dict[Task, Outcome]] = []
     unheard: dict[Task, Outcome] = {}
     with Journal.open(journal) as log:
         for stage in passes:
             todo = [task for task in dict.fromkeys(tasks) if task not in unheard]
             outcomes = _run_stage(stage, todo, settings, jobs, log, progress)
             unheard |= {task: outcome for task, outcome in outcomes.items() if outcome.error}
-            found.append(outcomes | unheard)
-    said = versions(passes, settings)
+            outcomes_by_pass.append(outcomes | unheard)
+    all_versions = versions(passes, settings)
     for clip, task in zip(clips, tasks, strict=True):
-        yield merge(clip, metrics, [outcomes[task] for outcomes in found], said)
+        yield merge(clip, metrics, [outcomes[task] for outcomes in outcomes_by_pass], all_versions)
 
 
 def versions(passes: Iterable[Stage], settings: Settings) -> dict[str, str]:
     """Labeller -> its packages with versions, and the weights it was given."""
-    said = {}
+    texts = {}
     for row in (row for stage in passes for row in stage.labellers):
         parts = [f"{package} {number}" for package, number in row.versions().items()]
         weights = settings.weights.get(row.name)
-        said[row.name] = ", ".join([f"urgentmos {__version__}", *parts, *([] if weights is None else [weights])])
-    return said
+        texts[row.name] = ", ".join([f"urgentmos {__version__}", *parts, *([] if weights is None else [weights])])
+    return texts
 
 
-def merge(clip: Clip, metrics: Sequence[str], outcomes: Sequence[Outcome], said: dict[str, str]) -> Labelled:
+def merge(clip: Clip, metrics: Sequence[str], outcomes: Sequence[Outcome], versions: dict[str, str]) -> Labelled:
     """The outcomes of all stages -> one labelled clip."""
     error = next((o.error for o in outcomes if o.error), None)
     values: dict[str, float] = {}
@@ -134,14 +134,14 @@ def merge(clip: Clip, metrics: Sequence[str], outcomes: Sequence[Outcome], said:
     if error is None and missing:
         error = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in missing.items())
     heard = next((o for o in outcomes if o.duration is not None), Outcome())
-    meta: dict[str, Any] = {"labellers": {labeller_of(name).name: said[labeller_of(name).name] for name in metrics}}
+    meta: dict[str, Any] = {"labellers": {labeller_of(name).name: versions[labeller_of(name).name] for name in metrics}}
     if heard.rate is not None:
         meta["sample_rate"] = heard.rate
         if labels.get("pesq") is not None or labels.get("pesqc2") is not None:
             meta["pesq_mode"] = pesq.mode(heard.rate)
     warnings = list(dict.fromkeys(w for o in outcomes for w in o.warnings))
     duration = clip.duration if heard.duration is None else round(heard.duration, 6)
-    sources = {name: measured_by(labeller, said[labeller]) for name in metrics for labeller in [labeller_of(name).name]}
+    sources = {name: measured_by(labeller, versions[labeller]) for name in metrics for labeller in [labeller_of(name).name]}
     labelled = with_values(replace(clip, duration=duration, meta={**clip.meta, **meta}), labels, sources)
     return Labelled(labelled, error, warnings, heard.bandwidth)
 
@@ -150,7 +150,7 @@ def _run_stage(
     stage: Stage, tasks: Sequence[Task], settings: Settings, jobs: int, log: Journal, progress: Progress | None
 ) -> dict[Task, Outcome]:
     key = stage.key(settings)
-    outcomes = {task: known for task in tasks if (known := log.get(key, task)) is not None}
+    outcomes = {task: stored for task in tasks if (stored := log.get(key, task)) is not None}
     todo = [task for task in tasks if task not in outcomes]
     if progress:
         progress(stage.title, len(outcomes), len(tasks))
@@ -186,7 +186,7 @@ def listen(task: Task, labellers: Iterable[Labeller]) -> tuple[Audio | str, Audi
 
 
 def measure_heard(heard: Audio | str, reference: Audio | str | None, measures: Sequence[tuple[Labeller, Measure]]) -> Outcome:
-    """What `listen` gave -> what the labellers say of it. Never raises."""
+    """Measure the result of `listen` with these labellers. Never raises."""
     return Outcome(error=heard) if isinstance(heard, str) else measure_audio(heard, reference, measures)
 
 
@@ -249,8 +249,8 @@ def _paired(heard: Audio, reference: Audio | str | None) -> tuple[Signals, str |
     if surplus == 0 or abs(surplus) > TAIL_SECONDS * heard.rate:
         return Signals(heard.wave, heard.rate, reference.wave), None, []
     shorter = min(length, len(reference.wave))
-    said = f"{abs(surplus)} samples at the end of the {'clip' if surplus > 0 else 'reference signal'} were left out"
-    return Signals(heard.wave[:shorter], heard.rate, reference.wave[:shorter]), None, [f"unequal lengths: {said}"]
+    warning = f"{abs(surplus)} samples at the end of the {'clip' if surplus > 0 else 'reference signal'} were left out"
+    return Signals(heard.wave[:shorter], heard.rate, reference.wave[:shorter]), None, [f"unequal lengths: {warning}"]
 
 
 def _no_reference(reference: Audio) -> str | None:
@@ -271,7 +271,7 @@ def _check_length(row: Labeller, signals: Signals) -> None:
 
 
 def _checked(row: Labeller, function: Measure, signals: Signals) -> dict[str, float]:
-    """What the labeller measures, if the clip is long enough and the values are numbers."""
+    """The values of one labeller, if the clip is long enough and they are numbers."""
     _check_length(row, signals)
     values = {}
     for name, value in function(signals).items():

@@ -26,7 +26,7 @@ VARIANCE_FLOOR = 1e-7  # of the recogniser's own feature extractor
 
 @dataclass(frozen=True)
 class Alphabet:
-    """What the recogniser's output numbers mean."""
+    """The phonemes behind the recogniser's output numbers."""
 
     tokens: dict[int, str]
     blank: str = "<pad>"

@@ -44,9 +44,9 @@ def load(settings: Settings) -> Measure:
 
     def measure(signals: Signals) -> dict[str, float]:
         reference, wave = signals.pair(RATE)
-        said = references(reference)
-        if not said:
+        recognised = references(reference)
+        if not recognised:
             raise MeasureError("PocketSphinx hears no phone in the reference signal")
-        return {"lps_pocketsphinx": 1 - distance(phones(wave), said) / len(said)}
+        return {"lps_pocketsphinx": 1 - distance(phones(wave), recognised) / len(recognised)}
 
     return measure

@@ -61,11 +61,11 @@ def find_files(path: Path) -> tuple[Path, Path | None]:
         settings = _inside(path, content.get("yaml_files"), "train_config")
         if weights is not None and weights.is_file():
             return weights, settings if settings is not None and settings.is_file() else None
-    found = sorted(p for p in path.rglob("*.pth") if p.is_file())
-    if len(found) != 1:
-        seen = ", ".join(p.name for p in found[:5]) or "none"
+    files = sorted(p for p in path.rglob("*.pth") if p.is_file())
+    if len(files) != 1:
+        seen = ", ".join(p.name for p in files[:5]) or "none"
         raise UsageError(f"spksim: {path} should hold one .pth file, found {seen}. Name the file: --weights spksim=FILE.pth.")
-    return find_files(found[0])
+    return find_files(files[0])
 
 
 def _inside(folder: Path, section: Any, name: str) -> Path | None:

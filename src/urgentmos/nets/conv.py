@@ -50,8 +50,8 @@ class ConvConfig:
         """From a config's `model`. UsageError for an unknown size, or sizes that do not go together."""
         unknown = data.keys() - {f.name for f in fields(cls)}
         if unknown:
-            known = ", ".join(f.name for f in fields(cls))
-            raise UsageError(f"the conv encoder has no size {', '.join(sorted(unknown))}. Known: {known}.")
+            names = ", ".join(f.name for f in fields(cls))
+            raise UsageError(f"the conv encoder has no size {', '.join(sorted(unknown))}. Known: {names}.")
         plain: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
         defaults = {f.name: f.default for f in fields(cls)}
         check_sizes(plain, defaults, MAX_FRONT_END)

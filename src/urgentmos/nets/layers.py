@@ -1,4 +1,4 @@
-"""What every net here is made of: masks, means, stretching in time, sums over layers, bounded heads, poolers.
+"""Building blocks of all nets: masks, means, stretching in time, sums over layers, bounded heads, poolers.
 
 Frames of a batch are padded on the right; `n` (B,) says how many of each clip are real. Nothing here lets padding change
 a clip's numbers: what stands in the padding, NaN included, is never read.

@@ -1,4 +1,4 @@
-"""What training minimises: masked losses of many metrics (UrgentMOS Eqs. 4 and 5), and of pairs (section 3.2).
+"""Training losses: masked losses of many metrics (UrgentMOS Eqs. 4 and 5), and of pairs (section 3.2).
 
 A label that is missing is NaN (or NO_VERDICT) and changes neither value nor gradient. Weights default to those of the
 release, averaging and ties to the paper; `RELEASED` reproduces the numbers of the release
@@ -39,7 +39,7 @@ RELEASED = LossConfig(average="categories", ties="released")
 
 
 class PairLabels(NamedTuple):
-    """What is known of P pairs; each may be missing where the other is there."""
+    """Labels of P pairs; each may be missing where the other is there."""
 
     cmos: Tensor  # (P,) metric of the first minus metric of the second, NaN where missing
     verdict: Tensor  # (P,) long: A_WINS, B_WINS, TIE or NO_VERDICT

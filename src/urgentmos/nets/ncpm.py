@@ -17,7 +17,7 @@ VERDICTS = ("a", "b", "tie")  # the classes, in the order of the logits
 
 
 class Comparison(NamedTuple):
-    """What the net says of B pairs, in the order in which they were given."""
+    """The net's output for B pairs, in the given order."""
 
     cmos: Tensor  # (B,) how much better the first is; the scale of the training labels, unbounded
     logits: Tensor  # (B, 3) of VERDICTS

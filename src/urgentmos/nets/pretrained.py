@@ -53,7 +53,7 @@ class SslEncoder(Encoder):
         self.padding = "exact" if getattr(settings, "conv_pos_batch_norm", False) else "masked"
 
     def n_frames(self, n_samples: Tensor) -> Tensor:
-        """What the convolutions leave, without padding."""
+        """The frames left by the convolutions, without padding."""
         return conv_frames(n_samples, self.model.config.conv_kernel, self.model.config.conv_stride)
 
     def groups(self, wave: Tensor, n_samples: Tensor) -> list[list[int]]:
@@ -90,9 +90,9 @@ def ssl_settings(model: Mapping[str, Any], trained: bool) -> Any:
     kind = model.get("model_type")
     if kind not in SSL_TYPES:
         raise UsageError(f"an ssl encoder of type {kind} is not known. Its model_type must be one of: {', '.join(SSL_TYPES)}.")
-    known = {name: value for name, value in model.items() if name not in ("model_type", "auto_map", "architectures")}
+    own = {name: value for name, value in model.items() if name not in ("model_type", "auto_map", "architectures")}
     try:
-        settings = AutoConfig.for_model(kind, **known)
+        settings = AutoConfig.for_model(kind, **own)
     except Exception as e:  # transformers validates with classes of its own
         raise UsageError(f"the {kind} config cannot be used: {e}. Take config.json of the model as it is published.") from e
     if getattr(settings, "add_adapter", False):

@@ -55,18 +55,18 @@ class RawNet3Config:
         if config.get("normalize") is not None or config.get("input_size") is not None:
             raise UsageError("this RawNet3 was trained on other inputs than waveforms; spksim needs one without `normalize`.")
         encoder = _section(config, "encoder_conf")
-        found = {
+        values = {
             **_section(config, "frontend_conf"),
             **{k: v for k, v in encoder.items() if k != "output_size"},
             "encoder_size": encoder.get("output_size", cls.encoder_size),
             "attention_size": _section(config, "pooling_conf").get("hidden_size", cls.attention_size),
             "embedding_size": _section(config, "projector_conf").get("output_size", cls.embedding_size),
         }
-        known: dict[str, type] = {name: type(default) for name, default in vars(cls()).items()}
-        for name in known.keys() & found.keys():
-            if not isinstance(found[name], int | known[name]) or not 0 < found[name] <= 1 << 14:
-                raise UsageError(f"{name}: {shown(found[name], 40)} is not a size of a RawNet3.")
-        return cls(**{name: known[name](found[name]) for name in known.keys() & found.keys()})
+        types: dict[str, type] = {name: type(default) for name, default in vars(cls()).items()}
+        for name in types.keys() & values.keys():
+            if not isinstance(values[name], int | types[name]) or not 0 < values[name] <= 1 << 14:
+                raise UsageError(f"{name}: {shown(values[name], 40)} is not a size of a RawNet3.")
+        return cls(**{name: types[name](values[name]) for name in types.keys() & values.keys()})
 
     @property
     def min_samples(self) -> int:
@@ -76,10 +76,10 @@ class RawNet3Config:
 
 
 def _section(config: Mapping[str, Any], name: str) -> dict[str, Any]:
-    found = config.get(name) or {}
-    if not isinstance(found, dict):
+    section = config.get(name) or {}
+    if not isinstance(section, dict):
         raise UsageError(f"{name} is not a mapping. Is this the config.yaml of an ESPnet speaker model?")
-    return found
+    return section
 
 
 class RawNet3(nn.Module):

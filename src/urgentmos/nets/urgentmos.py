@@ -28,7 +28,7 @@ MAX_NAMES = 256  # categories, metrics, encoders
 
 @dataclass(frozen=True)
 class UrgentMosConfig:
-    """What an UrgentMOS model is, as plain data."""
+    """The configuration of an UrgentMOS model, as plain data."""
 
     encoders: tuple[EncoderConfig, ...]
     categories: Mapping[str, Mapping[str, tuple[float, float]]]  # category -> metric -> (low, high), +-inf for no bound
@@ -94,7 +94,7 @@ class UrgentMosConfig:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> "UrgentMosConfig":
-        """What `to_dict` made. UsageError if a field is unknown, missing or of the wrong kind."""
+        """The reverse of `to_dict`. UsageError if a field is unknown, missing or of the wrong kind."""
         try:
             encoders = tuple(_encoder_config(encoder) for encoder in plain["encoders"])
             categories = {

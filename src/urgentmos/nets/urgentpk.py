@@ -87,7 +87,7 @@ class UrgentPkConfig:
 
 
 class Features(NamedTuple):
-    """What the net keeps of a clip, once for all its pairs."""
+    """The features of a clip, computed once for all its pairs."""
 
     rows: Tensor  # (B, rows, F), zero beyond n_frames
     n_frames: Tensor  # (B,)
@@ -389,9 +389,9 @@ def _encoder(config: UrgentPkConfig) -> nn.Module:
     return LogMel() if config.encoder == "mel" else Stft()
 
 
-def _one_of(what: str, name: str, known: Mapping[str, Any]) -> None:
-    if name not in known:
-        raise UsageError(f"{shown(name, 40)} is no {what} of URGENT-PK. Choose one of {', '.join(known)}.")
+def _one_of(what: str, name: str, table: Mapping[str, Any]) -> None:
+    if name not in table:
+        raise UsageError(f"{shown(name, 40)} is no {what} of URGENT-PK. Choose one of {', '.join(table)}.")
 
 
 def _known(kind: type, data: Mapping[str, Any]) -> None:

@@ -219,9 +219,9 @@ def audio_settings(config: EncoderConfig, class_name: str, types: tuple[str, ...
     kind = model.get("model_type", types[0])
     if kind not in types:
         raise UsageError(f"the {config.kind} encoder cannot have model_type {kind}. Known: {', '.join(types)}.")
-    known = {name: value for name, value in model.items() if name not in ("model_type", "auto_map", "architectures", "dtype")}
+    own = {name: value for name, value in model.items() if name not in ("model_type", "auto_map", "architectures", "dtype")}
     try:
-        settings = getattr(transformers, class_name)(**known)
+        settings = getattr(transformers, class_name)(**own)
     except Exception as e:  # transformers validates with classes of its own
         raise UsageError(f"the {kind} config cannot be used: {e}. Take config.json of the model as it is published.") from e
     settings.encoder_layerdrop = 0.0  # it would take a state out of the layer sum

@@ -51,18 +51,18 @@ class Additive:
 def fit(scores: Array) -> Additive:
     """scores (S, U), NaN where missing; every system and every content has one at least."""
     is_known = ~np.isnan(scores)
-    known = is_known.astype(float)
+    weight = is_known.astype(float)
     shift = float(scores[is_known].mean())  # keeps rounding small where scores are large and alike
     values = np.where(is_known, scores - shift, 0.0)
-    per_content, per_system = known.sum(0), known.sum(1)
-    group = linked(known @ known.T > 0)
+    per_content, per_system = weight.sum(0), weight.sum(1)
+    group = linked(weight @ weight.T > 0)
     same = group[:, None] == group[None, :]
     level = same / same.sum(1)
-    information = np.diag(per_system) - (known / per_content) @ known.T
+    information = np.diag(per_system) - (weight / per_content) @ weight.T
     inverse = np.linalg.inv(information + level) - level
-    system = inverse @ (values.sum(1) - (known / per_content) @ values.sum(0))
-    content = ((values - system[:, None]) * known).sum(0) / per_content
-    residual = (values - system[:, None] - content) * known
+    system = inverse @ (values.sum(1) - (weight / per_content) @ values.sum(0))
+    content = ((values - system[:, None]) * weight).sum(0) / per_content
+    residual = (values - system[:, None] - content) * weight
 
     group_of_content = group[is_known.argmax(0)]
     member = (group[:, None] == group_of_content[None, :]).astype(float)  # (S, U)
@@ -71,7 +71,7 @@ def fit(scores: Array) -> Additive:
     mean = scores.mean(1) if is_known.all() else system + centre + shift
     of_system = inverse @ residual
     # The mean content moves against what a content's own systems gain.
-    share = (known / per_content).sum(1) / n_contents
+    share = (weight / per_content).sum(1) / n_contents
     influence = of_system + member * ((content - centre[:, None]) / n_contents[:, None] - share @ of_system)
     noise = max(_NOISE * float(np.abs(values).max()), np.finfo(float).eps * abs(shift))
-    return Additive(mean, influence, group, known, residual, inverse, noise)
+    return Additive(mean, influence, group, weight, residual, inverse, noise)

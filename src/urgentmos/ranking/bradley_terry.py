@@ -194,16 +194,16 @@ def _check(wins: Array, ties: Array, names: list[str], prior: float) -> tuple[st
     met = (wins + wins.T + ties) > 0
     groups = _groups(met, "weak", names)
     if len(groups) > 1:
-        said = f"{len(groups)} groups of systems were never compared with each other: {_listed(groups)}"
+        sentence = f"{len(groups)} groups of systems were never compared with each other: {_listed(groups)}"
         if prior <= 0:
-            raise UsageError(f"{said}. Add contents that they share, or keep the prior on.")
-        return (f"{said}. Their order across groups is the prior's, not the data's.",)
+            raise UsageError(f"{sentence}. Add contents that they share, or keep the prior on.")
+        return (f"{sentence}. Their order across groups is the prior's, not the data's.",)
     blocks = _groups((wins + ties) > 0, "strong", names)
     if len(blocks) > 1:
-        said = f"some systems won every comparison with the others; in groups: {_listed(blocks)}"
+        sentence = f"some systems won every comparison with the others; in groups: {_listed(blocks)}"
         if prior <= 0:
-            raise UsageError(f"{said}. Their strengths are infinite: keep the prior on, or rank with --scoring binary.")
-        return (f"{said}. How far these groups lie apart is the prior's, not the data's.",)
+            raise UsageError(f"{sentence}. Their strengths are infinite: keep the prior on, or rank with --scoring binary.")
+        return (f"{sentence}. How far these groups lie apart is the prior's, not the data's.",)
     if prior <= 0 and ties.any() and not _has_maximum(wins, ties):
         raise UsageError(
             "with these ties the most likely strengths are infinite. Keep the prior on, or rank with --scoring binary."

@@ -18,7 +18,7 @@ TEST = "two-sided sign-flip test of the CMOS over contents"
 
 @dataclass(frozen=True)
 class Comparison:
-    """Which of two clips sounds better: p_a + p_tie + p_b = 1, `cmos` > 0 where a is better.
+    """The verdict on two clips: p_a + p_tie + p_b = 1, `cmos` > 0 where a is better.
 
     Where a clip could not be heard, `error` says why, the numbers are NaN and the verdict is None.
     """

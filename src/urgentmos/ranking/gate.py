@@ -19,7 +19,7 @@ _FINEST = 1 / (2 * (RANDOM_FLIPS + 1))  # of the p-values from random sign patte
 
 @dataclass(frozen=True)
 class Gate:
-    """What the comparisons of an old build A with a new build B say about "B is worse than A"."""
+    """The evidence for "B is worse than A" in comparisons of an old build A with a new build B."""
 
     n_contents: int
     n_different: int  # contents on which A and B differ (by something other than the margin)
@@ -68,20 +68,20 @@ class Gate:
         if self.n_silent:
             return None
         if n_contents < self.needed:
-            told, of = n_contents, ""
+            count, of = n_contents, ""
         elif 0 < self.n_different < self.needed:
-            told, of = self.n_different, f" of {n_contents}, the only ones that differ"
+            count, of = self.n_different, f" of {n_contents}, the only ones that differ"
         else:
             return None
         return (
-            f"this gate cannot fail. {_contents(told)}{of}: p cannot fall below {smallest_p(told):.3g}, and "
+            f"this gate cannot fail. {_contents(count)}{of}: p cannot fall below {smallest_p(count):.3g}, and "
             f"{100 * self.confidence:g} % confidence needs {1 - self.confidence:.3g}. Give it at least {self.needed}."
         )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON, with the verdict; what is not known is None."""
-        known = {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in asdict(self).items()}
-        return {"worse": self.worse, **known}
+        cells = {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in asdict(self).items()}
+        return {"worse": self.worse, **cells}
 
 
 def gate(rows: Sequence[Comparison], *, confidence: float = 0.95, margin: float = 0.0, lost: int = 0, seed: int = 0) -> Gate:

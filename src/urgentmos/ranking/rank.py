@@ -137,8 +137,8 @@ def pairwise_from_scores(scores: Array, better: Better = "higher", link: Literal
         return np.where(np.isnan(difference), np.nan, (np.sign(difference) + 1) / 2)
     if link != "soft":
         raise UsageError(f"unknown link {link!r}. Choose from: binary, soft.")
-    known = ~np.isnan(difference)
-    scale = np.sqrt((difference[known] ** 2).mean()) if known.any() else 0.0
+    is_known = ~np.isnan(difference)
+    scale = np.sqrt((difference[is_known] ** 2).mean()) if is_known.any() else 0.0
     return np.asarray(expit(difference / (scale or 1.0)))
 
 
@@ -160,8 +160,8 @@ def correlations(score: Array, mos: Array) -> dict[str, float | None]:
 
     Systems without MOS (NaN) are left out. None where a side is constant or fewer than three systems are left.
     """
-    known = np.isfinite(mos) & np.isfinite(score)
-    x, y = score[known], mos[known]
+    both = np.isfinite(mos) & np.isfinite(score)
+    x, y = score[both], mos[both]
     if len(x) < FEWEST_SYSTEMS or np.ptp(x) == 0 or np.ptp(y) == 0:
         return {"krcc": None, "srcc": None, "lcc": None}
     measures: dict[str, Callable[[Array, Array], tuple[float, float]]]
@@ -202,10 +202,10 @@ def _present(good: Array | None, pairs: Array | None) -> Array:
     scored = False if good is None else ~np.isnan(good)
     if pairs is None:
         return np.asarray(scored)
-    known = ~np.isnan(pairs)
-    diagonal = np.arange(len(known))
-    known[diagonal, diagonal] = False
-    return np.asarray(scored | known.any(1))
+    is_known = ~np.isnan(pairs)
+    diagonal = np.arange(len(is_known))
+    is_known[diagonal, diagonal] = False
+    return np.asarray(scored | is_known.any(1))
 
 
 def _places_of(ordered: Sequence[str], names: Sequence[str]) -> Array:
@@ -254,9 +254,9 @@ def _rows(
 def _win_rate(pairs: Array) -> Array:
     """(S, S) share of contents that the row won against the column, a tie being half; NaN where they never met."""
     won = (np.sign(pairs - 0.5) + 1) / 2
-    known = ~np.isnan(won)
+    is_known = ~np.isnan(won)
     with np.errstate(invalid="ignore"):
-        return np.asarray(np.where(known, won, 0.0).sum(2) / known.sum(2))
+        return np.asarray(np.where(is_known, won, 0.0).sum(2) / is_known.sum(2))
 
 
 def _table(values: Array, names: list[str]) -> dict[str, dict[str, float]]:
@@ -285,7 +285,7 @@ def _off_diagonal(n_systems: int) -> Array:
 
 
 def _remarks(n_contents: int, confidence: float, mos: Array | None, behind: Array) -> tuple[str, ...]:
-    """What a reader should know beside what the scoring has to say."""
+    """Warnings besides those of the scoring."""
     remarks = _few_contents(n_contents, confidence)
     if behind.all():
         remarks = ("No clip holds speech: all systems are equal. Check what they wrote.", *remarks)

@@ -64,8 +64,8 @@ def vote_interval(score: Array, error: Array, n_contents: Array, confidence: flo
     reach = _reach(error * (most + 2) / (won * lost), n_contents, confidence)
     centre = np.log(won / lost)
     low, high = (np.clip((most + 2) * expit(centre + sign * reach) - 1, 0.0, most) for sign in (-1, 1))
-    known = np.isfinite(error)
-    return np.where(known, np.minimum(low, score), -np.inf), np.where(known, np.maximum(high, score), np.inf)
+    is_finite = np.isfinite(error)
+    return np.where(is_finite, np.minimum(low, score), -np.inf), np.where(is_finite, np.maximum(high, score), np.inf)
 
 
 def scale_interval(
@@ -85,21 +85,21 @@ def scale_interval(
     if not np.isfinite(low):
         lowest, highest = scale_interval(-score, error, n_contents, confidence, -high, -low)
         return -highest, -lowest
-    known = np.isfinite(error) & (error > 1e-12 * np.maximum(1.0, np.abs(score)))  # less is rounding
+    is_usable = np.isfinite(error) & (error > 1e-12 * np.maximum(1.0, np.abs(score)))  # less is rounding
     width = high - low if np.isfinite(high) else 1.0
-    part, spread = (score - low) / width, np.where(known, error, 0.0) / width
+    part, spread = (score - low) / width, np.where(is_usable, error, 0.0) / width
     if np.isfinite(high):
         edge = 0.5 - np.sqrt(0.25 - np.minimum(0.25, np.maximum(n_contents - 1, 1) * spread**2))
         part = np.clip(part, edge, 1 - edge)
-        inside = np.where(known, part, 0.5)
+        inside = np.where(is_usable, part, 0.5)
         centre, slope, back = logit(inside), inside * (1 - inside), expit
     else:
-        inside = np.where(known, np.maximum(part, spread), 1.0)
+        inside = np.where(is_usable, np.maximum(part, spread), 1.0)
         centre, slope, back = np.log(inside), inside, np.exp
-    reach = _reach(np.where(known, spread / slope, error), n_contents, confidence)
+    reach = _reach(np.where(is_usable, spread / slope, error), n_contents, confidence)
     reach = np.minimum(reach, 700.0)  # exp of more is infinite
     ends = [np.clip(low + width * back(centre + sign * reach), low, high) for sign in (-1, 1)]
-    ends = [np.where(known, end, score) for end in ends]  # no error at all: every resample is alike
+    ends = [np.where(is_usable, end, score) for end in ends]  # no error at all: every resample is alike
     unknown = np.isnan(error)
     lowest, highest = np.minimum(ends[0], score), np.maximum(ends[1], score)
     return np.where(unknown, -np.inf, lowest), np.where(unknown, np.inf, highest)
@@ -107,9 +107,9 @@ def scale_interval(
 
 def _reach(error: Array, n_contents: Array, confidence: float) -> Array:
     """(S,) half-width t * error; inf where the error is unknown."""
-    known = np.isfinite(error)
+    is_finite = np.isfinite(error)
     quantile = student.ppf((1 + confidence) / 2, np.maximum(n_contents - 1, 1))
-    return np.where(known, quantile * np.where(known, error, 0.0), np.inf)
+    return np.where(is_finite, quantile * np.where(is_finite, error, 0.0), np.inf)
 
 
 def share_better(draws: Array) -> Array:

@@ -1,4 +1,4 @@
-"""What a ranking looks like: its rows, its JSON, its table for a terminal, and its groups of ties; no arithmetic."""
+"""The ranking as a result: rows, JSON, a table for a terminal, groups of ties; no arithmetic."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""What each scoring makes of verdicts or scores: S scores, how each content moves them, and what it says of each pair.
+"""Scorings: from verdicts or values to S scores, the influence of each content on them, and tests of each pair.
 
 Whatever the scoring, every value is used, also on contents that not all systems have; without gaps the formulas reduce to
 sums and means. Numpy/scipy only.
@@ -23,7 +23,7 @@ _ROWS = 200_000  # numbers of one kind held at once for a part of the pairs
 
 @dataclass(frozen=True)
 class Plan:
-    """What every scoring needs to know beside its data."""
+    """The settings of a scoring besides its data."""
 
     names: list[str]
     confidence: float
@@ -36,7 +36,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Scored:
-    """What a scoring hands back; scores with larger being better."""
+    """The result of a scoring; larger scores are better."""
 
     score: Array  # (S,)
     low: Array  # (S,)
@@ -141,32 +141,32 @@ def _vote_differences(share: Array, plan: Plan) -> Array:
 
 def by_mean(good: Array, plan: Plan) -> Scored:
     """Means over contents; good (S, U), larger being better, NaN where missing."""
-    known = ~np.isnan(good)
-    empty = [name for name, row in zip(plan.names, known, strict=True) if not row.any()]
+    is_known = ~np.isnan(good)
+    empty = [name for name, row in zip(plan.names, is_known, strict=True) if not row.any()]
     if empty:
         raise UsageError(f"no scores for {', '.join(empty)}. Score these systems first, or leave them out.")
-    used = known.any(0)
-    good, known = good[:, used], known[:, used]
+    used = is_known.any(0)
+    good, is_known = good[:, used], is_known[:, used]
     fitted = additive.fit(good)
     low_end, high_end = min(plan.bounds[0], float(np.nanmin(good))), max(plan.bounds[1], float(np.nanmax(good)))
     score = np.clip(fitted.mean, low_end, high_end)
-    counts = known.sum(1)
+    counts = is_known.sum(1)
     draws = _draws(score, fitted.influence, plan)
     error = resampling.standard_errors(draws, counts)
     low, high = resampling.scale_interval(score, error, counts, plan.confidence, low_end, high_end)
-    complete = bool(known.all())
+    complete = bool(is_known.all())
     differences = pair_differences(good) / good.shape[1] if complete else _all_pairs(fitted.differences, len(good), plan)
     warnings = _unused(used, "has no score") + _mean_warnings(fitted, score, plan)
     return Scored(score, low, high, draws, differences, good.shape[1], warnings, complete)
 
 
 def _mean_warnings(fitted: additive.Additive, score: Array, plan: Plan) -> tuple[str, ...]:
-    known = fitted.known
-    missing = int(known.size - known.sum())
+    is_known = fitted.known
+    missing = int(is_known.size - is_known.sum())
     if not missing:
         return ()
-    gaps = int((known == 0).any(0).sum())
-    sentence = f"{missing} of {known.size} scores are missing, on {gaps} of {_count(known.shape[1], 'content')}"
+    gaps = int((is_known == 0).any(0).sum())
+    sentence = f"{missing} of {is_known.size} scores are missing, on {gaps} of {_count(is_known.shape[1], 'content')}"
     warnings = [f"{sentence}: means are adjusted for the contents that each system has."]
     groups = [[n for n, g in zip(plan.names, fitted.group, strict=True) if g == k] for k in np.unique(fitted.group)]
     if len(groups) > 1:

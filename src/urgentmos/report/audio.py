@@ -30,7 +30,7 @@ PROBED = 20  # files whose length stands for that of all
 
 @dataclass(frozen=True)
 class Sound:
-    """Where a browser finds a recording: a data or a relative URL; or why there is none."""
+    """The address of a recording for a browser: a data or a relative URL; or why there is none."""
 
     url: str | None
     reason: str | None = None

@@ -90,17 +90,24 @@ def _row(score: Score, metrics: Sequence[str], place: int | None) -> dict[str, A
     ends = score.intervals or {}
     cells = [(score.metrics.get(name), interval_text(ends[name][0], ends[name][1]) if name in ends else "") for name in metrics]
     clip = score.clip
-    said = [*([score.error] if score.error else []), *score.warnings]
-    return {"uid": clip.uid, "system": clip.system_id, "seconds": clip.duration, "cells": cells, "said": said, "place": place}
+    sentences = [*([score.error] if score.error else []), *score.warnings]
+    return {
+        "uid": clip.uid,
+        "system": clip.system_id,
+        "seconds": clip.duration,
+        "cells": cells,
+        "said": sentences,
+        "place": place,
+    }
 
 
 def _histograms(scores: Sequence[Score], metrics: Sequence[str]) -> dict[str, Any]:
-    found = {}
+    histograms = {}
     for name in metrics:
         rows = [{"value": value} for s in scores if (value := s.metrics.get(name)) is not None]
         if len(rows) >= ENOUGH:
-            found[f"histogram:{name}"] = charts.histogram(rows, f"{metric_title(name)}, n = {len(rows)} clips")
-    return found
+            histograms[f"histogram:{name}"] = charts.histogram(rows, f"{metric_title(name)}, n = {len(rows)} clips")
+    return histograms
 
 
 # ---- one clip
@@ -138,40 +145,42 @@ def _value(name: str, score: Score) -> dict[str, Any]:
 
 
 def _drawn(path: str, judge: Predictor, metrics: Sequence[str]) -> dict[str, Any]:
-    """What needs the samples: length, spectrogram and timeline; nothing of a clip that cannot be heard."""
+    """The parts that need samples: length, spectrogram and timeline; empty for a clip that cannot be decoded."""
     try:
         heard = load(path)
         seconds = heard.info.duration
         if seconds > LONGEST:
             return {"seconds": seconds, "drawn": f"clips of more than {LONGEST:g} s are not drawn"}
         item = {"seconds": seconds, "top": heard.rate / 2000, "picture": spectrogram(heard.wave, heard.rate)}
-        found = judge.timeline(path)
+        timeline = judge.timeline(path)
     except (AudioError, MeasureError) as e:
         return {"seconds": None, "drawn": str(e)}
     return (
-        item if found is None else item | {"timeline": timeline_data(found, [m for m in metrics if m in found.contributions])}
+        item
+        if timeline is None
+        else item | {"timeline": timeline_data(timeline, [m for m in metrics if m in timeline.contributions])}
     )
 
 
-def timeline_data(found: Timeline, metrics: Sequence[str]) -> dict[str, Any]:
+def timeline_data(timeline: Timeline, metrics: Sequence[str]) -> dict[str, Any]:
     """At most BARS bars of equally many frames (the last may have fewer), each with the mean logit of its frames.
 
     `frames` (K,) are their numbers of frames: the sum of frames x logit over the bars is the clip's logit x all frames.
     """
-    n = len(found.times)
+    n = len(timeline.times)
     starts = np.arange(0, n, -(-n // BARS))
     counts = np.diff(np.append(starts, n))
-    edges = np.concatenate([[0.0], (found.times[starts[1:] - 1] + found.times[starts[1:]]) / 2, [found.seconds]])
-    rows = {name: np.add.reduceat(found.contributions[name], starts) / counts for name in metrics}
-    bends = {name: charts.bend(*found.ranges[name], "datum.value") for name in metrics}
+    edges = np.concatenate([[0.0], (timeline.times[starts[1:] - 1] + timeline.times[starts[1:]]) / 2, [timeline.seconds]])
+    rows = {name: np.add.reduceat(timeline.contributions[name], starts) / counts for name in metrics}
+    bends = {name: charts.bend(*timeline.ranges[name], "datum.value") for name in metrics}
     return {
         "edges": np.round(edges, 4),
         "frames": counts,
         "n_frames": n,
-        "n_windows": found.n_windows,
-        "logits": {name: float(found.contributions[name].mean()) for name in metrics},
+        "n_windows": timeline.n_windows,
+        "logits": {name: float(timeline.contributions[name].mean()) for name in metrics},
         "bars": {name: np.round(row, 6) for name, row in rows.items()},
-        "ranges": {name: found.ranges[name] for name in metrics},
+        "ranges": {name: timeline.ranges[name] for name in metrics},
         "bends": bends,
         "titles": {name: metric_title(name) for name in metrics},
     }

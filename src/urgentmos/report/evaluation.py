@@ -39,19 +39,19 @@ def evaluation_page(
     efficiency: rows about the predictors, whatever is known of them ("model", real-time factor, parameters, ...), shown as they
     come. Clips are listened to from the paths in `predictions`. UsageError if the extra `report` is missing.
     """
-    drawn = {m: found["label"] for m, found in report["utterance"].items() if found["n"] and m in matched.predicted}
+    drawn = {m: cells["label"] for m, cells in report["utterance"].items() if cells["n"] and m in matched.predicted}
     corpora = list(dict.fromkeys(matched.corpora))
-    found: dict[str, Any] = {}
+    cells: dict[str, Any] = {}
     sections = []
     for metric, label in drawn.items():
-        scatters = [_scatter(matched, metric, label, corpus, report, found) for corpus in corpora]
+        scatters = [_scatter(matched, metric, label, corpus, report, cells) for corpus in corpora]
         sections.append(
             {
                 "metric": metric,
                 "title": _against(metric, label),
                 "whose": _whose(report, [metric]),
                 "scatters": [s for s in scatters if s],
-                "residuals": _residuals(matched, metric, label, report, found),
+                "residuals": _residuals(matched, metric, label, report, cells),
                 "farthest": _farthest(matched, metric, label, predictions, options),
             }
         )
@@ -66,8 +66,8 @@ def evaluation_page(
         "published": report.get("published", []),
         "versus": _versus(report),
         "sections": sections,
-        "sweep": _sweep(report, found),
-        "spearman": _spearman(matched, report, found),
+        "sweep": _sweep(report, cells),
+        "spearman": _spearman(matched, report, cells),
         "by_gap": _by_gap(report),
         "efficiency": _efficiency(efficiency),
         "n_clips": len(matched),
@@ -76,7 +76,7 @@ def evaluation_page(
         "n_pairs": report.get("pairs", {}).get("n", 0),
         "options": options,
     }
-    return render("evaluation.html", context, {"kind": "evaluation", "charts": found})
+    return render("evaluation.html", context, {"kind": "evaluation", "charts": cells})
 
 
 def _whose(report: Report, judges: Iterable[str]) -> str:
@@ -91,8 +91,11 @@ def _against(metric: str, label: str) -> str:
 # ---- tables
 
 
-def _cell(found: Report, name: str) -> dict[str, Any]:
-    return {"value": found.get(name), "interval": interval_text(*found["interval"][name]) if name in found["interval"] else ""}
+def _cell(statistics: Report, name: str) -> dict[str, Any]:
+    return {
+        "value": statistics.get(name),
+        "interval": interval_text(*statistics["interval"][name]) if name in statistics["interval"] else "",
+    }
 
 
 def _levels(report: Report) -> list[dict[str, Any]]:
@@ -155,16 +158,16 @@ def _versus(report: Report) -> dict[str, Any] | None:
         return None
     rows = []
     for level, names in (*LEVELS.items(), ("preference", ("acc_delta", "acc_0"))):
-        for judge, found in versus[level].items():
+        for judge, statistics in versus[level].items():
             for name in names:
-                tests = [found[name].get(test, {}).get("p") for test in ("bootstrap", "williams", "steiger")]
+                tests = [statistics[name].get(test, {}).get("p") for test in ("bootstrap", "williams", "steiger")]
                 rows.append(
                     {
                         "level": level,
                         "judge": judge,
-                        "n": found["n"],
+                        "n": statistics["n"],
                         "what": HEADS.get(name, name),
-                        "gap": found[name]["difference"],
+                        "gap": statistics[name]["difference"],
                         "p": tests,
                     }
                 )
@@ -173,14 +176,14 @@ def _versus(report: Report) -> dict[str, Any] | None:
 
 def _by_gap(report: Report) -> dict[str, Any] | None:
     """Table IV of URGENT-PK."""
-    found = report.get("by_gap") or {}
-    if not found:
+    by_gap = report.get("by_gap") or {}
+    if not by_gap:
         return None
-    bins = next(iter(found.values()))["bins"]
+    bins = next(iter(by_gap.values()))["bins"]
     heads = [f"{b['low']:g} to {b['high']:g}" if b["high"] is not None else f"above {b['low']:g}" for b in bins]
     rows = [
         {"judge": metric_title(judge), "cells": [(b["accuracy"], b["n"]) for b in f["bins"]], "mean": f["mean"]}
-        for judge, f in found.items()
+        for judge, f in by_gap.items()
     ]
     return {"heads": heads, "rows": rows}
 
@@ -198,7 +201,7 @@ def _efficiency(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
 
 
 def _scatter(
-    matched: Matched, metric: str, label: str, corpus: str | None, report: Report, found: dict[str, Any]
+    matched: Matched, metric: str, label: str, corpus: str | None, report: Report, sections: dict[str, Any]
 ) -> dict[str, Any] | None:
     inside = np.array([c == corpus for c in matched.corpora], dtype=bool)
     p, r = matched.predicted[metric], matched.labels[label]
@@ -211,7 +214,7 @@ def _scatter(
     ends = float(min(p[rows].min(), r[rows].min())), float(max(p[rows].max(), r[rows].max()))
     diagonal = ends if _same_unit(metric, label) else None
     name = f"scatter:{metric}:{corpus or ''}"
-    found[name] = charts.clip_scatter(
+    sections[name] = charts.clip_scatter(
         clips, systems, f"label: {metric_title(label)}", f"predicted: {metric_title(metric)}", diagonal
     )
     part = report["corpora"].get(corpus, report)["utterance"].get(metric, {})
@@ -252,7 +255,7 @@ def _by_system(matched: Matched, rows: Array) -> dict[str, list[int]]:
     return dict(sorted(groups.items()))
 
 
-def _residuals(matched: Matched, metric: str, label: str, report: Report, found: dict[str, Any]) -> dict[str, Any] | None:
+def _residuals(matched: Matched, metric: str, label: str, report: Report, sections: dict[str, Any]) -> dict[str, Any] | None:
     """Mean (predicted - label) per system: which systems the predictor is too kind to, and to which too hard."""
     p, r = matched.predicted[metric], matched.labels[label]
     rows = np.flatnonzero(np.isfinite(p) & np.isfinite(r))
@@ -273,7 +276,7 @@ def _residuals(matched: Matched, metric: str, label: str, report: Report, found:
         ("n", "clips", "d"),
     )
     name = f"residuals:{metric}"
-    found[name] = charts.forest(shown, "predicted - label", tips, zero=0)
+    sections[name] = charts.forest(shown, "predicted - label", tips, zero=0)
     return {"chart": name, "n": len(shown), "of": len(points), "rows": shown}
 
 
@@ -294,13 +297,13 @@ def _farthest(matched: Matched, metric: str, label: str, predictions: Source, op
         row = rows[k]
         uid = matched.uids[row]
         sound = sound_of(paths[uid], options) if uid in paths else Sound(None, "the predictions do not say where it lies")
-        told = {"uid": uid, "system": matched.systems[row] or "-", "predicted": float(p[row]), "label": float(r[row])}
-        listed.append({**told, "gap": float(gap[k]), "sound": sound.url, "why": sound.reason})
+        item = {"uid": uid, "system": matched.systems[row] or "-", "predicted": float(p[row]), "label": float(r[row])}
+        listed.append({**item, "gap": float(gap[k]), "sound": sound.url, "why": sound.reason})
     return listed
 
 
-def _sweep(report: Report, found: dict[str, Any]) -> list[dict[str, Any]]:
-    rows, marks, told = [], [], []
+def _sweep(report: Report, sections: dict[str, Any]) -> list[dict[str, Any]]:
+    rows, marks, items = [], [], []
     for judge, f in report["preference"].items():
         if "sweep" not in f:
             continue
@@ -308,22 +311,22 @@ def _sweep(report: Report, found: dict[str, Any]) -> list[dict[str, Any]]:
         points = zip(f["sweep"]["threshold"], f["sweep"]["accuracy"], strict=True)
         rows += [{"threshold": t, "accuracy": a, "judge": name} for t, a in points if a is not None]
         marks.append({"threshold": f["best"]["threshold"], "accuracy": f["best"]["accuracy"], "judge": name})
-        told.append({"judge": metric_title(judge), "n": f["n"], **f["best"]})
+        items.append({"judge": metric_title(judge), "n": f["n"], **f["best"]})
     if rows:
         y = ("accuracy", f"accuracy, labels at {report['delta']:g}")
-        found["sweep"] = charts.lines(rows, ("threshold", "threshold of the predicted difference"), y, "judge", marks)
-    return told
+        sections["sweep"] = charts.lines(rows, ("threshold", "threshold of the predicted difference"), y, "judge", marks)
+    return items
 
 
-def _spearman(matched: Matched, report: Report, found: dict[str, Any]) -> dict[str, Any] | None:
+def _spearman(matched: Matched, report: Report, sections: dict[str, Any]) -> dict[str, Any] | None:
     """Figure 3 of the UrgentMOS paper: how the metrics of the references go together."""
     matrix = report["metric_spearman"]
     if matrix is None:
         return None
     names, values = matrix["metrics"], matrix["srcc"]
-    known = {name: np.isfinite(matched.labels[name]) for name in names}
+    finite = {name: np.isfinite(matched.labels[name]) for name in names}
     rows = [
-        {"a": metric_title(a), "b": metric_title(b), "srcc": values[i][j], "n": int((known[a] & known[b]).sum())}
+        {"a": metric_title(a), "b": metric_title(b), "srcc": values[i][j], "n": int((finite[a] & finite[b]).sum())}
         for i, a in enumerate(names)
         for j, b in enumerate(names)
         if values[i][j] is not None
@@ -331,7 +334,7 @@ def _spearman(matched: Matched, report: Report, found: dict[str, Any]) -> dict[s
     tips = (("a", "metric", None), ("b", "metric", None), ("srcc", "SRCC", ".3f"), ("n", "clips", "d"))
     titles = [metric_title(name) for name in names]
     legend, order = "Spearman correlation", (titles, titles)
-    found["spearman"] = charts.heat(
+    sections["spearman"] = charts.heat(
         rows, "b", "a", "srcc", domain=(-1, 0, 1), form=".2f", tips=tips, legend=legend, order=order, cell=30
     )
     ns = [row["n"] for row in rows]

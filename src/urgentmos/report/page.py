@@ -25,7 +25,7 @@ MEGABYTE = 1_000_000
 
 @dataclass(frozen=True)
 class Options:
-    """What a page should be."""
+    """The settings of a page."""
 
     file: Path  # where it will lie: links are relative to its folder
     audio: Audio = "embed"

@@ -108,27 +108,27 @@ def field_of(ranking: Ranking, evidence: Evidence, clips: Sequence[Clip], judge:
         place = row[str(clip.system_id)], column[str(clip.reference_id)]
         label = label_of(clip, HUMAN[0])
         labels[place] = np.nan if label is None or is_outside(HUMAN[0], label.value) else label.value
-        for name, known in _values(clip, score, judge, ranking.sources.get("score")):
-            if not is_outside(name, known.value):
-                metrics.setdefault((name, known.kind), np.full(shape, np.nan))[place] = known.value
-                sources.setdefault((name, known.kind), set()).add(readable(known.source, name))
+        for name, is_finite in _values(clip, score, judge, ranking.sources.get("score")):
+            if not is_outside(name, is_finite.value):
+                metrics.setdefault((name, is_finite.kind), np.full(shape, np.nan))[place] = is_finite.value
+                sources.setdefault((name, is_finite.kind), set()).add(readable(is_finite.source, name))
     at = np.ix_([evidence.systems.index(name) for name in systems], [evidence.contents.index(name) for name in contents])
-    told = evidence.scores[at]
-    ahead = np.sign(told[:, None] - told[None]) * direction(judge)
+    scores = evidence.scores[at]
+    ahead = np.sign(scores[:, None] - scores[None]) * direction(judge)
     if evidence.pairs is not None:
         ahead = np.sign(evidence.pairs[at[0], at[0].T][:, :, at[1][0]] - 0.5)
     silent = np.zeros(shape, bool)
     for clip, score in zip(clips, evidence.rows, strict=True):
         silent[row[str(clip.system_id)], column[str(clip.reference_id)]] = is_silent(score.warnings)
-    speech = ~silent & (np.isfinite(told) | np.isfinite(ahead).any(1))
+    speech = ~silent & (np.isfinite(scores) | np.isfinite(ahead).any(1))
     ahead[silent[:, None] & speech[None]] = -1.0  # as `ranking.rank` has it
     ahead[speech[:, None] & silent[None]] = 1.0
     ahead[silent[:, None] & silent[None]] = 0.0
     diagonal = np.arange(len(systems))
     ahead[diagonal, diagonal] = np.nan
-    known = np.isfinite(ahead)
-    wins = np.where(known, (ahead + 1) / 2, 0).sum(1) / np.where(known.any(1), known.sum(1), np.nan)
-    return Field(systems, contents, told, wins, labels, metrics, sources, ahead)
+    is_finite = np.isfinite(ahead)
+    wins = np.where(is_finite, (ahead + 1) / 2, 0).sum(1) / np.where(is_finite.any(1), is_finite.sum(1), np.nan)
+    return Field(systems, contents, scores, wins, labels, metrics, sources, ahead)
 
 
 def _values(clip: Clip, score: Score, judge: str, source: str | None) -> Iterator[tuple[str, Value]]:
@@ -199,18 +199,18 @@ def _charts(ranking: Ranking, field: Field, profile: dict[str, Any], judge: str)
     ends = ("low", "low end", ".2f"), ("high", "high end", ".2f")
     tips = (("system", "system", None), ("value", "score", ".2f"), *ends, ("n", "contents", "d"))
     title = metric_title(judge) if ranking.scoring == "mos" else SCORES[ranking.scoring]
-    found = {"forest": charts.forest(rows, title, tips), "wins": _win_chart(ranking, field)}
+    drawn = {"forest": charts.forest(rows, title, tips), "wins": _win_chart(ranking, field)}
     if any(s.mos is not None for s in ranking.systems):
-        found["mos"] = _mos_chart(ranking, field, title)
+        drawn["mos"] = _mos_chart(ranking, field, title)
     if len(profile["metrics"]) > 1:
-        found["profile"] = _profile_chart(profile)
-    return found
+        drawn["profile"] = _profile_chart(profile)
+    return drawn
 
 
 def _win_chart(ranking: Ranking, field: Field) -> dict[str, Any]:
-    known = np.isfinite(field.ahead).sum(2)
+    counts = np.isfinite(field.ahead).sum(2)
     rows = [
-        {"winner": a, "loser": b, "share": ranking.win_rate[a][b], "n": int(known[i, j])}
+        {"winner": a, "loser": b, "share": ranking.win_rate[a][b], "n": int(counts[i, j])}
         for i, a in enumerate(field.systems)
         for j, b in enumerate(field.systems)
         if i != j and isfinite(ranking.win_rate[a][b])
@@ -270,7 +270,7 @@ def _profile(field: Field, judge: str) -> dict[str, Any]:
     systems = []
     for k, system in enumerate(field.systems):
         order = [i for i in np.argsort(-ahead[:, k], kind="stable") if abs(ahead[i, k]) >= NOTABLE]
-        told: list[dict[str, Any]] = [
+        items: list[dict[str, Any]] = [
             {
                 "metric": _titled(*names[i]),
                 "z": float(ahead[i, k]),
@@ -280,7 +280,7 @@ def _profile(field: Field, judge: str) -> dict[str, Any]:
             }
             for i in order
         ]
-        good, bad = [t for t in told if t["z"] > 0], [t for t in told[::-1] if t["z"] < 0]
+        good, bad = [t for t in items if t["z"] > 0], [t for t in items[::-1] if t["z"] < 0]
         systems.append({"system": system, "strengths": good[:NAMED], "weaknesses": bad[:NAMED]})
     columns = [
         {

@@ -86,7 +86,7 @@ class CompareAnswer(_Answer):
 
 
 class RankAnswer(_Answer):
-    """What `urgentmos rank` writes, and the clips that could not be judged."""
+    """The output of `urgentmos rank`, and the clips that could not be judged."""
 
     model: str
     version: str
@@ -147,8 +147,8 @@ def renamed(text: str, names: Names) -> str:
 def row_of(score: Score, names: Names, timeline: Timeline | None = None) -> dict[str, Any]:
     """The row of the command line."""
     error = None if score.error is None else renamed(score.error, names)
-    said = {"model": score.model, "error": error, "warnings": [renamed(w, names) for w in score.warnings]}
-    row = to_record(score.clip, None, {**said, **score.interval_cell()})
+    content = {"model": score.model, "error": error, "warnings": [renamed(w, names) for w in score.warnings]}
+    row = to_record(score.clip, None, {**content, **score.interval_cell()})
     row["audio_path"] = names[score.clip.audio_path]
     return row if timeline is None else row | {"timeline": timeline_row(timeline, score.metrics)}
 
@@ -157,19 +157,19 @@ def rows_of(scores: Sequence[Score], names: Names, timelines: Sequence[Timeline 
     return [row_of(score, names, timeline) for score, timeline in zip(scores, timelines, strict=True)]
 
 
-def timeline_row(found: Timeline, metrics: Iterable[str]) -> dict[str, Any]:
+def timeline_row(timeline: Timeline, metrics: Iterable[str]) -> dict[str, Any]:
     """At most BARS bars of equally many frames, each bent into the metric's range as the clip's logit is."""
-    n = len(found.times)
+    n = len(timeline.times)
     starts = np.arange(0, n, max(1, -(-n // BARS)))
     counts = np.diff(np.append(starts, n))
-    middles = (found.times[starts[1:] - 1] + found.times[starts[1:]]) / 2
-    edges = np.concatenate([[0.0], middles, [found.seconds]])
+    middles = (timeline.times[starts[1:] - 1] + timeline.times[starts[1:]]) / 2
+    edges = np.concatenate([[0.0], middles, [timeline.seconds]])
     scores = {}
     for name in metrics:
-        if name in found.contributions:
-            means = np.add.reduceat(found.contributions[name], starts) / counts
-            scores[name] = [round(float(x), 4) for x in bent(means, *found.ranges[name])]
-    return {"seconds": round(found.seconds, 4), "edges": [round(float(x), 4) for x in edges], "scores": scores}
+        if name in timeline.contributions:
+            means = np.add.reduceat(timeline.contributions[name], starts) / counts
+            scores[name] = [round(float(x), 4) for x in bent(means, *timeline.ranges[name])]
+    return {"seconds": round(timeline.seconds, 4), "edges": [round(float(x), 4) for x in edges], "scores": scores}
 
 
 def bent(logits: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -182,7 +182,7 @@ def bent(logits: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def about(metric: str) -> dict[str, Any]:
-    """What a page needs to show a metric: title, range (None: no bound), and which end is the better one."""
+    """A metric for a page: title, range (None: no bound), and the better end."""
     if metric not in METRICS:
         return {"title": metric, "range": [None, None], "better": "higher"}
     row = METRICS[metric]
@@ -194,7 +194,7 @@ def about(metric: str) -> dict[str, Any]:
 
 
 def table_bytes(rows: Sequence[Mapping[str, Any]], folder: Path) -> bytes:
-    """What `-o FILE.csv` holds."""
+    """The content of `-o FILE.csv`."""
     from urgentmos.clips.tables import write_records
 
     file = folder / "answer.csv"

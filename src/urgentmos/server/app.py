@@ -149,12 +149,12 @@ def _add_work(app: FastAPI, service: Service, locks: Sequence[Any]) -> None:
                 clips = [answers.clip_of(upload) for upload in uploads]
                 scores = await service.result(request, service.worker.score(clips, [upload.seconds for upload in uploads]))
                 service.count(scores)
-                scores = [found.only(names) for found in scores]
-                told = answers.names_of(uploads)
+                scores = [cells.only(names) for cells in scores]
+                labels = answers.names_of(uploads)
                 lines: list[Timeline | None] = [None] * len(scores)
                 if timeline or format == "html":
                     lines = await service.timelines(request, uploads, scores)
-                rows = await _off_loop(large, answers.rows_of, scores, told, lines if timeline else [None] * len(scores))
+                rows = await _off_loop(large, answers.rows_of, scores, labels, lines if timeline else [None] * len(scores))
                 if all(row["error"] for row in rows):
                     raise Problem(422, f"No file could be scored. {rows[0]['error']}.", more={"clips": rows})
                 if format == "csv":
@@ -162,7 +162,7 @@ def _add_work(app: FastAPI, service: Service, locks: Sequence[Any]) -> None:
                 if format == "html":
                     recorded = Recorded(service.judge, lines=_by_path(uploads, lines))
                     task = ClipsPageTask(recorded, scores, names, room.folder)
-                    return _html(await service.calculator.result(task, large=True), told)
+                    return _html(await service.calculator.result(task, large=True), labels)
         by = {"model": service.judge.name, "version": service.judge.version}
         content = {**by, "warnings": warnings_about(scores, service.judge), "clips": rows}
         return await _off_loop(large, JSONResponse, content)
@@ -175,7 +175,7 @@ def _add_work(app: FastAPI, service: Service, locks: Sequence[Any]) -> None:
         openapi_extra=_documented(["a", "b"], **{k: {"type": "string", "format": "binary"} for k in "ab"}),
     )
     async def compare(request: Request) -> Response:
-        """Which of the files `a` and `b` sounds better: a verdict with its probabilities, and how much better A is."""
+        """Compare the files `a` and `b`: a verdict with its probabilities, and how much better A is."""
         async with service.store.large_room() as room:
             form = await service.form(request, room)
             both = [_only(form, part) for part in "ab"]
@@ -184,11 +184,11 @@ def _add_work(app: FastAPI, service: Service, locks: Sequence[Any]) -> None:
                 seconds = sum(upload.seconds for upload in both)
                 job = service.worker.alone(lambda judge, run: next(iter(judge.compare_clips([pair], run))), seconds)
                 comparison: Comparison = (await service.result(request, job))[0]
-        found = on_its_own(comparison, service.judge).to_dict()
-        if found["error"]:
-            raise Problem(422, answers.renamed(found["error"], answers.names_of(both)) + ".")
+        cells = on_its_own(comparison, service.judge).to_dict()
+        if cells["error"]:
+            raise Problem(422, answers.renamed(cells["error"], answers.names_of(both)) + ".")
         named = {"a": both[0].name, "b": both[1].name}
-        return JSONResponse({"model": service.judge.name, "version": service.judge.version, **found, **named})
+        return JSONResponse({"model": service.judge.name, "version": service.judge.version, **cells, **named})
 
     @app.post(
         "/v1/rank",
@@ -211,7 +211,7 @@ def _add_work(app: FastAPI, service: Service, locks: Sequence[Any]) -> None:
             form = await service.form(request, room)
             uploads = _files(form, "files")
             clips = _systems(form, uploads)
-            told = answers.names_of(uploads)
+            labels = answers.names_of(uploads)
             _check_draws(len({clip.system_id for clip in clips}), samples, service.limits)
             async with service.working(request, uploads):
                 resampling: dict[str, Any] = {"confidence": confidence, "samples": samples, "seed": seed}
@@ -220,41 +220,41 @@ def _add_work(app: FastAPI, service: Service, locks: Sequence[Any]) -> None:
                 try:
                     evidence = (await service.result(request, job))[0]
                     task = RankTask(Recorded(service.judge, evidence), clips, scoring, resampling)
-                    ranking, found = await service.calculator.result(task, large=is_large(len(uploads), seconds - LONG_SECONDS))
+                    ranking, cells = await service.calculator.result(task, large=is_large(len(uploads), seconds - LONG_SECONDS))
                 except UsageError as e:
-                    raise Problem(422, answers.renamed(str(e), told)) from e
-                service.count(found.rows)
+                    raise Problem(422, answers.renamed(str(e), labels)) from e
+                service.count(cells.rows)
                 result = ranking.to_dict()
                 if format == "csv":
                     return await _csv(result["systems"], room.folder)
                 if format == "html":
-                    page = RankingPageTask(service.judge.ranks_by, ranking, found, clips, room.folder)
-                    return _html(await service.calculator.result(page, large=True), told)
-        failed = [{"uid": s.clip.uid, "error": answers.renamed(s.error, told)} for s in found.rows if s.error]
-        result["warnings"] = [answers.renamed(warning, told) for warning in result["warnings"]]
+                    page = RankingPageTask(service.judge.ranks_by, ranking, cells, clips, room.folder)
+                    return _html(await service.calculator.result(page, large=True), labels)
+        failed = [{"uid": s.clip.uid, "error": answers.renamed(s.error, labels)} for s in cells.rows if s.error]
+        result["warnings"] = [answers.renamed(warning, labels) for warning in result["warnings"]]
         return JSONResponse({**result, "failed": failed})
 
 
 async def _off_loop(large: bool, work: Callable[..., T], *values: Any) -> T:
-    """What `work` returns: in a thread where it takes long, at once where changing threads would."""
+    """The result of `work`: in a thread where it takes long, at once where changing threads would take longer."""
     return await asyncio.to_thread(work, *values) if large else work(*values)
 
 
 def _files(form: Form, part: str) -> list[Upload]:
-    found = [upload for upload in form.files if upload.part == part]
+    uploads = [upload for upload in form.files if upload.part == part]
     others = {upload.part for upload in form.files} - {part}
     if others:
         raise Problem(422, f"There is a file in the field {min(others)!r}. Files belong into the field {part!r}.")
-    if not found:
+    if not uploads:
         raise Problem(422, f"There is no file in the field {part!r}. Send one, as in: curl -F {part}=@clip.wav.")
-    return found
+    return uploads
 
 
 def _only(form: Form, part: str) -> Upload:
-    found = [upload for upload in form.files if upload.part == part]
-    if len(found) != 1 or len(form.files) > 2:
-        raise Problem(422, f"There must be one file {part!r}, and there are {len(found)}. Send the two as the files a and b.")
-    return found[0]
+    uploads = [upload for upload in form.files if upload.part == part]
+    if len(uploads) != 1 or len(form.files) > 2:
+        raise Problem(422, f"There must be one file {part!r}, and there are {len(uploads)}. Send the two as the files a and b.")
+    return uploads[0]
 
 
 def _systems(form: Form, uploads: Sequence[Upload]) -> list[Clip]:
@@ -340,15 +340,15 @@ def _add_facts(app: FastAPI, service: Service, locks: Sequence[Any]) -> None:
     async def models() -> Response:
         from urgentmos.judges.listing import known_models
 
-        told: dict[str, Any] = {
+        facts: dict[str, Any] = {
             "name": judge.name,
             "version": judge.version,
             "metrics": list(judge.metrics),
             "judge": judge.ranks_by,
             "about": {name: answers.about(name) for name in judge.metrics},
         }
-        known = await asyncio.to_thread(known_models)
-        return JSONResponse({"served": told, "limits": asdict(service.limits), "report": has_reports(), "models": known})
+        models = await asyncio.to_thread(known_models)
+        return JSONResponse({"served": facts, "limits": asdict(service.limits), "report": has_reports(), "models": models})
 
     @app.get("/healthz", summary="Whether a clip of our own is scored in time", responses=_responses(answers.HealthAnswer, 503))
     async def healthz() -> Response:
@@ -381,19 +381,19 @@ def _metrics_responses() -> dict[int | str, dict[str, Any]]:
 
 def _add_page(app: FastAPI) -> None:
     folder = files("urgentmos.server") / "page"
-    found = {item.name: item.read_bytes() for item in folder.iterdir() if Path(item.name).suffix in (".html", *PAGE_TYPES)}
+    contents = {item.name: item.read_bytes() for item in folder.iterdir() if Path(item.name).suffix in (".html", *PAGE_TYPES)}
 
     @app.get("/", include_in_schema=False)
     async def page() -> Response:
         policy = {"Content-Security-Policy": PAGE_POLICY, "Permissions-Policy": "microphone=(self)"}
-        return Response(found["index.html"], media_type="text/html", headers=policy)
+        return Response(contents["index.html"], media_type="text/html", headers=policy)
 
     @app.get("/page/{name}", include_in_schema=False)
     async def asset(name: str) -> Response:
         kind = PAGE_TYPES.get(Path(name).suffix)
-        if kind is None or name not in found:
+        if kind is None or name not in contents:
             raise Problem(404, "There is no such file.")
-        return Response(found[name], media_type=kind)
+        return Response(contents[name], media_type=kind)
 
 
 # ---- what went wrong

@@ -37,7 +37,7 @@ START = "from urgentmos.server.calculator import main; main()"
 
 
 class Recorded(Predictor):
-    """What a judge has answered, as a judge that needs no model."""
+    """The stored results of a judge, as a judge without a model."""
 
     def __init__(self, judge: Predictor, evidence: Evidence | None = None, lines: Mapping[str, Timeline | None] = {}) -> None:
         self.name, self.version, self.metrics, self.ranks_by = judge.name, judge.version, judge.metrics, judge.ranks_by
@@ -184,7 +184,7 @@ class Calculator:
         self._threads = ThreadPoolExecutor(2 * self.processes, "urgentmos-child")
 
     async def result(self, task: Task, *, large: bool = False) -> Any:
-        """What the task returns. UsageError as the task raises it; cancelling kills the process."""
+        """Run the task and return its result. UsageError as the task raises it; cancelling kills the process."""
         if self._places is None or self._large is None:  # in the loop that uses them
             self._places = asyncio.Semaphore(self.processes)
             self._large = asyncio.Semaphore(max(1, self.processes - 1))

@@ -1,4 +1,4 @@
-"""What every request passes first: who asks, and from where; and what is written down when it is over."""
+"""The outermost middleware: checks of host, origin and token before a request, and its log line after it."""
 
 from __future__ import annotations
 

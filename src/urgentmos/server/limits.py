@@ -1,4 +1,4 @@
-"""What a request may cost, and what it is told when it costs more (RFC 9457: application/problem+json)."""
+"""Limits of a request, and the response to one beyond them (RFC 9457: application/problem+json)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Limits:
     batch_clips: int = 16  # scored together, at most
 
     def audio_seconds(self, seconds: float, samples: int) -> float:
-        """What a recording counts: its duration, or more if it has many channels or a high rate."""
+        """The cost of a recording: its duration, or more if it has many channels or a high rate."""
         return max(seconds, samples / SAMPLES_PER_SECOND)
 
 

@@ -1,4 +1,4 @@
-"""What all requests share, and what each of them goes through: measured, given a place, computed, and ended in time."""
+"""The state that requests share, and the steps of each: measured, given a place, computed, ended in time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Service:
-    """What all requests share."""
+    """The state that all requests share."""
 
     judge: Predictor
     limits: Limits
@@ -38,7 +38,7 @@ class Service:
     meters: Meters
 
     async def form(self, request: Request, room: Room) -> Form:
-        """What was sent. Problem if it breaks a limit or is no form; ClientDisconnect."""
+        """The form that was sent. Raises Problem if it breaks a limit or is no form, and ClientDisconnect."""
         form = await receive(request, room, self.limits)
         facts = request.state.facts
         facts["files"], facts["bytes"] = len(form.files), sum(upload.size for upload in form.files)

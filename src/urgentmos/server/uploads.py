@@ -88,7 +88,7 @@ class Upload:
 
 @dataclass
 class Form:
-    """What a request sent, in its order."""
+    """The parts of a request's form, in order."""
 
     files: list[Upload] = field(default_factory=list)
     texts: dict[str, list[str]] = field(default_factory=dict)
@@ -197,7 +197,7 @@ async def receive(request: Request, room: Room, limits: Limits) -> Form:
 
 
 async def _in_full(executor: Executor, work: Callable[..., T], *values: Any) -> T:
-    """What `work` returns in a thread; whoever is cancelled meanwhile waits for its end, and so never meets it at work."""
+    """Run `work` in a thread and return its result; a cancelled caller waits for its end."""
     future = asyncio.get_running_loop().run_in_executor(executor, partial(work, *values))
     try:
         return await asyncio.shield(future)
@@ -334,13 +334,13 @@ def _printable(text: str) -> str:
 def suffix_of(name: str, kind: str) -> str:
     """The ending, one of AUDIO_SUFFIXES, that tells the decoder what a file is. Problem if it is no audio by name and type."""
     suffix = os.path.splitext(name)[1].lower()
-    known = TYPES.get(kind)
-    if suffix in AUDIO_SUFFIXES and (kind in UNTYPED or known or kind.startswith("audio/")):
+    by_type = TYPES.get(kind)
+    if suffix in AUDIO_SUFFIXES and (kind in UNTYPED or by_type or kind.startswith("audio/")):
         return suffix
-    if known and suffix not in AUDIO_SUFFIXES:
-        return known
-    said = f"{name or 'A file'} is {kind or 'of no stated type'}"
-    raise Problem(415, f"{said}, which is no audio that can be read. Send one of: {AUDIO_ENDINGS}.")
+    if by_type and suffix not in AUDIO_SUFFIXES:
+        return by_type
+    stated = f"{name or 'A file'} is {kind or 'of no stated type'}"
+    raise Problem(415, f"{stated}, which is no audio that can be read. Send one of: {AUDIO_ENDINGS}.")
 
 
 # ---- what a file would become

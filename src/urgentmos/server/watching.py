@@ -1,4 +1,4 @@
-"""What the service says of itself: counters for Prometheus, and one JSON line a request on stderr. Never audio, never names."""
+"""Observability: counters for Prometheus, and one JSON line a request on stderr. Never audio, never names."""
 
 from __future__ import annotations
 

@@ -98,8 +98,8 @@ Part = tuple[Job, int]  # a job and the number of one of its items
 class Worker:
     """Runs the parts of jobs in turns. `told` hears of each batch: its number of clips."""
 
-    def __init__(self, judge: Predictor, limits: Limits, told: Callable[[int], None] = lambda n: None) -> None:
-        self._judge, self._limits, self._told = judge, limits, told
+    def __init__(self, judge: Predictor, limits: Limits, on_batch: Callable[[int], None] = lambda n: None) -> None:
+        self._judge, self._limits, self._told = judge, limits, on_batch
         self._turns = Turns()
         self._changed = threading.Condition()
         self._jobs: list[Job] = []  # submitted and not finished

@@ -29,9 +29,9 @@ def degradations() -> dict[str, Degradation]:
     from urgentmos.simulation import channel, codecs, enhancers, loss, neural, noise, parametric, regressors, vocoders
 
     modules = (noise, channel, codecs, loss, enhancers, neural, regressors, vocoders, parametric)
-    found = [row for module in modules for row in module.DEGRADATIONS]
-    table = {row.name: row for row in found}
-    assert len(table) == len(found), "two degradations share a name"
+    rows = [row for module in modules for row in module.DEGRADATIONS]
+    table = {row.name: row for row in rows}
+    assert len(table) == len(rows), "two degradations share a name"
     return table
 
 

@@ -79,7 +79,7 @@ def _bands(frames: np.ndarray) -> np.ndarray:
 
 
 def _summit(values: np.ndarray) -> float:
-    """Where a parabola through the highest of `values` and its neighbours is highest."""
+    """The position of the maximum of a parabola through the highest of `values` and its neighbours."""
     at = int(np.argmax(values))
     if at in (0, len(values) - 1):
         return float(at)

@@ -1,4 +1,4 @@
-"""What a degradation is: a function of a signal, a ladder of settings from mild to strong, and a description in JSON.
+"""The degradation: a function of a signal, a ladder of settings from mild to strong, and a description in JSON.
 
 A description says everything that is needed to make the same samples again from the same clean speech and sources:
 `{"name": "mnru", "setting": {...}, "seed": 7}`; `simulate` in the package's front door runs one, or a chain of them.
@@ -52,7 +52,7 @@ def _importable(package: str) -> bool:
 
 @dataclass(frozen=True)
 class Sources:
-    """Where noise, other talkers and rooms come from: files, named in descriptions by their place in these tuples."""
+    """Files of noise, other talkers and rooms; descriptions name them by their place in these tuples."""
 
     noises: Sequence[Path] = ()
     talkers: Sequence[Path] = ()

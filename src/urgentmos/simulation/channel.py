@@ -1,4 +1,4 @@
-"""What recording and transmission do to speech: overload, missing bands, poor converters, gaps, clicks, unsteady time.
+"""Damage by recording and transmission: overload, missing bands, poor converters, gaps, clicks, unsteady time.
 
 Everything random is drawn before the setting is looked at, or thinned by it, so that two settings with one seed differ in
 strength only: the strong setting has the gaps and clicks of the mild one, and more.

@@ -76,7 +76,7 @@ def with_silence(signal: Signal, gaps: np.ndarray, _rng: np.random.Generator) ->
 
 
 def with_repetition(signal: Signal, gaps: np.ndarray, _rng: np.random.Generator) -> Signal:
-    """What was played last, as long as the hole or 20 ms, again and again, fading."""
+    """The last signal played, as long as the hole or 20 ms, repeated and fading."""
     return _filled(signal, gaps, lambda past, n: np.resize(past[-min(n, 20 * MS) :], n))
 
 
@@ -313,7 +313,7 @@ def _warped(signal: Signal, lateness: np.ndarray) -> Signal:
 
 
 def _best_match(padded: Signal, wanted: int, played: int, search: int, half: int) -> int:
-    """Where within `search` of `wanted` the signal is most like its stretch at `played`."""
+    """The offset within `search` of `wanted` at which the signal is most like its stretch at `played`."""
     low = max(0, wanted - search)
     high = min(len(padded) - 2 * half, wanted + search)
     template = padded[played : played + half]

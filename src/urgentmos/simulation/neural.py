@@ -31,7 +31,7 @@ Enhancer = Callable[[Signal], Signal]  # (T,) at RATE -> (T',), late by a consta
 
 
 def _folder(package: str) -> Path | None:
-    """Where a package lies, without importing it or what stands above it."""
+    """The folder of a package, without importing it or its parents."""
     top, *below = package.split(".")
     spec = find_spec(top)
     for root in (spec.submodule_search_locations or ()) if spec else ():

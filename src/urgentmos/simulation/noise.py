@@ -1,4 +1,4 @@
-"""What is heard besides the talker: recorded and computed noise, other talkers, hum, wind, rooms and echoes.
+"""Sound besides the talker: recorded and computed noise, other talkers, hum, wind, rooms and echoes.
 
 SNR everywhere: the speech's level while active (`active_power`) over the noise's mean power, in dB. Everything random is
 drawn before the setting is looked at, so that two settings with one seed differ in strength only: the same noise, the same
@@ -179,7 +179,7 @@ def _decaying(
 
 
 def _first_arrival(response: np.ndarray) -> int:
-    """Where a measured impulse response begins: the peak of the first millisecond that comes near its loudest."""
+    """The start of a measured impulse response: the peak of the first millisecond that comes near its loudest."""
     loud = np.abs(response)
     onset = int(np.argmax(loud > 0.5 * loud.max()))
     return onset + int(np.argmax(loud[onset : onset + RATE // 1000]))

@@ -83,11 +83,11 @@ def world_envelope(signal: Signal, rng: np.random.Generator, sources: Sources, /
 def world_quantised(signal: Signal, rng: np.random.Generator, sources: Sources, /, *, step: float) -> Signal:
     """40 mel-cepstral coefficients rounded to multiples of `step` times their spread over the clip; pitch to semitones."""
     voice = analysed(signal)
-    found = cepstra(voice.envelope)[:, :40]
-    grid = step * found.std(axis=0) + 1e-9
+    coefficients = cepstra(voice.envelope)[:, :40]
+    grid = step * coefficients.std(axis=0) + 1e-9
     semitones = np.round(12 * np.log2(np.maximum(voice.f0, 1)))
     f0 = np.where(voice.f0 > 0, 2 ** (semitones / 12), 0)
-    return synthesised(Voice(f0, from_cepstra(grid * np.round(found / grid)), voice.aperiodicity), signal)
+    return synthesised(Voice(f0, from_cepstra(grid * np.round(coefficients / grid)), voice.aperiodicity), signal)
 
 
 def world_flat_pitch(signal: Signal, rng: np.random.Generator, sources: Sources, /, *, kept: float) -> Signal:
@@ -175,10 +175,10 @@ def world_warped(signal: Signal, rng: np.random.Generator, sources: Sources, /, 
 def world_noisy_features(signal: Signal, rng: np.random.Generator, sources: Sources, /, *, spread: float) -> Signal:
     """Mel cepstra with errors of `spread` times their own spread over the clip, alike over 20 ms."""
     voice = analysed(signal)
-    found = cepstra(voice.envelope)
-    wrong = spread * found.std(axis=0) * smooth_noise(rng, found.shape, (2.0, 0.0))
+    coefficients = cepstra(voice.envelope)
+    wrong = spread * coefficients.std(axis=0) * smooth_noise(rng, coefficients.shape, (2.0, 0.0))
     wrong[:, 0] *= 0.3  # loudness is what networks get right
-    return synthesised(replace(voice, envelope=from_cepstra(found + wrong)), signal)
+    return synthesised(replace(voice, envelope=from_cepstra(coefficients + wrong)), signal)
 
 
 # Linear prediction
@@ -265,12 +265,12 @@ def lpc_vocoder(signal: Signal, rng: np.random.Generator, sources: Sources, /, *
 def lpc_quantised(signal: Signal, rng: np.random.Generator, sources: Sources, /, *, bits: int, order: int = 16) -> Signal:
     """Log area ratios rounded to 2**bits values within -6..6, frames of 24 ms, over the true residual."""
     spectrum = stft(signal)
-    found = predicted(spectrum, order)
+    filters = predicted(spectrum, order)
     step = 12 / 2**bits
-    ratios = np.clip(2 * np.arctanh(np.clip(found.reflection, -0.995, 0.995)), -6, 6)
+    ratios = np.clip(2 * np.arctanh(np.clip(filters.reflection, -0.995, 0.995)), -6, 6)
     held = np.arange(len(ratios)) // 3 * 3
-    coarse = Prediction(np.tanh(0.5 * (np.floor(ratios[held] / step) + 0.5) * step), found.error)
-    gain = coarse.envelope() / np.maximum(found.envelope(), 1e-6)
+    coarse = Prediction(np.tanh(0.5 * (np.floor(ratios[held] / step) + 0.5) * step), filters.error)
+    gain = coarse.envelope() / np.maximum(filters.envelope(), 1e-6)
     return same_power(istft((spectrum * np.minimum(gain, 30)).astype(np.complex64), len(signal)), signal)
 
 

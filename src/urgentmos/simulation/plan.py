@@ -1,4 +1,4 @@
-"""Which chains of degradations a content gets: ladders for known orders, single steps, and combinations.
+"""The plan of degradations for each content: ladders of known order, single steps, and combinations.
 
 Drawn family by family, so that a family with many degradations is not heard more often than one with few.
 """
@@ -21,11 +21,11 @@ SINGLE, LADDER, COMBINED = 0.45, 0.25, 0.3  # kinds of plan entries
 
 def usable(held_out: Sequence[str] = ()) -> dict[str, list[str]]:
     """family -> names of degradations for which this machine has everything, less those held out."""
-    found: dict[str, list[str]] = {family: [] for family in ORDER}
+    by_family: dict[str, list[str]] = {family: [] for family in ORDER}
     for name, row in degradations().items():
         if name not in held_out and not row.missing():
-            found[row.family].append(name)
-    return {family: names for family, names in found.items() if names}
+            by_family[row.family].append(name)
+    return {family: names for family, names in by_family.items() if names}
 
 
 def plan_content(rng: np.random.Generator, n_clips: int, families: dict[str, list[str]]) -> list[list[dict[str, Any]]]:

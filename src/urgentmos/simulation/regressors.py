@@ -101,8 +101,8 @@ def babbled(signal: Signal, rng: np.random.Generator, sources: Sources, /, *, sn
     shape = book[nearest_code(rest - rest.mean() + clean.mean(), book)]
     level = np.log(np.abs(mix.noise).mean(axis=1) + 1e-6)[:, None]
     voice = from_mel(gaussian_filter1d(shape - shape.mean(axis=1, keepdims=True), 1.0, axis=0) + level, mix.size)
-    made = same_power(mix.heard(with_phase_of(voice, mix.noise)), mix.heard(mix.noise))
-    return np.asarray(signal + made)
+    mixed = same_power(mix.heard(with_phase_of(voice, mix.noise)), mix.heard(mix.noise))
+    return np.asarray(signal + mixed)
 
 
 DEGRADATIONS = (

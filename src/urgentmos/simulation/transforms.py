@@ -1,4 +1,4 @@
-"""What the made enhancers and vocoders stand on: STFT and MDCT that give back what they took, mel bands, phases, codebooks.
+"""Transforms under the simulated enhancers and vocoders: invertible STFT and MDCT, mel bands, phases, codebooks.
 
 Everything is float32 or complex64; K is the number of bins, n_fft // 2 + 1.
 """
@@ -180,7 +180,7 @@ def imdct(coefficients: np.ndarray, n_samples: int) -> Signal:
     return fit(overlap_add(coefficients.astype(np.float32) @ _mdct_basis(hop).T, hop)[hop:], n_samples)
 
 
-def same_power(made: np.ndarray, like: np.ndarray) -> Signal:
+def same_power(signal: np.ndarray, like: np.ndarray) -> Signal:
     """(T,) `made` brought to the mean power of `like`; at most 20 dB up, so that what vanished stays so."""
-    gain = min(np.sqrt(power(like) / power(made)), 10.0) if len(like) else 1.0
-    return np.asarray((made * gain).astype(np.float32))
+    gain = min(np.sqrt(power(like) / power(signal)), 10.0) if len(like) else 1.0
+    return np.asarray((signal * gain).astype(np.float32))

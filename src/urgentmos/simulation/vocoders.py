@@ -111,10 +111,10 @@ def noise_above(signal: Signal, rng: np.random.Generator, sources: Sources, /, *
     """Noise with the mel envelope of the speech above `hz`, speech below."""
     spectrum = stft(signal)
     high = np.asarray(bin_hz() > hz)[None]
-    made = from_mel(to_mel(np.abs(spectrum), bands)) * polar(
+    shaped = from_mel(to_mel(np.abs(spectrum), bands)) * polar(
         np.sqrt(rng.exponential(size=spectrum.shape)), random_phase(rng, spectrum.shape)
     )
-    return istft(np.where(high, made, spectrum).astype(np.complex64), len(signal))
+    return istft(np.where(high, shaped, spectrum).astype(np.complex64), len(signal))
 
 
 def random_phase_above(signal: Signal, rng: np.random.Generator, sources: Sources, /, *, hz: float) -> Signal:
@@ -201,8 +201,8 @@ def slow_features(signal: Signal, rng: np.random.Generator, sources: Sources, /,
     knots = np.arange(0, len(logs) + period, period)
     left = np.clip(np.floor(at / period).astype(int), 0, len(knots) - 2)
     share = (at / period - left)[:, None]
-    known = averaged[np.clip(np.round(knots).astype(int), 0, len(logs) - 1)]
-    return respoken(signal, (1 - share) * known[left] + share * known[left + 1], rng)
+    at_knots = averaged[np.clip(np.round(knots).astype(int), 0, len(logs) - 1)]
+    return respoken(signal, (1 - share) * at_knots[left] + share * at_knots[left + 1], rng)
 
 
 def held_features(signal: Signal, rng: np.random.Generator, sources: Sources, /, *, ms: float) -> Signal:
@@ -268,8 +268,8 @@ def copied_band(signal: Signal, rng: np.random.Generator, sources: Sources, /, *
     low = max(2, cut // 4)
     source = np.where(index < cut, index, low + (index - cut) % max(1, cut - low))
     copied = spectrum[:, source]
-    wanted, found = (from_mel(gaussian_filter1d(to_mel(np.abs(x), bands), 3, axis=0)) for x in (spectrum, copied))
-    return istft(np.where(index < cut, spectrum, copied * np.minimum(wanted / (found + 1e-5), 30)), len(signal))
+    wanted, envelope = (from_mel(gaussian_filter1d(to_mel(np.abs(x), bands), 3, axis=0)) for x in (spectrum, copied))
+    return istft(np.where(index < cut, spectrum, copied * np.minimum(wanted / (envelope + 1e-5), 30)), len(signal))
 
 
 def mirrored_band(signal: Signal, rng: np.random.Generator, sources: Sources, /, *, hz: float, tilt_db: float) -> Signal:
@@ -324,9 +324,9 @@ def transform_codec(
 
     A long `hop` spreads what is lost ahead of onsets: pre-echo.
     """
-    found = mdct(signal, hop)
-    energy = gaussian_filter(found**2, (0.5, max(1.0, hop / 80)))
-    kept = quantised(found, (energy + 1e-9) ** (shaping / 2), 1000 * kbps * len(signal) / RATE)
+    coefficients = mdct(signal, hop)
+    energy = gaussian_filter(coefficients**2, (0.5, max(1.0, hop / 80)))
+    kept = quantised(coefficients, (energy + 1e-9) ** (shaping / 2), 1000 * kbps * len(signal) / RATE)
     return imdct(kept, len(signal))
 
 
@@ -334,24 +334,24 @@ def shape_codec(
     signal: Signal, rng: np.random.Generator, sources: Sources, /, *, bits: float, width: int, hop: int = 256
 ) -> Signal:
     """Band energies kept, the shape of each band of `width` coefficients one of 2**bits random ones: noisy, garbled texture."""
-    found = mdct(signal, hop)
-    bands = found.reshape(-1, width)
+    coefficients = mdct(signal, hop)
+    bands = coefficients.reshape(-1, width)
     gain = np.linalg.norm(bands, axis=1, keepdims=True) + 1e-9
     shapes = rng.standard_normal((512, width)).astype(np.float32)[: max(2, round(2**bits))]
     shapes /= np.linalg.norm(shapes, axis=1, keepdims=True)
     match = (bands / gain) @ shapes.T
     best = np.argmax(np.abs(match), axis=1)
     sign = np.sign(match[np.arange(len(best)), best])[:, None]
-    return imdct((gain * sign * shapes[best]).reshape(found.shape), len(signal))
+    return imdct((gain * sign * shapes[best]).reshape(coefficients.shape), len(signal))
 
 
 def latent_codec(
     signal: Signal, rng: np.random.Generator, sources: Sources, /, *, stages: int, codes: int, hop: int = 64
 ) -> Signal:
     """Waveform blocks through residual codebooks of the clip's own k-means, per band: a neural codec at low bit rates."""
-    found = mdct(signal, hop)
-    level = np.sqrt(gaussian_filter1d((found**2).mean(axis=1, keepdims=True), 2, axis=0)) + 1e-5
-    rest = found / level
+    coefficients = mdct(signal, hop)
+    level = np.sqrt(gaussian_filter1d((coefficients**2).mean(axis=1, keepdims=True), 2, axis=0)) + 1e-5
+    rest = coefficients / level
     total = np.zeros_like(rest)
     for low, high in ((0, 6), (6, 12), (12, 24), (24, 40), (40, 64)):  # narrower where hearing is sharper
         low, high = low * hop // 64, high * hop // 64

@@ -36,7 +36,7 @@ class FeatureCache:
         self.marks = [f"{fingerprint(encoder)}:{max_seconds:g}" for encoder in encoders]
 
     def path(self, clip: Clip, encoder: int) -> Path:
-        """Where the features of a clip are, or will be. AudioError if the recording is not there."""
+        """The path of a clip's features, written or not. AudioError if the recording is not there."""
         full = os.path.realpath(clip.audio_path)
         try:
             about = os.stat(full)
@@ -48,14 +48,14 @@ class FeatureCache:
 
     def load(self, clip: Clip) -> list[np.ndarray]:
         """One (L, F, D) float16 per encoder. AudioError if they are not there."""
-        found = []
+        frames = []
         for k in range(len(self.marks)):
             path = self.path(clip, k)
             try:
-                found.append(np.load(path, allow_pickle=False))
+                frames.append(np.load(path, allow_pickle=False))
             except (OSError, ValueError) as e:
                 raise AudioError(f"{clip.audio_path} has no cached features ({path.name})") from e
-        return found
+        return frames
 
     def fill(
         self,
@@ -66,7 +66,7 @@ class FeatureCache:
         progress: Callable[[str, int, int], None] | None = None,
     ) -> int:
         """Make what is missing; the number of clips whose features were made. A clip that cannot be read is passed over."""
-        made = 0
+        count = 0
         for done, clip in enumerate(clips, start=1):
             try:
                 missing = [k for k in range(len(encoders)) if not self.path(clip, k).exists()]
@@ -76,10 +76,10 @@ class FeatureCache:
             for k in missing:
                 assert wave is not None
                 _write(self.path(clip, k), clip_states(encoders[k].to(device), wave, device))
-            made += bool(missing)
+            count += bool(missing)
             if progress:
                 progress("encoding", done, len(clips))
-        return made
+        return count
 
 
 def fingerprint(encoder: Encoder) -> str:

@@ -1,4 +1,4 @@
-"""What a run keeps while it goes on: logs, the state to resume from, the best models so far."""
+"""Files that a run keeps while it goes on: logs, the state to resume from, the best models so far."""
 
 from __future__ import annotations
 
@@ -185,8 +185,8 @@ def _csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> bytes:
 
 def _means(losses: Sequence[Mapping[str, float]]) -> dict[str, float]:
     names = dict.fromkeys(name for each in losses for name in each)
-    found = {name: [each[name] for each in losses if name in each] for name in names}
-    return {name: sum(values) / len(values) for name, values in found.items()}
+    columns = {name: [each[name] for each in losses if name in each] for name in names}
+    return {name: sum(values) / len(values) for name, values in columns.items()}
 
 
 def _short(values: Mapping[str, float]) -> str:

@@ -1,4 +1,4 @@
-"""What a training run is, as plain data: a preset, a YAML file or a model, and KEY=VALUE on top.
+"""The configuration of a training run, as plain data: a preset, a YAML file or a model, and KEY=VALUE on top.
 
 Unknown keys are refused, values are checked against the type that a key has, and YAML is read as data only.
 """

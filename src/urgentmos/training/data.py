@@ -48,8 +48,8 @@ class Data:
 
     def label(self, metric: str) -> np.ndarray:
         """(B,) float64 of all clips, NaN where missing."""
-        found = (clip.metrics.get(metric) for clip in self.clips)
-        return np.array([np.nan if value is None else value for value in found], dtype=np.float64)
+        values = (clip.metrics.get(metric) for clip in self.clips)
+        return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
 
     def label_sources(self) -> dict[str, dict[str, int]]:
         """Metric -> {source: clips with a label from it}; under "pairs" the native ones."""
@@ -135,8 +135,8 @@ def _pair_rows(path: Path) -> Iterator[tuple[Mapping[str, Any], tuple[Clip, Clip
         if not isinstance(paths, list) or len(paths) != 2 or not all(isinstance(p, str) and p for p in paths):
             raise UsageError(f"{path}: row {count} has no audio_paths with two files. Write pairs with `urgentmos pairs`.")
         uids, durations = row.get("uids") or paths, row.get("durations") or (None, None)
-        made = (Clip(str(u), str(path.parent / p), duration=d) for u, p, d in zip(uids, paths, durations, strict=True))
-        a, b = made
+        pair_clips = (Clip(str(u), str(path.parent / p), duration=d) for u, p, d in zip(uids, paths, durations, strict=True))
+        a, b = pair_clips
         if a.audio_path == b.audio_path:
             raise UsageError(f"{path}: row {count} pairs {a.audio_path} with itself. Remove the row.")
         yield {**row, "__row__": f"{path}: row {count}"}, (a, b)
@@ -202,7 +202,7 @@ def is_held_out(content: str, share: float) -> bool:
 
 
 def content_of(clip: Clip) -> str:
-    """What clips share that must stay on one side of a split."""
+    """The key of clips that must stay on one side of a split."""
     return clip.reference_id or clip.uid
 
 
@@ -343,5 +343,5 @@ class Reader:
 
 
 def _values(clips: Iterable[Clip], metric: str) -> np.ndarray:
-    found = [clip.metrics.get(metric) for clip in clips]
-    return np.array([np.nan if value is None else value for value in found], dtype=np.float64)
+    values = [clip.metrics.get(metric) for clip in clips]
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)

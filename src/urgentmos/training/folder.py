@@ -30,7 +30,7 @@ ANOTHER = "Give another out=FOLDER, or remove that one."
 
 @dataclass(frozen=True)
 class Trained:
-    """What a run gave."""
+    """The result of a run."""
 
     folder: Path  # of the run
     model: Path  # the model folder in it
@@ -39,7 +39,7 @@ class Trained:
 
 
 def run_folder(config: TrainConfig) -> Path:
-    """Where a run writes: `out`, or runs/ and the name of the model."""
+    """The folder that a run writes to: `out`, or runs/ and the name of the model."""
     return Path(config.out) if config.out else Path("runs") / Path(config.model).name
 
 
@@ -72,7 +72,7 @@ def open_folder(folder: Path, config: TrainConfig, description: Mapping[str, Any
 
 
 def describe(config: TrainConfig, data: Data, valid: Data) -> dict[str, Any]:
-    """What run.json says before there is a result: versions, fingerprints and counts of the data."""
+    """The content of run.json before there is a result: versions, fingerprints and counts of the data."""
     from importlib.metadata import PackageNotFoundError, version
 
     def found(package: str) -> str | None:

@@ -106,16 +106,16 @@ class Planner:
             yield list(batch)
 
     def _native(self) -> dict[int, list[Pair]]:
-        found: dict[int, list[Pair]] = {}
+        by_content: dict[int, list[Pair]] = {}
         for pair in self.data.pairs:
-            found.setdefault(pair.a, []).append(pair)
-        return found
+            by_content.setdefault(pair.a, []).append(pair)
+        return by_content
 
     def _plan(self, batch: list[int], native: Mapping[int, list[Pair]], seed: list[int]) -> Plan:
         inside = set(batch)
         pairs = [pair for place in batch for pair in native.get(place, ()) if pair.b in inside]
-        known = {(pair.a, pair.b) for pair in pairs} | {(pair.b, pair.a) for pair in pairs}
-        derived = [pair for pair in self._derived(batch) if (pair.a, pair.b) not in known]
+        as_labelled = {(pair.a, pair.b) for pair in pairs} | {(pair.b, pair.a) for pair in pairs}
+        derived = [pair for pair in self._derived(batch) if (pair.a, pair.b) not in as_labelled]
         most = round(self.pairs_per_clip * len(batch))
         if len(derived) > most:
             chosen = np.random.default_rng([*seed, 2]).choice(len(derived), most, replace=False)
@@ -127,8 +127,8 @@ class Planner:
         if not self.scope:
             return
         direction = sign(self.judge)
-        known = [(i, self.data.clips[i], self.data.clips[i].metrics.get(self.judge)) for i in batch]
-        labelled = [(i, clip, value) for i, clip, value in known if value is not None and math.isfinite(value)]
+        numbered = [(i, self.data.clips[i], self.data.clips[i].metrics.get(self.judge)) for i in batch]
+        labelled = [(i, clip, value) for i, clip, value in numbered if value is not None and math.isfinite(value)]
         for k, (i, a, value_a) in enumerate(labelled):
             for j, b, value_b in labelled[k + 1 :]:
                 if belong(a, b, self.scope):
@@ -169,7 +169,7 @@ class PairPlanner:
         contents: dict[tuple[str | None, str | None], list[int]] = {}
         for place, clip in enumerate(self.data.clips):
             contents.setdefault((clip.corpus, clip.reference_id), []).append(place)
-        found = []
+        all_of_them = []
         for places in contents.values():
             for k, i in enumerate(places):
                 for j in places[k + 1 :]:
@@ -178,10 +178,10 @@ class PairPlanner:
                     if first is None or second is None or not belong(a, b, "reference"):
                         continue
                     if abs(first - second) > self.delta + 1e-9:  # 3.3 - 3.0 is not exactly 0.3
-                        found.append(Pair(i, j, first - second, NO_VERDICT))
+                        all_of_them.append(Pair(i, j, first - second, NO_VERDICT))
                         if self.symmetric:
-                            found.append(Pair(j, i, second - first, NO_VERDICT))
-        return found
+                            all_of_them.append(Pair(j, i, second - first, NO_VERDICT))
+        return all_of_them
 
     def epoch(self, number: int) -> list[Plan]:
         """The batches of epoch `number`, lengths alike within each."""
@@ -205,7 +205,7 @@ class PairPlanner:
 
 
 def share(plan: Plan, rank: int, world: int, deal: Deal = "contents") -> Plan:
-    """What process `rank` of `world` takes of a batch; a share may be empty.
+    """The share of process `rank` of `world` in a batch; it may be empty.
 
     contents: clips that pairs connect stay together, so that no pair is torn apart. clips: only those of native pairs do;
     derived pairs across two processes are left out, since under the scopes corpus and any they connect everything. pairs:

@@ -140,15 +140,15 @@ def _prepare(config: TrainConfig, data: Data, valid: Data, say: Say) -> Prepared
     scope = config.scope or _scope_of(config)
     possible = Planner(data, config.judge, scope, 1e9, 10**6, 1.0, 0, config.max_seconds, shuffled=False)
     pairs = config.comparative > 0 and any(plan.pairs for plan in possible.epoch(0))
-    found = start(config, sorted(labelled), pairs)
-    net = found.net
+    begun = start(config, sorted(labelled), pairs)
+    net = begun.net
     if isinstance(net, UrgentMos):
         metrics = tuple(metric for metric in net.metrics if metric in labelled)
         if not pairs:
             say(f"Warning: no pairs ({config.judge} has no labels, or no two clips make a pair): only metrics are learned.")
         variances, means = _moments(data, metrics, net.config.ranges) if config.standardise else ({}, {})
         task: Task = UrgentMosTask(config, net, variances)
-        if not found.before:
+        if not begun.before:
             start_at_means(net, means)
     else:
         if config.judge not in labelled:
@@ -161,7 +161,7 @@ def _prepare(config: TrainConfig, data: Data, valid: Data, say: Say) -> Prepared
             say(f"Warning: the model will call its opinion of {config.judge} by its own name, as if listeners had given it.")
         metrics = ()
         task = TASKS[type(net)](config, net)
-    return Prepared(task, found, scope, metrics, isinstance(net, UrgentPk))
+    return Prepared(task, begun, scope, metrics, isinstance(net, UrgentPk))
 
 
 def _scope_of(config: TrainConfig) -> str:
@@ -179,9 +179,9 @@ def _moments(
     import numpy as np
 
     unbounded = [metric for metric in metrics if not all(np.isfinite(ranges[metric]))]
-    found = {metric: data.label(metric) for metric in unbounded}
-    variances = {metric: float(np.nanvar(values)) or 1.0 for metric, values in found.items()}
-    return variances, {metric: float(np.nanmean(values)) for metric, values in found.items()}
+    labels = {metric: data.label(metric) for metric in unbounded}
+    variances = {metric: float(np.nanvar(values)) or 1.0 for metric, values in labels.items()}
+    return variances, {metric: float(np.nanmean(values)) for metric, values in labels.items()}
 
 
 def _planner(config: TrainConfig, data: Data, task: Task, scope: str, *, world: int = 1, shuffled: bool = True) -> Any:
@@ -206,7 +206,7 @@ def _planner(config: TrainConfig, data: Data, task: Task, scope: str, *, world: 
 
 
 class Feed:
-    """Where batches come from, for training and for validation."""
+    """The sources of batches, for training and for validation."""
 
     def __init__(
         self,
@@ -235,9 +235,9 @@ class Feed:
         self.cache = FeatureCache(self.config.cache, list(net.encoders), self.config.max_seconds)
         read = self._reader(self.data, cached=False).wave
         device = _device(self.config)
-        made = self.cache.fill([*self.data.clips, *self.valid.clips], list(net.encoders), read, device, progress)
+        count = self.cache.fill([*self.data.clips, *self.valid.clips], list(net.encoders), read, device, progress)
         net.to("cpu")
-        say(f"features of {made} clips were made; the others were in {self.config.cache}")
+        say(f"features of {count} clips were made; the others were in {self.config.cache}")
 
     def _reader(self, data: Data, cached: bool = True, varied: bool = False) -> Any:
         from urgentmos.training.augment import Augment
@@ -359,10 +359,10 @@ def _keeper(
 
     before = prepared.start.before
     corpora = sorted({clip.corpus or "unnamed" for clip in feed.data.clips})
-    said = f"{', '.join(corpora)} ({len(feed.data.clips)} clips, {len(feed.data.pairs)} native pairs)"
+    summary = f"{', '.join(corpora)} ({len(feed.data.clips)} clips, {len(feed.data.pairs)} native pairs)"
     info: dict[str, Any] = {
         "name": config.name or folder.resolve().name,
-        "trained_on": f"{before['trained_on']}; then {said}" if before.get("trained_on") else said,
+        "trained_on": f"{before['trained_on']}; then {summary}" if before.get("trained_on") else summary,
         "training": {"config": config.to_dict(), "urgentmos": __version__, "labels": feed.data.label_sources()},
     }
     if prepared.metrics:
@@ -392,19 +392,19 @@ def _finish(folder: Path, keeper: Keeper, valid: Data, prepared: Prepared, descr
     chosen: dict[str, Any]
     if prepared.is_pk and valid.clips:
         by_ecs = {entry["step"]: ecs_score(keeper.path(entry["step"]), valid, keeper.config.judge, say) for entry in entries}
-        known = {step: score for step, score in by_ecs.items() if score is not None}
-        if known:
-            chosen = max(entries, key=lambda e: (known.get(e["step"], -9.0), -e["step"]))
-            chosen = {**chosen, "score": known[chosen["step"]], "ecs": by_ecs}
+        finite = {step: score for step, score in by_ecs.items() if score is not None}
+        if finite:
+            chosen = max(entries, key=lambda e: (finite.get(e["step"], -9.0), -e["step"]))
+            chosen = {**chosen, "score": finite[chosen["step"]], "ecs": by_ecs}
         else:
             chosen = max(entries, key=lambda e: (e["score"], -e["step"]))
     else:
         chosen = max(entries, key=lambda e: (e["score"], -e["step"]))
-    found = checkpoints.load(keeper.path(chosen["step"]))
-    info = {key: value for key, value in found.info.items() if key not in ("config", "format")}
-    checkpoints.save(folder / MODEL, found.net, info)
+    loaded = checkpoints.load(keeper.path(chosen["step"]))
+    info = {key: value for key, value in loaded.info.items() if key not in ("config", "format")}
+    checkpoints.save(folder / MODEL, loaded.net, info)
     score = chosen["score"] if valid.clips else None
-    result = {"model": MODEL, "version": found.info["version"], **chosen, "score": score, "steps": keeper.config.steps}
+    result = {"model": MODEL, "version": loaded.info["version"], **chosen, "score": score, "steps": keeper.config.steps}
     write_whole(folder / RUN, json.dumps({**description, "result": result}, indent=1, ensure_ascii=False))
     return Trained(folder, folder / MODEL, int(chosen["step"]), score)
 

@@ -42,20 +42,20 @@ def start(config: TrainConfig, metrics: Sequence[str], pairs: bool) -> Start:
     """
     torch.manual_seed(config.seed)
     if config.goes_on:
-        found = _go_on(config)
+        loaded = _go_on(config)
     elif config.is_urgentpk:
-        found = Start(_urgentpk(config), "reference", {})
+        loaded = Start(_urgentpk(config), "reference", {})
     else:
-        found = _preset(config, pairs)
-    for name, parameter in found.net.named_parameters():
+        loaded = _preset(config, pairs)
+    for name, parameter in loaded.net.named_parameters():
         if name.endswith(UNUSED):
             parameter.requires_grad_(False)
-    if isinstance(found.net, UrgentMos) and not set(metrics) & set(found.net.metrics) and not pairs:
+    if isinstance(loaded.net, UrgentMos) and not set(metrics) & set(loaded.net.metrics) and not pairs:
         raise UsageError(
-            f"none of the model's metrics has a label. It has: {', '.join(found.net.metrics)}; "
+            f"none of the model's metrics has a label. It has: {', '.join(loaded.net.metrics)}; "
             f"the data has: {', '.join(metrics) or 'none'}. Choose another preset, or label the clips."
         )
-    return found
+    return loaded
 
 
 def _go_on(config: TrainConfig) -> Start:
@@ -65,8 +65,8 @@ def _go_on(config: TrainConfig) -> Start:
             "size, encoder_weights, net and encoder belong to new models, all but net.dropout and encoder.dropout. Leave them "
             "out to fine-tune one."
         )
-    found = load_any(PACKAGED.get(config.model, config.model), allow_download=True)
-    return Start(_with_dropout(found.net, config), "reference", found.info)
+    loaded = load_any(PACKAGED.get(config.model, config.model), allow_download=True)
+    return Start(_with_dropout(loaded.net, config), "reference", loaded.info)
 
 
 def _with_dropout(net: nn.Module, config: TrainConfig) -> nn.Module:
@@ -75,22 +75,22 @@ def _with_dropout(net: nn.Module, config: TrainConfig) -> nn.Module:
         return net
     if not isinstance(net, UrgentMos | UrgentPk):
         raise UsageError(f"{config.model} has no dropout to set. Leave out net.dropout and encoder.dropout.")
-    made: dict[str, Any] = {**net.config.to_dict(), **config.net}
+    changed: dict[str, Any] = {**net.config.to_dict(), **config.net}
     if config.encoder:
-        first = made["encoders"][0] if isinstance(net, UrgentMos) else {}
+        first = changed["encoders"][0] if isinstance(net, UrgentMos) else {}
         if first.get("kind") != "conv":
             raise UsageError("encoder.dropout belongs to the conv encoder, which this model does not have. Leave it out.")
         first["model"] = {**first["model"], **config.encoder}
-    again = type(net)(type(net.config).from_dict(made))  # type: ignore[arg-type]
+    again = type(net)(type(net.config).from_dict(changed))  # type: ignore[arg-type]
     again.load_state_dict(net.state_dict())
     return again
 
 
 def _preset(config: TrainConfig, pairs: bool) -> Start:
     preset = read_preset(config.model)
-    made = preset.config(config.size)
-    category = next((c for c, ranges in made.categories.items() if config.judge in ranges), made.preference)
-    first, *others = made.encoders
+    preset_config = preset.config(config.size)
+    category = next((c for c, ranges in preset_config.categories.items() if config.judge in ranges), preset_config.preference)
+    first, *others = preset_config.encoders
     if config.encoder:
         first = EncoderConfig.from_dict(first.to_dict() | {"model": {**first.model, **_plain(config.encoder)}})
     encoders = [first, *others]
@@ -104,7 +104,7 @@ def _preset(config: TrainConfig, pairs: bool) -> Start:
         )
     for k, folder in zip(pretrained, folders, strict=True):
         encoders[k] = _configured(encoders[k], folder)
-    plain = {**made.to_dict(), **_plain(config.net), "encoders": [encoder.to_dict() for encoder in encoders]}
+    plain = {**preset_config.to_dict(), **_plain(config.net), "encoders": [encoder.to_dict() for encoder in encoders]}
     net = UrgentMos(UrgentMosConfig.from_dict({**plain, "preference": category if pairs else None}))
     for k, folder in zip(pretrained, folders, strict=True):
         if folder != RANDOM:
@@ -118,8 +118,8 @@ def _configured(encoder: EncoderConfig, folder: str) -> EncoderConfig:
         return replace(encoder, frozen=encoder.frozen and folder != RANDOM)
     from urgentmos.models.official.encoders import read_folder
 
-    found = read_folder(Path(folder))
-    return replace(found, frozen=encoder.frozen, layers=encoder.layers)
+    loaded = read_folder(Path(folder))
+    return replace(loaded, frozen=encoder.frozen, layers=encoder.layers)
 
 
 def load_encoder(encoder: Encoder, source: str) -> None:

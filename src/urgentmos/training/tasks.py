@@ -51,7 +51,7 @@ class Judged:
 
 
 class Task(lightning.LightningModule):
-    """What all three share: tensors of a batch, randomness, optimiser, schedule."""
+    """The part that all three tasks share: tensors of a batch, randomness, optimiser, schedule."""
 
     net: torch.nn.Module
 
@@ -168,8 +168,8 @@ class UrgentMosTask(Task):
         cmos, verdict = batch["cmos"], batch["verdict"]
         verdict = torch.where(verdict == NO_VERDICT, verdict_of(cmos, self.loss), verdict)
         if self.settings.native_cmos:
-            told = torch.tensor([1.0, -1.0, 0.0], device=cmos.device)[verdict.clamp(min=0)]
-            cmos = torch.where(cmos.isnan() & (verdict != NO_VERDICT), told, cmos)
+            signs = torch.tensor([1.0, -1.0, 0.0], device=cmos.device)[verdict.clamp(min=0)]
+            cmos = torch.where(cmos.isnan() & (verdict != NO_VERDICT), signs, cmos)
         return PairLabels(cmos, verdict)
 
     def losses(self, batch: Item) -> tuple[Tensor, dict[str, float]]:
@@ -199,9 +199,9 @@ class UrgentMosTask(Task):
             if not len(first):  # a pair without labels
                 first = second = torch.zeros(1, dtype=torch.long, device=self.device)
                 pairs = PairLabels(torch.full((1,), torch.nan, device=self.device), torch.full_like(first, NO_VERDICT))
-            said = self.net.compare(sides.pick(first), sides.pick(second))
-            regression = scaled(masked_mse(said.cmos.float(), pairs.cmos), max(here[-2], 1), max(mean[-2], 0))
-            verdict = scaled(masked_cross_entropy(said.logits.float(), pairs.verdict), max(here[-1], 1), max(mean[-1], 0))
+            verdicts = self.net.compare(sides.pick(first), sides.pick(second))
+            regression = scaled(masked_mse(verdicts.cmos.float(), pairs.cmos), max(here[-2], 1), max(mean[-2], 0))
+            verdict = scaled(masked_cross_entropy(verdicts.logits.float(), pairs.verdict), max(here[-1], 1), max(mean[-1], 0))
         comparative = self.loss.regression * regression + self.loss.verdict * verdict
         total = self.loss.absolute * absolute + self.loss.comparative * comparative
         parts = {f"loss_{metric}": float(value.detach()) for metric, value in of_metrics.items()}
@@ -211,8 +211,8 @@ class UrgentMosTask(Task):
     def judge(self, batches: Iterable[Item]) -> Judged:
         """Score: the mean Spearman correlation over metrics, plus the accuracy of verdicts (both orders averaged)."""
         self.eval()
-        told: dict[str, list[np.ndarray]] = {}
-        known: dict[str, list[np.ndarray]] = {}
+        predictions: dict[str, list[np.ndarray]] = {}
+        labels: dict[str, list[np.ndarray]] = {}
         right: list[tuple[int, int]] = []  # (three classes, ordered only), -1 where the pair does not count
         for arrays in batches:
             batch = to_tensors(arrays, self.device)
@@ -225,13 +225,13 @@ class UrgentMosTask(Task):
                     forth, back = self.net.compare(a, b).logits.float(), self.net.compare(b, a).logits.float()
                     right += right_verdicts(forth.softmax(1) + back.softmax(1)[:, [1, 0, 2]], self.pair_labels(batch))
             for metric in predicted.keys() & batch["labels"].keys():
-                told.setdefault(metric, []).append(predicted[metric].float().cpu().numpy())
-                known.setdefault(metric, []).append(arrays["labels"][metric])
+                predictions.setdefault(metric, []).append(predicted[metric].float().cpu().numpy())
+                labels.setdefault(metric, []).append(arrays["labels"][metric])
         self.train()
-        values = correlations_of(told, known)
+        values = correlations_of(predictions, labels)
         score = _mean([value for name, value in values.items() if name.startswith("srcc_")])
         for k, name in enumerate(("accuracy", "accuracy_0")):
-            counted = [found[k] for found in right if found[k] >= 0]
+            counted = [place[k] for place in right if place[k] >= 0]
             if counted:
                 values[name] = _mean(counted)
         return Judged(score + values.get("accuracy", 0.0), values, {})
@@ -245,13 +245,13 @@ def right_verdicts(p: Tensor, labels: PairLabels) -> list[tuple[int, int]]:
     return list(zip(three.tolist(), two.tolist(), strict=True))
 
 
-def correlations_of(told: Mapping[str, list[np.ndarray]], known: Mapping[str, list[np.ndarray]]) -> dict[str, float]:
+def correlations_of(predicted: Mapping[str, list[np.ndarray]], labels: Mapping[str, list[np.ndarray]]) -> dict[str, float]:
     """srcc_METRIC, lcc_METRIC and mse_METRIC of those that can be told; a constant side has no correlation and counts 0."""
     from scipy.stats import pearsonr, spearmanr
 
     values: dict[str, float] = {}
-    for metric in sorted(told):
-        x, y = np.concatenate(told[metric]).astype(float), np.concatenate(known[metric]).astype(float)
+    for metric in sorted(predicted):
+        x, y = np.concatenate(predicted[metric]).astype(float), np.concatenate(labels[metric]).astype(float)
         there = np.isfinite(x) & np.isfinite(y)
         x, y = x[there], y[there]
         if len(y) < 2:
@@ -364,15 +364,15 @@ class UtmosTask(Task):
     def judge(self, batches: Iterable[Item]) -> Judged:
         """Score: the Spearman correlation."""
         self.eval()
-        told: list[np.ndarray] = []
-        known: list[np.ndarray] = []
+        predicted: list[np.ndarray] = []
+        labels: list[np.ndarray] = []
         for arrays in batches:
             with autocast(self):
-                told.append(self.scores(to_tensors(arrays, self.device)).float().cpu().numpy())
-            known.append(arrays["judge"])
+                predicted.append(self.scores(to_tensors(arrays, self.device)).float().cpu().numpy())
+            labels.append(arrays["judge"])
         self.train()
         metric = self.settings.judge
-        values = correlations_of({metric: told}, {metric: known})
+        values = correlations_of({metric: predicted}, {metric: labels})
         return Judged(values.get(f"srcc_{metric}", 0.0), values, {})
 
 
