@@ -1,6 +1,6 @@
 """The commands. Everything heavy is imported inside them, so that `urgentmos --help` answers at once.
 
-Exit status: 0 all well; 1 some clips failed (their rows say why); 2 the command could not be understood, its input does
+Exit status: 0 all well; 1 some clips failed (their rows hold the reason); 2 the command could not be understood, its input does
 not exist, or its model cannot be loaded; 3 `compare --fail-if-worse` found B worse.
 """
 
@@ -208,7 +208,7 @@ def compare(
 
 
 def _check_gate(folders: bool, confidence: float) -> None:
-    """UsageError if there could be no gate: said before the work, not after it."""
+    """UsageError if there could be no gate: raised before the work."""
     from urgentmos.ranking.gate import contents_needed  # scipy: half a second, which two files need not wait for
 
     if not folders:

@@ -1,4 +1,4 @@
-"""The table of metrics. Whoever needs a range, a direction, a category or a shortest input reads it here.
+"""The table of metrics. The one place for range, direction, category and shortest input.
 
 The first fifteen rows are Table 1 of the UrgentMOS paper, in its order. `low, high` are what the tools return in
 practice; `paper_low, paper_high` are the bounds of Table 1 where the table has the metric.
@@ -297,7 +297,7 @@ def worst_scores(names: Iterable[str]) -> dict[str, float]:
 
 
 def parse_metrics(text: str, offered: Iterable[str]) -> list[str]:
-    """'all' or 'pesq,estoi' -> names in the order asked for; each must be in `offered`."""
+    """'all' or 'pesq,estoi' -> names in the given order; each must be in `offered`."""
     offers: Sequence[str] = list(offered)
     if text.strip() == "all":
         return list(offers)

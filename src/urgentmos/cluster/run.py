@@ -4,7 +4,7 @@
 
 Ray moves the work; what it computes is what the local engine computes, clip by clip: outcomes go into a journal, and the
 rows are made from the journal by the very code that makes them without a cluster. A worker or a node that dies is replaced
-and its clips are done again, in whatever it had not delivered; outcomes are written once, by this process. A clip that kills
+and its clips are done again, as far as they were not delivered; outcomes are written once, by this process. A clip that kills
 its process again and again gets a row with that reason. What was written survives a kill of this process, too.
 """
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 PIECE_CLIPS = 32  # decoded by one task of Ray
 BATCH_SECONDS = 240.0  # of audio that travel to a model together
 BATCH_BYTES = 64 << 20  # of decoded audio likewise; a longer recording is decoded where the model is
-ROUND_CLIPS = 100_000  # planned at a time, so that a plan stays small whatever the corpus
+ROUND_CLIPS = 100_000  # planned at a time, so that a plan stays small for any corpus
 SHARD_CLIPS, SHARD_SECONDS = 1_000, 20.0  # a Parquet shard is written after so many clips, or so long
 # Less than half a core each, so that what ran on a node that died finds room on the others, and does not wait for ever for
 # cores that nobody gives back; how many run at once is limited otherwise.
@@ -70,7 +70,7 @@ class Work(Protocol):
         """Load the model, once per actor; what it returns makes outcomes of what `listen` gave. UsageError if it cannot."""
 
     def died(self, task: Task) -> Outcome:
-        """The outcome of a clip that kills the process that hears or measures it."""
+        """The outcome of a clip that kills the process that decodes or measures it."""
 
 
 @dataclass(frozen=True)
@@ -209,11 +209,11 @@ def run_on_cluster(
                 stored = {task: kept for task in todo if (kept := log.get(work.stage, task)) and not kept.passing}
             errors = {task for task, outcome in stored.items() if outcome.error}
             errors |= _run_work(ray, work, [task for task in todo if task not in stored], len(stored), shards, progress)
-            todo = [task for task in todo if task not in errors]  # what one pass cannot hear, no other can
+            todo = [task for task in todo if task not in errors]  # what one pass cannot decode, no other can
 
 
 def _run_work(ray: Any, work: Work, tasks: list[Task], stored: int, shards: Path, progress: Progress | None) -> set[Task]:
-    """Do the tasks; those that could not be heard are returned."""
+    """Do the tasks; those that could not be decoded are returned."""
     unheard: set[Task] = set()
     if not tasks:
         return unheard
@@ -312,7 +312,7 @@ def _hints(tasks: Iterable[Task]) -> dict[Any, Any]:
 
         try:
             offsets |= tar.hints(file, names)
-        except UsageError:  # its clips get their rows from whoever opens it
+        except UsageError:  # its clips get their rows from the reader
             continue
     return offsets
 
@@ -390,7 +390,7 @@ def _batch_row(batch: list[tuple[int, Task, Any, Outcome | None]], took: float) 
 
 
 def _size_of(heard: Any) -> tuple[int, float]:
-    """(bytes, seconds) of decoded audio in what a work heard."""
+    """(bytes, seconds) of decoded audio decoded by a work."""
     import numpy as np
 
     from urgentmos.audio.samples import Audio

@@ -16,13 +16,13 @@ LOOPBACK = "127.0.0.1"
 
 
 def _start_here(ray: Any, size: Mapping[str, Any], quiet: Mapping[str, Any]) -> None:
-    """Start Ray so that all of its processes listen on loopback alone: whoever reaches a port of Ray can run code here.
+    """Start Ray so that all of its processes listen on loopback alone: a connection to a port of Ray can run code here.
 
-    By itself Ray takes the address of the network, also where it is told 127.0.0.1; except where it is told that there are no
-    clusters, as it is on macOS and Windows. UsageError if it takes another one nevertheless.
+    Ray takes the address of the network, even if 127.0.0.1 is given; except with ENABLE_RAY_CLUSTER off, as on macOS and
+    Windows. UsageError if it takes another one nevertheless.
 
-    It keeps no token in the home folder and has no process for reports: with reports switched off, that process still asks the
-    metadata services of three clouds where it runs.
+    No token is kept in the home folder, and the process for usage reports is not started: even with reports switched off it
+    contacts the metadata services of three clouds.
     """
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     constants: Any = import_module("ray._private.ray_constants")

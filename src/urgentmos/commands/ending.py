@@ -1,4 +1,4 @@
-"""How a command ends: with results, or with one sentence on stderr, whatever became of its files, terminal or memory."""
+"""How a command ends: with results, or with one sentence on stderr, also without files, terminal or memory."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Commands(click.Group):
 def _open_standard_streams() -> None:
     """Replace a standard stream that the shell closed, so that no file of ours gets its number.
 
-    Nothing can be read from it, and writing fails for results and goes nowhere for what is said.
+    Nothing can be read from it, and writing fails for results and is silent for messages.
     """
     for number in (0, 1, 2):
         try:
@@ -111,7 +111,7 @@ def _interrupted(output: Path | None) -> str:
 
 
 def _end(lines: Sequence[object], output: Path | None) -> NoReturn:
-    """Say what is wrong and what is kept, and leave with exit status 2."""
+    """Print the error and what is kept, and leave with exit status 2."""
     first, *more = map(str, lines)
     *before, last = [f"Error: {first}", *more]
     for line in before:

@@ -77,7 +77,7 @@ def export(model: str, output: Path, start: str) -> None:
 def models(output: Path | None) -> None:
     """List what can follow -m.
 
-    Released models come first, then the metrics that are measured here. "ready" says what is still missing: a download, a
+    Released models come first, then the metrics that are measured here. "ready" is what is still missing: a download, a
     package, or --weights. Model folders and released checkpoint files can follow -m as well, and mos_overall, which is the
     human labels of a manifest.
     """

@@ -52,7 +52,7 @@ def prepare(
 
     CORPUS is a name that docs/prepare.md lists, or custom: a CSV whose columns KEY=VALUE names. ROOT is the folder where it
     was unpacked. Each split becomes DIR/SPLIT.jsonl, and SPLIT_pairs.jsonl if the corpus compares clips; what cannot be used
-    is in DIR/left_out.jsonl with the reason. Counts that differ from the published ones are told.
+    is in DIR/left_out.jsonl with the reason. Counts that differ from the published ones are reported.
     """
     from urgentmos.corpora import get
     from urgentmos.corpora.prepare import prepare as run

@@ -70,7 +70,7 @@ def report_options(items: str) -> Callable[[F], F]:
 
 
 def _options(file: Path | None, audio: Any, listen: int, limit: float) -> Options | None:
-    """UsageError if the page could not be written: said before the work, not after it."""
+    """UsageError if the page could not be written: raised before the work."""
     if file is None:
         source = click.get_current_context().get_parameter_source
         lonely = [name for name in DETAILS if source(name) is ParameterSource.COMMANDLINE]
@@ -98,7 +98,7 @@ def check_room(clips: Sequence[Clip], n_items: int, page: Options | None) -> Non
 
 
 def write_page(text: str, page: Options) -> None:
-    """Writes the page and says so on stderr."""
+    """Write the page and report its path on stderr."""
     from urgentmos.report import write
 
     write(text, page)

@@ -101,7 +101,7 @@ def settings_of(weights: Iterable[str]) -> Settings:
 
 
 def possible_metrics(clips: Sequence[Clip], settings: Settings) -> list[str]:
-    """The metrics that can be measured here; stderr says which others cannot, and why."""
+    """The metrics that can be measured here; stderr lists the others with the reason."""
     from urgentmos.labellers import LABELLERS
     from urgentmos.metrics import METRICS
 
@@ -143,7 +143,7 @@ def say_notes(notes: Iterable[Note]) -> None:
 
 
 def check_output(output: Path | None, *, rows: str = "") -> None:
-    """UsageError if the results could not be written: said before the work, not after it. `rows`: what no .scp can hold."""
+    """UsageError if the results could not be written: raised before the work. `rows`: what no .scp can hold."""
     from urgentmos.clips import tables
 
     if output is None:
@@ -193,7 +193,7 @@ def run_of(jobs: int | None, output: Path | None, show: Any) -> Run:
 
 
 def say_taken_places(before: Sequence[Clip], after: Sequence[Clip]) -> None:
-    """Say which values of the input others took the place of, and where they are kept."""
+    """Report which values of the input were replaced, and where they are kept."""
     from urgentmos.clips.provenance import taken_places
 
     for sentence in taken_places(before, after):
@@ -208,7 +208,7 @@ def finish(
     then: Callable[[], None] = lambda: None,
     warnings: Sequence[str] = (),
 ) -> None:
-    """Write or show the rows of clips, do what comes `then`, say what failed, and leave with the right exit status.
+    """Write or show the rows of clips, do what comes `then`, report failures, and leave with the right exit status.
 
     warnings: of all clips, grouped; the rows have each clip's own.
     """
@@ -360,7 +360,7 @@ def leave(
     what: str = "clips lack a metric (their rows say why)",
     status: int = 0,
 ) -> None:
-    """Leave with `status`, or with 1 if that is 0 and a clip failed; the first reasons are said on stderr."""
+    """Leave with `status`, or with 1 if that is 0 and a clip failed; the first reasons go to stderr."""
     if failed:
         say(f"{len(failed)} of {n_clips} {what}:")
         status = status or 1

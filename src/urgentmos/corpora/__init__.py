@@ -120,7 +120,7 @@ def get(name: str) -> Corpus:
 
 
 def home(root: Path, places: tuple[str, ...], holds: str) -> Path:
-    """The first of `places` below root that holds the path `holds`; NotOnDisk says what was looked for."""
+    """The first of `places` below root that holds the path `holds`; NotOnDisk names what was searched for."""
     for place in places:
         if (root / place / holds).exists():
             return root / place

@@ -14,7 +14,7 @@ PHASES = {"train": ("validation", "nonblind_test"), "test": ("blind_test_mos",),
 
 
 def clips(corpus: str, root: Path, split: str) -> Iterator[Clip]:
-    """Clips of the phases of a split. A phase is part of the content's id: validation and test number their files anew."""
+    """Clips of the phases of a split. A phase is part of the content's id: validation and test restart their numbers."""
     groups: list[tuple[str, list[Path]]] = []
     for phase in PHASES[split]:
         try:
@@ -32,7 +32,7 @@ def clips(corpus: str, root: Path, split: str) -> Iterator[Clip]:
 
 
 def content_of(sample: str, system: str, unique: bool) -> str:
-    """The content that a sample_id tells.
+    """The content in a sample_id.
 
     The schema changed: systems share a sample_id, or (`unique`) it is made of the submission (the last word of system_id)
     and the file, as in ..._SUBMISSION_fileid_12. Then the submission is taken out.

@@ -1,4 +1,4 @@
-"""BC19: the Blizzard Challenge 2019 (Chinese text to speech), rated anew for the out-of-domain track of VoiceMOS 2022.
+"""BC19: the Blizzard Challenge 2019 (Chinese text to speech), rated again for the out-of-domain track of VoiceMOS 2022.
 
 One female Mandarin voice, 26 systems; 10 to 17 listeners per clip, scores 1 to 5.
 Licence: custom terms of the Blizzard Challenge. The scores are on Zenodo (6572573, ood.tar.gz); the waves have to be

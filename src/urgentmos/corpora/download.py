@@ -1,6 +1,6 @@
 """Fetching archives: resumed where a fetch stopped, compared with a checksum, unpacked only below the folder that was named.
 
-Nothing is fetched unless the user asked for it.
+Nothing is fetched unless the user requests it.
 """
 
 from __future__ import annotations
@@ -101,11 +101,11 @@ def _transfer(url: str, part: Path, tag: Path, show: Show) -> None:
     except HTTPError as e:
         if e.code != 416 or not begun:  # 416: there is nothing after what we have
             raise
-        part.unlink()  # whether it is whole cannot be told: from the beginning
+        part.unlink()  # it may not be whole: from the beginning
         return _transfer(url, part, tag, show)
     with answer:
         begun = begun if answer.status == 206 else 0
-        # a part may be continued only if it can be told that the file is still the same
+        # a part may be continued only if the file is known to be the same
         etag = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
         if etag and not etag.startswith("W/"):
             write_whole(tag, etag.encode())

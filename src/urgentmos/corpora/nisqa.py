@@ -74,7 +74,7 @@ def _clip(database: str, folder: Path, row: Row) -> Clip:
 
 
 def _ids(database: str, deg: str, ref: str, con: str) -> tuple[str, str]:
-    """(system, content). In test sets a prefix cNN_ tells the condition; "book*" repeats its conditions' numbers."""
+    """(system, content). In test sets a prefix cNN_ is the condition; "book*" repeats its conditions' numbers."""
     if deg.startswith("book") and deg.startswith(ref):
         return deg.removeprefix(ref).strip("_-") or con, ref
     system = con.removesuffix(".0")  # "3.0" and "3" are one condition

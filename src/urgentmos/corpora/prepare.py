@@ -1,6 +1,6 @@
 """A corpus on disk -> manifests, one per split, and a word about everything that is not as published.
 
-Each recording is decoded once: what cannot be heard, has no score or stands there twice goes to left_out.jsonl with its
+Each recording is decoded once: what cannot be decoded, has no score or stands there twice goes to left_out.jsonl with its
 reason. A corpus without an official dev set gets one that is a function of the content alone. Equal recordings in two
 splits are found by a hash of their samples.
 """
@@ -147,7 +147,7 @@ def _read_splits(corpus: Corpus, root: Path, splits: Sequence[str], options: dic
 
 
 def _hear(splits: Iterable[Split], output: Path, jobs: int, show: Show) -> dict[str, Heard]:
-    """audio_path -> what was heard, for every recording that any split names."""
+    """audio_path -> the check of every recording that any split names."""
     sounds: dict[str, str] = {}
     for split in splits:
         for clip in split.clips:

@@ -1,6 +1,6 @@
 """PSTN: telephone calls over real networks, from the ConferencingSpeech 2022 challenge; English reading, crowdsourced.
 
-58,709 clips with their mean score; neither systems nor contents are told.
+58,709 clips with their mean score; neither systems nor contents are published.
 Licence: not stated. An archive on Azure, which may vanish.
 Cite: Mittag, Cutler, Hosseinkashi, Revow, Srinivasan, Chande, Aichner, "DNN no-reference PSTN speech quality prediction",
 Interspeech 2020.

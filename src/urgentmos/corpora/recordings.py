@@ -1,6 +1,6 @@
-"""Every recording of a corpus heard once: does it decode, how long is it, and is it the same as another?
+"""Checks of the recordings of a corpus: each is decoded once, for its length, faults and duplicates.
 
-Recordings inside Parquet files are written to DIR/audio first. What was heard is kept in DIR/.heard.jsonl, so that a later
+Recordings inside Parquet files are written to DIR/audio first. The results are kept in DIR/.heard.jsonl, so that a later
 run decodes only what is new or has changed.
 """
 
@@ -31,7 +31,7 @@ _CHUNK = 256  # recordings between two lines of progress
 
 @dataclass(frozen=True)
 class Heard:
-    """One recording. `error` is empty if it can be heard."""
+    """One recording. `error` is empty if it can be decoded."""
 
     path: str  # where it lies
     seconds: float = 0.0
@@ -78,8 +78,8 @@ def hear_all(sounds: Mapping[str, str], output: Path, *, jobs: int, show: Show) 
             for name, recording in zip(names, pool.map(hear, [places[name].path for name in names]), strict=True):
                 result[name] = recording
                 if recording.error and name in written:
-                    Path(recording.path).unlink(missing_ok=True)  # so that a data set fetched anew is taken out again
-                if not recording.error:  # a fault may be mended: hear it again next time
+                    Path(recording.path).unlink(missing_ok=True)  # so that a data set fetched again is taken out again
+                if not recording.error:  # a fault may be mended: check it again next time
                     lines.append(json.dumps({"stamp": _stamp(recording.path), **asdict(recording)}) + "\n")
             journal.write("".join(lines).encode())
             show("decoding", min(start + _CHUNK, len(new)), len(new))
@@ -95,7 +95,7 @@ def _stamp(path: str) -> str:
 
 
 def _read(journal: Path) -> dict[str, Heard]:
-    """stamp -> what an earlier run heard; a line that a kill cut short is ignored."""
+    """stamp -> the results of an earlier run; a line that a kill cut short is ignored."""
     checked = {}
     if journal.exists():
         for line in journal.read_text(encoding="utf-8", errors="replace").split("\n"):
@@ -137,6 +137,6 @@ def _written(locator: str, sound: bytes | None, stem: Path) -> Heard:
 
 
 def file_name(uid: str) -> str:
-    """A uid as a file name without dots; what had to be replaced is told apart by a checksum."""
+    """A uid as a file name without dots; what had to be replaced gets a checksum."""
     plain = re.sub(r"[^\w-]+", "_", uid, flags=re.ASCII)[:120]
     return plain if plain == uid else f"{plain}-{crc32(uid.encode('utf-8', 'surrogatepass')):08x}"

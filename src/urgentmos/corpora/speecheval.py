@@ -34,7 +34,7 @@ _VERDICTS = {"A": "a", "B": "b", "TIE": "tie"}
 
 
 def pairs(root: Path, split: str) -> Iterator[dict[str, Any]]:
-    """Pairs of a split; the preference file tells the split, rawdata/data_split/**/multitask.jsonl the two recordings."""
+    """Pairs of a split; the preference file defines the split, rawdata/data_split/**/multitask.jsonl the two recordings."""
     folder = home(root, (".",), f"preference/{_FILES[split]}")
     paths = _compared(folder / "rawdata")
     for row in _rows(folder / "preference" / _FILES[split]):

@@ -30,7 +30,7 @@ _KEPT = ("index", "subset", "language_setting", "chosen", "rater", "naturalness_
 
 
 def pairs(root: Path, split: str) -> Iterator[dict[str, Any]]:
-    """Pairs of a split; the text that both say is the content."""
+    """Pairs of a split; the text of both is the content."""
     for file in hub.files_of(root, split):
         for labels, sound in hub.rows_of(file, ("audioA", "audioB")):
             index = labels["index"]

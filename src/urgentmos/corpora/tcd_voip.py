@@ -1,6 +1,6 @@
 """TCD-VoIP: 384 clips of English speech with five degradations of internet calls, 24 listeners, P.800 ACR.
 
-CHOP 96, CLIP 56, COMPSPKR 56, ECHO 80, NOISE 96 clips; ConditionID counts anew in each degradation, so a system is named
+CHOP 96, CLIP 56, COMPSPKR 56, ECHO 80, NOISE 96 clips; ConditionID starts again in each degradation, so a system is named
 TYPE-ID here. The paper's "24 systems" merges unrelated conditions that carry one number.
 Licence: CC BY-NC-SA 4.0. The original site, or a mirror.
 Cite: Harte, Gillen, Hines, "TCD-VoIP, a research database of degraded speech for assessing quality in VoIP applications",

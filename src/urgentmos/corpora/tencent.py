@@ -1,6 +1,6 @@
 """Tencent Corpus: Chinese speech of simulated online meetings, with and without reverberation, from ConferencingSpeech 2022.
 
-11,563 clips with their mean score from crowdsourcing; neither systems nor contents are told.
+11,563 clips with their mean score from crowdsourcing; neither systems nor contents are published.
 Licence: "Apache" by the challenge's page; the archive holds no licence file. The original link is dead, a mirror has it.
 Cite: Yi et al., "ConferencingSpeech 2022 Challenge: non-intrusive objective speech quality assessment challenge for online
 conferencing applications", Interspeech 2022.

@@ -29,7 +29,7 @@ _COLUMNS = ("method", "snr", "noise", "quality_score", "intelligibility_score", 
 
 
 def clips(root: Path, split: str) -> Iterator[Clip]:
-    """Clips of a split: one table tells of all, the folder that holds a wave tells its split (neither: train)."""
+    """Clips of a split: one table lists all, the folder of a wave is its split (neither: train)."""
     folder = home(root, ("TMHINTQI", "."), "raw_data.csv")
     rows = [row for row in rows_of(folder / "raw_data.csv", _COLUMNS) if _split(folder, row["file_name"]) == split]
     intelligibility: dict[str, list[float]] = {}

@@ -58,9 +58,9 @@ def pairs(root: Path, split: str) -> Iterator[dict[str, Any]]:
 
 
 def _files(root: Path, split: str, column: str) -> list[Path]:
-    """Parquet files of a split that have the sound column: what tells ACR from CCR, wherever the files lie.
+    """Parquet files of a split that have the sound column: the column distinguishes ACR from CCR.
 
-    The data set's folder (...-dev, ...-test) tells the split; the hub may call its only split "test" in both.
+    The data set's folder (...-dev, ...-test) names the split; the hub may call its only split "test" in both.
     """
     parquet = need("pyarrow.parquet", "corpora")
     paths = [path for path in sorted(root.rglob("*.parquet")) if _split_of(path, root) == split]

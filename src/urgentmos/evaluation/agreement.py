@@ -180,7 +180,7 @@ def of_preferences(
     """Accuracies of P pairs (`preferences.correct`), with what was counted.
 
     n, n_0: pairs behind acc_delta and acc_0; label_ties: pairs that acc_0 leaves out because listeners call them equal;
-    missing: pairs of which the predictor says nothing. The sweep moves the predictor's threshold, not the labels'.
+    missing: pairs without a prediction. The sweep moves the predictor's threshold, not the labels'.
     """
     right = correct(judged, labels, delta)
     strict = labels.verdicts(0.0)

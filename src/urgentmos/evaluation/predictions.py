@@ -51,7 +51,7 @@ class ClipRow:
 
 @dataclass(frozen=True)
 class PairRow:
-    """One pair. NaN where nothing is said; verdict is a code of `preferences`."""
+    """One pair. NaN where nothing is stated; verdict is a code of `preferences`."""
 
     a: str
     b: str
@@ -84,7 +84,7 @@ def read_source(path: str | Path, *, duplicates: str = "first", numbers: Sequenc
 
     Ids that come again are named in `duplicates`; their later rows are dropped ("first") or kept and counted as often as
     they come ("all", which is what a join in Track 2 of URGENT 2026 does). numbers: columns that are read as metrics,
-    whatever they are called. UsageError names rows without a meaning.
+    under any name. UsageError names rows without a meaning.
     """
     path = Path(path)
     if path.is_dir():
@@ -111,7 +111,7 @@ def read_source(path: str | Path, *, duplicates: str = "first", numbers: Sequenc
 
 
 def _rows(path: Path) -> Rows:
-    """The rows of a file. UsageError, once for all rows, if no column says which clips they are about."""
+    """The rows of a file. UsageError, once for all rows, if no column names the clips."""
     rows = read_rows(path, ending=_ending(path))
     if (not rows.records and not rows.columns) or any(map(_names_something, rows.records)):
         return rows
@@ -125,14 +125,14 @@ def _rows(path: Path) -> Rows:
 
 
 def _ending(path: Path) -> str | None:
-    """How a file is read whose own ending says nothing: answer.txt holds `uid,score`, other text `uid score`."""
+    """How a file without a known ending is read: answer.txt holds `uid,score`, other text `uid score`."""
     if is_table(path) or path.suffix.lower() not in (".txt", ""):
         return None
     try:
         with path.open("rb") as file:
             head = file.readline()
     except OSError:
-        return ".csv"  # which says what is wrong with it
+        return ".csv"  # whose reader reports the error
     return ".csv" if any(mark in head for mark in b",;\t") else ".scp"
 
 
@@ -140,7 +140,7 @@ def _names_something(record: Record) -> bool:
     try:
         return bool(first_id(record) or file_of(record) or sides_of(record))
     except ValueError:
-        return True  # which its row will say
+        return True  # which its row will report
 
 
 def _row(record: Record, path: Path, numbers: Sequence[str]) -> ClipRow | PairRow:
@@ -181,7 +181,7 @@ def _label(record: Mapping[str, Any], key: str) -> float | None:
 
 
 def _numbers(record: Mapping[str, Any], names: Sequence[str]) -> dict[str, float | None]:
-    """The columns that are asked for as numbers, also where we do not know them as metrics."""
+    """The columns requested as numbers, also where we do not know them as metrics."""
     places = [(name, place) for name in names for place in (record, record.get("meta") or {}) if name in place]
     return {name: _label(place, name) for name, place in places}
 

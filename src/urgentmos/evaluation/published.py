@@ -2,7 +2,7 @@
 
 Transcribed from the tables of "UrgentMOS: Unified Multi-Metric and Preference Learning for Robust Speech Quality
 Assessment" (Wang et al.) and "URGENT-PK: Perceptually-Aligned Ranking Model Designed for Speech Enhancement Competition"
-(Wang et al., arXiv 2506.23874). Nothing was measured anew.
+(Wang et al., arXiv 2506.23874). Nothing was measured again.
 
 Known oddities, kept as printed: NISQA-LIVE of Table 10 is NISQA-LIVETALK in Table 11; the row WavLM of Table 11 should be
 the row f1c1m5-dref of Tables 5 and 10 but differs on SOMOS, BC19 and URGENT25-SQA; the accuracies of SpeechEval on

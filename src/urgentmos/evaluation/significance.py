@@ -59,7 +59,7 @@ def ratio_draws(above: Array, below: Array, samples: int = SAMPLES, seed: int = 
 def interval(
     value: float, drawn: Array, n_clusters: int, scale: str, confidence: float = 0.95, *, edge: float = _EDGE
 ) -> tuple[float, float] | None:
-    """low, high around a statistic from its bootstrap draws (B,); None if there are too few clusters or draws to tell.
+    """low, high around a statistic from its bootstrap draws (B,); None if there are too few clusters or draws.
 
     Student's t with the bootstrap's standard error, on a scale on which the sampling distribution is nearly symmetric, so
     that the interval cannot leave the range of the statistic: Fisher's z for a "correlation", which is kept `edge` away
@@ -75,7 +75,7 @@ def interval(
     centre, error = there(np.array([value])), standard_errors(there(drawn)[:, None], n)
     if error[0] < 1e-12:
         if scale != "share":
-            return None  # every draw is alike: nothing to tell an error from
+            return None  # every draw is alike: no spread to derive an error from
         likely = expit(centre)
         error = 1 / np.sqrt(likely * (1 - likely) * n_clusters)  # of a logit
     low, high = open_interval(centre, error, n, confidence)

@@ -272,7 +272,7 @@ def _pairs(rows: list[PairRow], labels: PairLabels, metric: str, origin: str, n_
 
 
 def judges_of(predictions: Source, pairs: PairSet, targets: Mapping[str, str]) -> dict[str, Judged]:
-    """Everything in `predictions` that says which clip of a pair is better: rows about pairs, and metrics of clips."""
+    """Everything in `predictions` that prefers a clip of a pair: rows about pairs, and metrics of clips."""
     judges = {name: judged for name, (judged, _) in judged_pairs(predictions, pairs.rows, pairs.metric).items()}
     by_name = {row.path: row for row in predictions.clips if row.path} | {row.uid: row for row in predictions.clips}
     a, b = ([_side(row, k, by_name) or _NO_CLIP for row in pairs.rows] for k in (0, 1))
@@ -355,7 +355,7 @@ def _judges_part(judges: Mapping[str, Judged], rows: Array) -> dict[str, Judged]
 def beside_published(corpora: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Tables 4, 9 (accuracies) and 5, 10 (correlations) of the UrgentMOS paper with a row per judge of ours.
 
-    Only the columns of corpora that were evaluated here; ours are marked, and nothing of the papers' was measured anew.
+    Only the columns of corpora that were evaluated here; ours are marked, and nothing of the papers' was measured again.
     """
     lines = []
     for number in sorted((*published.PREFERENCE, *published.CORRELATION), key=int):

@@ -36,7 +36,7 @@ class Signals:
         return {self.rate: (self.wave, self.reference)}
 
     def at(self, rate: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """(wave, reference) at `rate` by soxr HQ, resampled once however many labellers ask."""
+        """(wave, reference) at `rate` by soxr HQ, resampled once for all labellers."""
         if rate not in self._resampled:
             both = (None if x is None else soxr.resample(x, self.rate, rate) for x in (self.wave, self.reference))
             wave, reference = both

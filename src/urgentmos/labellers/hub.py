@@ -1,6 +1,6 @@
 """Weights that no package carries: from the name that the user gave to a file on disk, and from there to an open model.
 
-`settings.weights[NAME]` is a local file or folder, or a hub id: `org/name` or `org/name@revision`. A hub is asked only
+`settings.weights[NAME]` is a local file or folder, or a hub id: `org/name` or `org/name@revision`. A hub is contacted only
 because the user wrote a hub id, and nothing of what it holds is ever executed: JSON, safetensors, ONNX, and tensors-only
 pickles.
 """

@@ -41,7 +41,7 @@ CLIPS_PER_JOB = 4  # fewer than these do not pay for the start of a process
 
 @dataclass(frozen=True)
 class Labelled:
-    """A clip with its labels filled in, and what there is to say about them."""
+    """A clip with its labels filled in, with warnings."""
 
     clip: Clip
     error: str | None = None
@@ -90,7 +90,7 @@ def label(
     settings = settings or Settings()
     tasks = [Task(clip.audio_path, clip.reference_path) for clip in clips]
     passes = stages(metrics)
-    for stage in passes if jobs > 1 or len(passes) > 1 else ():  # what cannot be loaded says so here, before any work
+    for stage in passes if jobs > 1 or len(passes) > 1 else ():  # a labeller that cannot be loaded fails here, before any work
         for row in stage.labellers:
             row.load(settings)
         gc.collect()
@@ -175,7 +175,7 @@ def measure(task: Task, measures: Sequence[tuple[Labeller, Measure]]) -> Outcome
 
 
 def listen(task: Task, labellers: Iterable[Labeller]) -> tuple[Audio | str, Audio | str | None]:
-    """(clip, reference signal if one of the labellers needs it), or a sentence in place of what cannot be heard."""
+    """(clip, reference signal if one of the labellers needs it), or the reason in place of one that cannot be decoded."""
     heard = _hear(task.audio_path)
     if isinstance(heard, str) or task.reference_path is None:
         return heard, None
@@ -191,7 +191,7 @@ def measure_heard(heard: Audio | str, reference: Audio | str | None, measures: S
 
 
 def _hear(path: str) -> Audio | str:
-    """The recording, or the sentence why it cannot be heard."""
+    """The recording, or the reason why it cannot be decoded."""
     try:
         return load_audio(path)
     except AudioError as e:
@@ -201,7 +201,7 @@ def _hear(path: str) -> Audio | str:
 
 
 def measure_audio(heard: Audio, reference: Audio | str | None, measures: Sequence[tuple[Labeller, Measure]]) -> Outcome:
-    """Every labeller's values for one recording; `reference` may be a sentence that says why there is no such signal.
+    """Every labeller's values for one recording; `reference` may be the reason why there is no such signal.
 
     Warnings of the reference signal are the clip's, too, where a value rests on it.
     """

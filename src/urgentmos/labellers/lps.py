@@ -1,4 +1,4 @@
-"""LPS, the Levenshtein phoneme similarity: does the clip say the phones that the reference signal says?
+"""LPS, the Levenshtein phoneme similarity: how much the phones of the clip match those of the reference signal.
 
 Pirklbauer et al. 2023, "Evaluation Metrics for Generative Speech Enhancement Methods: Issues and Perspectives"; as the
 URGENT challenges run it: a CTC phone recogniser (facebook/wav2vec2-lv-60-espeak-cv-ft) on both signals, spaces removed,

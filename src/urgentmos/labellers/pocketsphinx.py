@@ -1,4 +1,4 @@
-"""lps_pocketsphinx: Levenshtein similarity of the phones that PocketSphinx hears in clip and reference signal.
+"""lps_pocketsphinx: Levenshtein similarity of the phones that PocketSphinx recognises in clip and reference signal.
 
 The offline stand-in for `lps` (Pirklbauer et al. 2023); not comparable with it: other recogniser, whole phones instead of
 characters, English only. 1 - distance / length of the reference's phones, so insertions can make it negative.
@@ -21,7 +21,7 @@ def load(settings: Settings) -> Measure:
 
     def phones(wave: np.ndarray) -> tuple[str, ...]:
         """(T,) at 16 kHz -> phones without silence and noise marks."""
-        # a decoder of its own for each clip: it adapts to what it has heard before, and a score must not
+        # a decoder of its own for each clip: it adapts to earlier clips, and a score must not
         config = sphinx.Config(
             hmm=os.path.join(model, "en-us"),
             allphone=os.path.join(model, "en-us-phone.lm.bin"),

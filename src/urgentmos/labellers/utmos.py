@@ -1,4 +1,4 @@
-"""UTMOS: naturalness as the strong learner of the VoiceMOS Challenge 2022's winner hears it.
+"""UTMOS: naturalness as the strong learner of the VoiceMOS Challenge 2022's winner.
 
 Saeki et al. 2022, "UTMOS: UTokyo-SaruLab System for VoiceMOS Challenge 2022"; the strong learner at step 7459 in the
 public plain state dict `utmos22_strong_step7459_v1.pt` (tarepan/SpeechMOS v1.2.0, MIT). The original resamples with

@@ -29,7 +29,7 @@ class EncoderConfig:
     kind: str
     name: str = ""  # where its weights came from, such as "microsoft/wavlm-base-plus"; never fetched from here
     layers: str = "weighted"  # "weighted": learned sum of all hidden states; "last": only the last one
-    frozen: bool = True  # also kept in eval(): no dropout, whatever .train() says
+    frozen: bool = True  # also kept in eval(): no dropout, regardless of .train()
     gradient_scale: float = 1.0  # of what flows back into an encoder that is not frozen
     normalise: bool = False  # zero mean and unit variance of each clip's real samples, as some were trained
     model: Mapping[str, Any] = field(default_factory=dict)  # the transformers config, or sizes of mel, stft, conv
@@ -61,7 +61,7 @@ class EncoderConfig:
 
 
 class Encoder(nn.Module):
-    """Base of all encoders. A subclass says its sizes, and yields hidden states; the rest is the same for all.
+    """Base of all encoders. A subclass has its sizes and yields hidden states; the rest is the same for all.
 
     Attributes: `dim` features per frame; `rate` Hz; `min_samples` of the shortest clip; `window_seconds`, the longest
     piece that the network behind sees at once (None: any), longer clips are cut up inside; `padding`: "masked" where a
@@ -88,7 +88,7 @@ class Encoder(nn.Module):
         raise NotImplementedError
 
     def groups(self, wave: Tensor, n_samples: Tensor) -> list[list[int]]:
-        """Rows that may share one call of `states`, each row once; all of them unless a subclass says otherwise."""
+        """Rows that may share one call of `states`, each row once; all of them unless a subclass overrides it."""
         return [list(range(len(wave)))]
 
     def n_frames(self, n_samples: Tensor) -> Tensor:

@@ -48,7 +48,7 @@ CLASSES: dict[str, Callable[[EncoderConfig], Encoder]] = {
 
 
 def build_encoder(config: EncoderConfig) -> Encoder:
-    """The encoder of `config`, with random weights; load a state dict to get trained ones. UsageError says what is wrong.
+    """The encoder of `config`, with random weights; load a state dict to get trained ones. UsageError if it cannot be built.
 
     A frozen one is in eval mode and stays there; one to be trained starts in training mode, as any nn.Module.
     """

@@ -141,7 +141,7 @@ def urgentmos_losses(
     """The loss of one batch.
 
     predicted, labels: {metric: (B,)}, labels NaN where missing. categories: category -> its metrics.
-    comparison, pairs: what the net says of P pairs, and what is known of them; None in a batch without pairs.
+    comparison, pairs: output of the net for P pairs, and their labels; None in a batch without pairs.
 
     A part without any label is 0. The total always has a gradient, so that a batch without labels is a step of size 0.
     """

@@ -4,7 +4,7 @@ Mittag et al. 2021, "NISQA: A deep CNN-self-attention model for multidimensional
 crowdsourced datasets" (Interspeech). Attribute names are those of the released `nisqa.tar` (gabrielmittag/NISQA, class
 NISQA_DIM with cnn_model "adapt", td "self_att", pool "att"): `cnn.model.*`, `time_dependency.model.*`,
 `pool_layers.{0..4}.model.*`. Dropout has no parameters and does nothing when scoring, so it is left out. Names, sizes
-(config/train_nisqa_cnn_sa_ap.yaml) and arithmetic are those of the public code; the released file was not at hand.
+(config/train_nisqa_cnn_sa_ap.yaml) and arithmetic are those of the public code; the released file was not available.
 """
 
 from __future__ import annotations

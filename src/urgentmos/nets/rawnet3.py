@@ -4,7 +4,7 @@ Jung et al. 2022, "Pushing the limits of raw waveform speaker recognition" (Inte
 speaker recipe (`egs2/voxceleb/spk1`, train_rawnet3_best_trnVox12_emb192_amp_subcentertopk.yaml). Attribute names are the
 checkpoint's, so that the state dict of `espnet/voxcelebs12_rawnet3` fits name by name: `frontend.*` (asteroid frontend
 over asteroid-filterbanks 0.4), `encoder.*`, `pooling.*`, `projector.*`; its `loss.*` (the training classifier) is not part
-of the encoder. Names, sizes and arithmetic are those of ESPnet's public modules; the released file itself was not at hand.
+of the encoder. Names, sizes and arithmetic are those of ESPnet's public modules; the released file itself was not available.
 """
 
 from __future__ import annotations

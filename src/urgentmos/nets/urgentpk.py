@@ -313,7 +313,7 @@ def judge_pairs(net: UrgentPk, features: Features, pairs: Sequence[tuple[int, in
     """Judge ordered pairs of clips, given by their places in `features`: (P, 3), as `UrgentPk.compare` gives them.
 
     threads: CPU cores to use. On a CPU the pairs go one at a time, each on one core: the activations of a batch are so large
-        that the allocator fetches them anew from the system in every layer, and cores that share one convolution wait for
+        that the allocator fetches them again from the system in every layer, and cores that share one convolution wait for
         each other (benchmarks/urgentpk.py). So the numbers depend neither on a pair's company nor on `threads`. On another
         device pairs of equal length go in batches.
 

@@ -1,7 +1,7 @@
 """Means of S systems over U contents that not all systems have: least squares of score = system + content; numpy/scipy only.
 
 A system that has only easy contents has a high plain mean. With an effect for each content its mean is what it would be on
-all contents, as far as the systems that share contents tell. Without gaps it is the plain mean.
+all contents, as far as the shared contents determine. Without gaps it is the plain mean.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ import numpy as np
 
 from urgentmos.ranking.bradley_terry import linked
 
-Array = np.ndarray  # float64 unless a docstring says otherwise
+Array = np.ndarray  # float64 unless a docstring states another type
 
 _NOISE = 1e-12  # of the largest deviation from the mean: less is rounding
 

@@ -19,7 +19,7 @@ from scipy.sparse.csgraph import connected_components
 
 from urgentmos.errors import UsageError
 
-Array = np.ndarray  # float64 unless a docstring says otherwise
+Array = np.ndarray  # float64 unless a docstring states another type
 
 PRIOR = 1.0
 MAX_STEPS = 200

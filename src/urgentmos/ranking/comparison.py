@@ -20,7 +20,7 @@ TEST = "two-sided sign-flip test of the CMOS over contents"
 class Comparison:
     """The verdict on two clips: p_a + p_tie + p_b = 1, `cmos` > 0 where a is better.
 
-    Where a clip could not be heard, `error` says why, the numbers are NaN and the verdict is None.
+    Where a clip could not be decoded, `error` is the reason, the numbers are NaN and the verdict is None.
     """
 
     a: str
@@ -65,7 +65,7 @@ def comparison(
 ) -> Comparison:
     """(4,) p_a, p_tie, p_b, CMOS -> a Comparison. Where neither side is ahead, or a tie is likeliest, it is a tie.
 
-    A clip without speech, as its warnings say, loses to one with speech whatever the judge said (`silent_verdict`).
+    A clip without speech, by its warnings, loses to one with speech in any case (`silent_verdict`).
     warnings: of the clips, as `by_side` returns them. bandwidths: of the recordings in Hz, where known.
     """
     a_silent, b_silent = (is_silent(on_side(warnings, side)) for side in SIDES)
@@ -77,9 +77,9 @@ def comparison(
 
 
 def silent_verdict(a_silent: bool, b_silent: bool, judged: np.ndarray, least: float = AUDIBLE) -> np.ndarray:
-    """(4,) p_a, p_tie, p_b, CMOS as `judged` says, but that a clip without speech loses to one with speech for certain.
+    """(4,) p_a, p_tie, p_b, CMOS as in `judged`, except that a clip without speech loses to one with speech for certain.
 
-    The CMOS of such a pair is at least `least` in favour of the clip with speech, more where the judge says so; that of two
+    The CMOS of such a pair is at least `least` in favour of the clip with speech, more if the judge has more; that of two
     clips without speech is 0, a tie. What the judge could not answer (NaN) does not matter then.
     """
     if a_silent and b_silent:
@@ -104,7 +104,7 @@ class Summary:
     b: str
     n_contents: int
     cmos: float
-    cmos_low: float  # -inf if there are too few contents to tell
+    cmos_low: float  # -inf if there are too few contents
     cmos_high: float
     confidence: float
     wins: int  # contents on which a is better
@@ -115,7 +115,7 @@ class Summary:
     n_failed: int = 0  # contents that could not be judged
 
     def sentence(self, *, gated: bool = False) -> str:
-        """For a reader; without what the sentence of a gate says as well if one follows (`gated`)."""
+        """As a text; without the part that a gate repeats if one follows (`gated`)."""
         if not self.n_contents:
             return "No content could be judged."
         contents = "content" if self.n_contents == 1 else "contents"

@@ -1,6 +1,6 @@
 """Are two systems equally strong? Score statistics of all pairs from one Bradley-Terry fit, content by content; numpy only.
 
-What a content says of a pair is its term of the effective score of their difference: the gradient of the log-likelihood
+The evidence of a content on a pair is its term of the effective score of their difference: the gradient of the log-likelihood
 where the two are equal, along the direction in which all other parameters keep up. Neyman's C(alpha) test (Hall and Mathiason
 1990, "On large-sample estimation and testing in parametric models", International Statistical Review 58) allows any consistent
 estimate of the other parameters, here the fit of all systems; the common strength of the pair is the likeliest one. Terms of
@@ -17,7 +17,7 @@ import numpy as np
 
 from urgentmos.ranking.bradley_terry import Games, Strengths, information, prior_wins
 
-Array = np.ndarray  # float64 unless a docstring says otherwise
+Array = np.ndarray  # float64 unless a docstring states another type
 
 _MAX_STEPS = 100
 _TOLERANCE = 1e-9

@@ -1,4 +1,4 @@
-"""Is the new build worse than the old one, beyond chance? What `compare --fail-if-worse` tells a CI; numpy/scipy only."""
+"""Is the new build worse than the old one, beyond chance? The gate of `compare --fail-if-worse` for CI; numpy/scipy only."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -34,12 +34,12 @@ class Gate:
 
     @property
     def worse(self) -> bool:
-        """Whether B is worse: silent where A holds speech, or by more than the margin with the confidence asked for."""
+        """Whether B is worse: silent where A holds speech, or by more than the margin at the given confidence."""
         return self.n_silent > 0 or self.significant
 
     @property
     def significant(self) -> bool:
-        """Whether B is worse by more than the margin, with the confidence that was asked for."""
+        """Whether B is worse by more than the margin, at the given confidence."""
         return self.p_value <= 1 - self.confidence + _ROUNDING
 
     @property

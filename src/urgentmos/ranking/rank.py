@@ -1,7 +1,7 @@
-"""From scores or pairwise verdicts of S systems on U contents to a ranking that says how sure it is; numpy/scipy only.
+"""From scores or pairwise verdicts of S systems on U contents to a ranking with its uncertainty; numpy/scipy only.
 
 Scorings: ECS of the URGENT-PK paper (Algorithm 1; binary or soft votes), Bradley-Terry with ties, and the mean score
-(`scorings`). Whatever the scoring, uncertainty comes from the contents (`resampling`): intervals of scores by a bootstrap of
+(`scorings`). With every scoring, uncertainty comes from the contents (`resampling`): intervals of scores by a bootstrap of
 contents, and joint sign-flip tests of all pairs of systems, from which the intervals of ranks and what cannot be told apart
 are read. Systems and contents are sorted by name before anything is computed, so their order never changes a result.
 """
@@ -22,13 +22,13 @@ from urgentmos.ranking.result import Ranking, SystemRank
 
 __all__ = ["Ranking", "SystemRank", "correlations", "ecs_votes", "pairwise_from_scores", "rank"]
 
-Array = np.ndarray  # float64 unless a docstring says otherwise
+Array = np.ndarray  # float64 unless a docstring states another type
 Better = Literal["higher", "lower"]
 Scoring = Literal["binary", "soft", "bradley-terry", "mos"]
 
 EQUAL = 1e-9  # scores closer than this, relative to the largest, differ by rounding only: a tie, and a shared rank
 LARGEST = 1e100  # no scale reaches as far, and squares of more overflow
-FEWEST_SYSTEMS = 3  # for a correlation: that of two is 1 or -1 whatever they are
+FEWEST_SYSTEMS = 3  # for a correlation: that of two is always 1 or -1
 
 
 def rank(
@@ -55,9 +55,9 @@ def rank(
     sounds better than column system) per content, 0.5 a tie, NaN where missing; where both are given, votes and
     Bradley-Terry read the pairs, `mos` the scores. human (S,): MOS of listeners, to correlate with. `prior` is that of
     `bradley_terry.fit`; intervals and tests use at least the default one. bounds: the ends of the metric's scale, infinite
-    where it has none. progress(title, done, total) hears of what takes long with hundreds of systems.
+    where it has none. progress(title, done, total) is called during long steps with hundreds of systems.
 
-    silent (S, U) bool: clips without speech. Whatever their scores and pairs, they lose to every clip with speech and tie
+    silent (S, U) bool: clips without speech. Regardless of scores and pairs, they lose to every clip with speech and tie
     with each other; under "mos" they count as the worst end of the scale, or as the worst clip with speech if it has none. A
     system without a single clip with speech comes after all others.
 
@@ -67,7 +67,7 @@ def rank(
     low..high is an interval at `confidence` for one score: `resampling.vote_interval` for votes, `scale_interval` for means,
     `open_interval` for strengths, with the bootstrap's standard error, which is never taken for less than one vote turned in
     one more content where all verdicts are whole (a system that won everything is not known to win always). From a single
-    content nothing can be said: -inf..inf (null in JSON) and ranks 1..S.
+    content nothing is known: -inf..inf (null in JSON) and ranks 1..S.
 
     rank_low..rank_high counts the systems that are significantly better or worse (`resampling.sign_flip_p` at
     1 - confidence); it covers the true ranks of all systems at once at `confidence`. Bootstrapped ranks would not:
@@ -174,7 +174,7 @@ def _without_speech(
 ) -> tuple[Array | None, Array, Array]:
     """Scores (S, U) and verdicts (S, S, U) with what silent clips deserve, and (S,) bool of systems that are nothing else.
 
-    good (S, U), pairs (S, S, U): what the judge says, larger being better; worst: that end of the scale. This is the one
+    good (S, U), pairs (S, S, U): values of the judge, larger being better; worst: that end of the scale. This is the one
     place where silence counts.
     """
     heard = None if good is None else np.where(silent, np.nan, good)
@@ -217,7 +217,7 @@ def _places_of(ordered: Sequence[str], names: Sequence[str]) -> Array:
 def _places(score: Array, names: list[str], behind: Array) -> tuple[list[int], Array]:
     """The order in which to list systems, best first and equals by name, and each system's rank (S,), equals sharing it.
 
-    Systems that are `behind` (S,) bool come after all others, whatever their score.
+    Systems that are `behind` (S,) bool come after all others, at any score.
     """
     descending = np.lexsort((-score, behind))
     step = EQUAL * max(1.0, float(np.abs(score).max()))

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import expit, logit
 from scipy.stats import t as student
 
-Array = np.ndarray  # float64 unless a docstring says otherwise
+Array = np.ndarray  # float64 unless a docstring states another type
 Step = Callable[[int], None]  # is given how many units of work were just finished
 
 ENUMERATE_UP_TO = 12  # contents; 2 ** 11 sign patterns, a pattern and its mirror image being one
@@ -140,7 +140,7 @@ def sign_flip_p(differences: Array, seed: int, step: Step | None = None) -> Arra
 
     Because the correction happens inside the maximum, the smallest p-value, 2 ** (1 - U), does not shrink with the number
     of pairs: 8 unanimous contents suffice for any number of systems (p = 0.008), 2 never do (p = 0.5), however small
-    their variance. All patterns are visited up to 12 contents, 5000 (seeded) beyond. `step` is told of patterns.
+    their variance. All patterns are visited up to 12 contents, 5000 (seeded) beyond. `step` is called with patterns.
     """
     speaks = np.abs(differences).max(0) > 0
     size = np.sqrt((differences**2).sum(1, keepdims=True))

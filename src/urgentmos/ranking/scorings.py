@@ -1,6 +1,6 @@
 """Scorings: from verdicts or values to S scores, the influence of each content on them, and tests of each pair.
 
-Whatever the scoring, every value is used, also on contents that not all systems have; without gaps the formulas reduce to
+With every scoring, every value is used, also on contents that not all systems have; without gaps the formulas reduce to
 sums and means. Numpy/scipy only.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 from urgentmos.errors import UsageError
 from urgentmos.ranking import additive, bradley_terry, equal_strengths, resampling
 
-Array = np.ndarray  # float64 unless a docstring says otherwise
+Array = np.ndarray  # float64 unless a docstring states another type
 Progress = Callable[[str, int, int], None]  # what is being done, how much of it is done, how much there is
 
 PAIRS = "comparing pairs of systems"
@@ -87,7 +87,7 @@ def shares_of(pairs: Array, scoring: Literal["binary", "soft"]) -> Array:
 
 
 def _shares(pairs: Array, scoring: Literal["binary", "soft"], plan: Plan) -> tuple[Array, Array, tuple[str, ...]]:
-    """The votes of contents that compare anyone, their pairs, and what is said of the rest. UsageError as `by_votes` needs."""
+    """The votes of contents that compare anyone, their pairs, and sentences about the rest. UsageError as `by_votes` needs."""
     share = shares_of(pairs, scoring)
     played = ~np.isnan(share)
     used = played.any((0, 1))

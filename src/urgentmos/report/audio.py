@@ -75,7 +75,7 @@ def opus(wave: np.ndarray, rate: int) -> bytes:
 
 
 def check_size(clips: Sequence[Clip], n_clips: int, options: Options) -> None:
-    """UsageError, saying what fits, if `n_clips` clips like these would not fit into the page: asked before any work."""
+    """UsageError, saying what fits, if `n_clips` clips like these would not fit into the page: called before any work."""
     if options.audio != "embed" or not n_clips:
         return
     seconds = [s for s in islice(map(_seconds, clips), PROBED) if s is not None]

@@ -92,7 +92,7 @@ def heat(
 ) -> Spec:
     """Rows {x, y, value}: a diverging heat map, `domain` being its low end, middle and high end; numbers in the cells.
 
-    `order` names columns and rows in their order: cells may be missing, so that the data cannot tell it.
+    `order` names columns and rows in their order: cells may be missing, so that the data does not determine it.
     """
     low, middle, high = domain
     colour = {

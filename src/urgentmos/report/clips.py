@@ -29,7 +29,7 @@ ENOUGH = 10  # clips, for a histogram
 
 
 def clips_page(scores: Sequence[Score], judge: Predictor, metrics: Sequence[str], options: Options) -> str:
-    """The page of `scores`, which tell `metrics`. The judge is asked for timelines only. UsageError without the extra."""
+    """The page of `scores`, with these `metrics`. The judge is used for timelines only. UsageError without the extra."""
     main = judge.ranks_by if judge.ranks_by in metrics else metrics[0]
     order = worst_first(scores, main)
     heard = order[: options.listen]

@@ -131,7 +131,7 @@ def interval_text(low: float | None, high: float | None, digits: int = 2) -> str
 def metric_title(name: str) -> str:
     """The name of a metric for a reader; a name that the table does not know stays as it is.
 
-    The table calls `mos_overall` human, which a prediction of it is not: whose MOS it is, the place says.
+    The table calls `mos_overall` human, which a prediction of it is not: whose MOS it is, its place decides.
     """
     if name in HUMAN:
         return "MOS"

@@ -14,7 +14,7 @@ WIDTH, HEIGHT = 720, 160  # pixels at most, as the charts have in a browser
 RANGE_DB = 80.0  # below the loudest bin; what is lower is drawn as silence
 FAINTEST_DB = -40.0  # what a clip is drawn against at least: digital silence stays dark
 LEVELS = 48  # colours; more make the file larger and look the same
-SHORTEST_WINDOW = 0.025  # seconds: harmonics of a voice are told apart
+SHORTEST_WINDOW = 0.025  # seconds: harmonics of a voice are resolved
 # From dark to light with steadily rising luminance, so that loudness can be read without colour vision.
 ANCHORS = np.array([(8, 8, 24), (52, 24, 92), (128, 38, 108), (206, 70, 76), (246, 142, 52), (252, 226, 140)], dtype=float)
 

@@ -54,7 +54,7 @@ class Field:
 
     systems: list[str]
     contents: list[str]
-    value: Array  # (S, U) what the judge says, in its own unit
+    value: Array  # (S, U) values of the judge, in its own unit
     wins: Array  # (S, U) share of the other systems that a system beats on a content, ties half
     human: Array  # (S, U) labels of listeners
     metrics: dict[tuple[str, Kind], Array]  # (S, U) each: predictions of the judge, and what the manifest holds
@@ -65,7 +65,7 @@ class Field:
 def ranking_page(ranking: Ranking, evidence: Evidence, clips: Sequence[Clip], judge: str, options: Options) -> str:
     """The page of `ranking`, which rests on `evidence` about `clips` (in the order of evidence.rows).
 
-    judge: the metric that it ranks by. Nothing is judged anew. UsageError if the extra `report` is missing.
+    judge: the metric that it ranks by. Nothing is judged again. UsageError if the extra `report` is missing.
     """
     field = field_of(ranking, evidence, clips, judge)
     order = _disagreement(ranking, field)

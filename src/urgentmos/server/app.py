@@ -89,7 +89,7 @@ def create_app(judge: Predictor, limits: Limits | None = None, token: str | None
     app.add_exception_handler(HTTPException, _say_http)
     app.add_exception_handler(RequestValidationError, _say_invalid)
     app.add_exception_handler(UrgentmosError, _say_refused)
-    # for the document only: the guard asks for the token before anything of a request is read
+    # for the document only: the guard checks the token before anything of a request is read
     locks = [Depends(HTTPBearer(auto_error=False, description="What the service was started with"))] if token else []
     _add_work(app, service, locks)
     _add_facts(app, service, locks)

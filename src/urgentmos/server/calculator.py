@@ -65,7 +65,7 @@ class Recorded(Predictor):
         raise NotImplementedError
 
 
-# ---- tasks: what a child can be asked to do
+# ---- tasks: the tasks of a child process
 
 
 @dataclass(frozen=True)

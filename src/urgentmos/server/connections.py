@@ -19,7 +19,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from urgentmos.server.limits import Limits, busy
 from urgentmos.server.watching import log
 
-SPARE_SECONDS = 5.0  # of a body, for the answer 408 of whoever reads it
+SPARE_SECONDS = 5.0  # of a body, for the answer 408 of its reader
 FAIR_SECONDS = 5.0  # in which an upload is not cut off to make place
 SPARE_FILES = 64  # that the process opens beside connections and the files of their requests
 TICKS = 2  # between two looks at all connections; uvicorn has ten a second
@@ -36,7 +36,7 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._since = time.monotonic()
-        self._head_begun = True  # a new connection is there to ask for something
+        self._head_begun = True  # a new connection is there to send a request
         self._unread_since: float | None = None
         if sum(not other.is_closing for other in self._others()) >= self.limit:
             self._make_place()

@@ -22,7 +22,7 @@ from urgentmos.server.watching import LOGGER, Meters, log
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 HTTP_PORT = 80  # which browsers do not write
-OPEN = ("/healthz", "/", "/openapi.json")  # without a token: they tell nothing that the package does not tell
+OPEN = ("/healthz", "/", "/openapi.json")  # without a token: they reveal nothing beyond the public package
 PAGE = "/page/"
 DRAIN_SECONDS = 2.0
 UNREAD_BYTES = 200_000_000  # of answers: more, and no request is begun
@@ -194,7 +194,7 @@ class Guard:
             raise Problem(421, f"{sentence} with --allowed-host NAME.")
 
     def _check_origin(self, scope: Scope) -> None:
-        """A web page from elsewhere may post forms to a service on the reader's own machine: browsers say so."""
+        """A web page from elsewhere may post forms to a service on the reader's own machine: browsers mark these."""
         headers = Headers(scope=scope)
         origin = headers.get("origin")
         elsewhere = scope["method"] == "POST" and headers.get("sec-fetch-site") in ("cross-site", "same-site")

@@ -14,7 +14,7 @@ from urgentmos.server.worker import Worker
 
 RATE = 16_000  # Hz
 SECONDS = 3.0  # of the clip: every model takes that much
-FRESH_SECONDS = 2.0  # for which a result counts: whoever asks more often learns the same
+FRESH_SECONDS = 2.0  # for which a result counts: more frequent requests get the same
 
 
 class Health:

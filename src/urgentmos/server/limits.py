@@ -45,7 +45,7 @@ class Limits:
 
 @dataclass(eq=False)
 class Problem(Exception):
-    """A request that is refused: `detail` says why and what to do."""
+    """A request that is refused: `detail` holds the reason and the cure."""
 
     status: int
     detail: str

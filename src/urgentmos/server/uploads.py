@@ -1,6 +1,6 @@
 """The files of a request: from multipart/form-data, while it arrives, into one temporary file each.
 
-Nothing that a client says becomes part of a path: files are numbered, and of a name only its ending is used, if it is one of
+Nothing of a client becomes part of a path: files are numbered, and of a name only its ending is used, if it is one of
 ours. Limits hold while bytes arrive, not afterwards; what a file would become when decoded is known before the model sees it.
 """
 
@@ -40,7 +40,7 @@ SMALL, LARGE_SHARE = 1 / 256, 3 / 4  # of the space for temporary files
 QUICK_THREADS, SLOW_THREADS = 4, 2  # that measure uploads
 WRITER_THREADS = 2  # that read forms and write files of requests beyond the first INLINE_BYTES
 INLINE_BYTES = 1 << 17  # read at once: each file that is opened while others compute may stop all connections for a moment
-HEAD = 16  # bytes that tell what a container is
+HEAD = 16  # bytes that identify a container
 
 # What a browser's recorder and curl call the formats that the decoders read; for files without an ending of ours.
 TYPES = {
@@ -72,7 +72,7 @@ TYPES = {
     "video/webm": ".webm",
     "video/3gpp": ".3gp",
 }
-UNTYPED = ("", "application/octet-stream", "binary/octet-stream")  # what clients say that do not know
+UNTYPED = ("", "application/octet-stream", "binary/octet-stream")  # sent by clients that do not know
 
 
 @dataclass
@@ -332,7 +332,7 @@ def _printable(text: str) -> str:
 
 
 def suffix_of(name: str, kind: str) -> str:
-    """The ending, one of AUDIO_SUFFIXES, that tells the decoder what a file is. Problem if it is no audio by name and type."""
+    """The ending, one of AUDIO_SUFFIXES, that names the format for the decoder. Problem if it is no audio by name and type."""
     suffix = os.path.splitext(name)[1].lower()
     by_type = TYPES.get(kind)
     if suffix in AUDIO_SUFFIXES and (kind in UNTYPED or by_type or kind.startswith("audio/")):
@@ -386,9 +386,9 @@ def check_decoded(upload: Upload, limits: Limits) -> None:
 
 
 def measure(upload: Upload, limits: Limits) -> bool:
-    """Whether the header tells how long the recording is, which the upload then knows.
+    """Whether the header states how long the recording is, which the upload then knows.
 
-    Problem if it is longer than allowed, or is not what its ending says. What cannot be decoded passes: the model says why.
+    Problem if it is longer than allowed, or does not match its ending. An undecodable file passes; the model reports it.
     """
     suffix = upload.path.suffix
     if suffix in AV_SUFFIXES:
@@ -404,7 +404,7 @@ def measure(upload: Upload, limits: Limits) -> bool:
             _note_length(upload, limits, stream.n_samples, stream)
     except Problem:
         raise
-    except Exception:  # also a decoder's bug: the model's row says what is wrong
+    except Exception:  # also a decoder's bug: the model's row holds the error
         pass
     return True
 

@@ -61,7 +61,7 @@ class _JsonLines(logging.Formatter):
         if record.name != LOGGER.name:
             line["logger"] = record.name
         if record.exc_info:
-            line["trace"] = self.formatException(record.exc_info)[-LONGEST_TEXT:]  # the last lines say most
+            line["trace"] = self.formatException(record.exc_info)[-LONGEST_TEXT:]  # the last lines matter most
         return json.dumps(line, ensure_ascii=True, default=str)
 
 

@@ -96,10 +96,10 @@ Part = tuple[Job, int]  # a job and the number of one of its items
 
 
 class Worker:
-    """Runs the parts of jobs in turns. `told` hears of each batch: its number of clips."""
+    """Runs the parts of jobs in turns. `on_batch` is called after each batch with its number of clips."""
 
     def __init__(self, judge: Predictor, limits: Limits, on_batch: Callable[[int], None] = lambda n: None) -> None:
-        self._judge, self._limits, self._told = judge, limits, on_batch
+        self._judge, self._limits, self._on_batch = judge, limits, on_batch
         self._turns = Turns()
         self._changed = threading.Condition()
         self._jobs: list[Job] = []  # submitted and not finished
@@ -252,7 +252,7 @@ class Worker:
                 results = self._results(parts, pacer)
         except Exception as e:
             if len(parts) > 1 and not isinstance(e, Abandoned):
-                for part in parts:  # whatever it was, it must not take the others with it
+                for part in parts:  # its failure must not end the others
                     self._run([part], ShortPace(lambda: part[0].abandoned))  # noqa: B023
                 return
             for job, _ in parts:
@@ -272,7 +272,7 @@ class Worker:
         works = [job.items[index].work for job, index in parts]
         if isinstance(works[0], Clip):
             clips = [work for work in works if isinstance(work, Clip)]
-            self._told(len(clips))
+            self._on_batch(len(clips))
             scores = self._judge.score_clips(clips, run)
             return [next(scores) for _ in clips]
         return [works[0](self._judge, run)]

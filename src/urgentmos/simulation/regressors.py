@@ -1,4 +1,4 @@
-"""Made enhancers that write spectra anew instead of weighing bins: blurred regressions, resynthesis, inventions.
+"""Made enhancers that rewrite spectra instead of weighing bins: blurred regressions, resynthesis, inventions.
 
 What a network does that was trained on distances (blur), on tokens (wrong phones without noise), or to please (hallucination).
 """

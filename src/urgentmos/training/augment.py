@@ -32,7 +32,7 @@ class Augment:
         return [self._variant(wave, drawn[content], shortest) for wave, content in zip(waves, contents, strict=True)]
 
     def _drawn(self, content: str, index: int) -> np.ndarray:
-        """(3,) from 0 to 1; the same in whatever process a content is heard."""
+        """(3,) from 0 to 1; the same in every process."""
         return np.random.default_rng([self.seed, index, zlib.crc32(content.encode())]).random(3)
 
     def _variant(self, wave: np.ndarray, drawn: np.ndarray, shortest: int) -> np.ndarray:

@@ -1,8 +1,8 @@
-"""Features of frozen encoders on disk, so that an encoder that does not learn is asked once per clip and not once per epoch.
+"""Features of frozen encoders on disk, so that a frozen encoder runs once per clip and not once per epoch.
 
 One .npy per clip and encoder, fp16: (layers + 1, F, D) where the layers' weights are learned, (1, F, D) where the last
 layer is used. A file is written whole or not at all, so filling the cache goes on where it stopped. The name of a file is
-a fingerprint of the encoder with its weights, the recording's path, size and time, and the length that is heard.
+a fingerprint of the encoder with its weights, the recording's path, size and time, and the length that is used.
 """
 
 from __future__ import annotations

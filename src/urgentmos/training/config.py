@@ -40,13 +40,13 @@ class TrainConfig:
     valid: tuple[str, ...] = ()  # as data, for validation; empty: valid_share of the contents of data
     valid_pairs: tuple[str, ...] = ()
     valid_share: float = 0.1  # a function of each content's name alone, so that no content is on both sides
-    max_seconds: float = 30.0  # of a longer clip the beginning is heard
+    max_seconds: float = 30.0  # of a longer clip the beginning is used
     judge: str = "mos_overall"  # the metric whose differences are the CMOS of derived pairs
     scope: Literal["", "reference", "corpus", "any"] = ""  # of derived pairs; empty: that of the preset, else reference
     homologous: int = 8  # clips of one content that travel together
     pairs_per_clip: float = 2.0  # at most so many derived pairs in a batch, times its clips
     speed: float = 0.0  # training clips are played up to so much faster or slower: 0.1 for 0.9 to 1.1 times
-    crop: float = 1.0  # smallest share of a training clip that is heard at once
+    crop: float = 1.0  # smallest share of a training clip that is used at once
 
     # the loss of UrgentMOS (nets.losses.LossConfig)
     absolute: float = 0.5

@@ -1,6 +1,6 @@
 """Data for training: clips with labels and native pairs from what is on disk, their split, and a batch of them as arrays.
 
-Which clips and pairs make a batch is said in plans.py.
+Which clips and pairs make a batch is decided in plans.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The folder of a run: what it was asked, what it was fed, what it gave.
+"""The folder of a run: configuration, data and results.
 
 A run folder holds config.yaml (which reproduces it), run.json (versions, fingerprints of the data, the result), train.csv,
 valid.csv, best/ (models by validation score), last.ckpt (the state to resume from), and model/, which can follow -m.

@@ -1,6 +1,6 @@
 """Training: a configuration -> a run folder with a model in it. UrgentMOS, URGENT-PK and UTMOS on one way of feeding them.
 
-What a run leaves behind is said in folder.py.
+What a run leaves behind is in folder.py.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ def fit(
 ) -> Trained:
     """Train, or go on with a run that was interrupted: the same configuration in the same folder.
 
-    say: hears sentences. tell(step, steps, losses): after each step. progress(title, done, total): of the feature cache.
+    say(sentence) is called with messages, tell(step, steps, losses) after each step, progress(title, done, total) while the
+    feature cache fills.
     Raises UsageError if the configuration or the data cannot be used, or the folder belongs to another run.
     """
     need("lightning", "train")
@@ -385,7 +386,7 @@ def _net_metrics(prepared: Prepared) -> Sequence[str]:
 
 
 def _finish(folder: Path, keeper: Keeper, valid: Data, prepared: Prepared, description: Mapping[str, Any], say: Say) -> Trained:
-    """Choose the model, put it into its place, and say so in run.json."""
+    """Choose the model, move it into its place, and record it in run.json."""
     from urgentmos.models import folder as checkpoints
 
     entries = keeper.kept
@@ -438,7 +439,7 @@ def _unlabelled(clip: Clip) -> Clip:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Lightning talks about itself and its plans; here only what concerns the run is said."""
+    """Silence Lightning's own log messages."""
     loggers = [logging.getLogger(name) for name in ("lightning", "lightning.pytorch", "lightning.fabric", "lightning_fabric")]
     before = [logger.level for logger in loggers]
     try:

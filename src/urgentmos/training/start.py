@@ -70,7 +70,7 @@ def _go_on(config: TrainConfig) -> Start:
 
 
 def _with_dropout(net: nn.Module, config: TrainConfig) -> nn.Module:
-    """The same weights under the dropout that the run asks for; the net itself where it asks for none."""
+    """The same weights under the dropout of the run; the net itself where it has none."""
     if not (config.net or config.encoder):
         return net
     if not isinstance(net, UrgentMos | UrgentPk):

@@ -164,7 +164,7 @@ class UrgentMosTask(Task):
         return self.net.encode_frames([branch(e, c, self.device) for e, c in zip(encoders, columns, strict=True)])
 
     def pair_labels(self, batch: Item) -> PairLabels:
-        """Verdicts by Eq. 6 where only the CMOS is known; native verdicts stay, and have no CMOS unless asked for."""
+        """Verdicts by Eq. 6 where only the CMOS is known; native verdicts stay, and have no CMOS unless requested."""
         cmos, verdict = batch["cmos"], batch["verdict"]
         verdict = torch.where(verdict == NO_VERDICT, verdict_of(cmos, self.loss), verdict)
         if self.settings.native_cmos:
@@ -246,7 +246,7 @@ def right_verdicts(p: Tensor, labels: PairLabels) -> list[tuple[int, int]]:
 
 
 def correlations_of(predicted: Mapping[str, list[np.ndarray]], labels: Mapping[str, list[np.ndarray]]) -> dict[str, float]:
-    """srcc_METRIC, lcc_METRIC and mse_METRIC of those that can be told; a constant side has no correlation and counts 0."""
+    """srcc_METRIC, lcc_METRIC and mse_METRIC of those that are defined; a constant side has no correlation and counts 0."""
     from scipy.stats import pearsonr, spearmanr
 
     values: dict[str, float] = {}
