@@ -21,11 +21,12 @@ from urgentmos.clips.layouts import same_names
 from urgentmos.clips.provenance import label_of, prediction_of, with_labels
 from urgentmos.clips.references import attach_references
 from urgentmos.clips.sources import LISTENERS, phrase_of
+from urgentmos.common.packaged import DEFAULT_MODEL
 from urgentmos.errors import UsageError, naming
 from urgentmos.judges.base import Evidence, Predictor, Run, Score, check_cells, silent_table, warnings_about
 from urgentmos.labellers import MEASURABLE
 from urgentmos.metrics import HUMAN, METRICS, canonical
-from urgentmos.models.names import DEFAULT_MODEL, resolve
+from urgentmos.models.names import resolve
 from urgentmos.ranking.comparison import Comparison
 
 if TYPE_CHECKING:

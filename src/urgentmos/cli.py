@@ -64,7 +64,7 @@ def main() -> None:
 def score(
     inputs: tuple[str, ...],
     metrics: str,
-    model: str | None,
+    model: str,
     device: str,
     reference_dir: Path | None,
     jobs: int | None,
@@ -83,13 +83,12 @@ def score(
     from urgentmos.cluster.run import works_of
     from urgentmos.judges.base import warnings_about
     from urgentmos.metrics import parse_metrics
-    from urgentmos.models.names import DEFAULT_MODEL
 
     check_output(output)
     clips, notes = read_inputs(inputs)
     say_notes(notes)
     check_room(clips, len(clips), page)
-    given, settings = model or DEFAULT_MODEL, settings_of(weights)
+    given, settings = model, settings_of(weights)
     judge = load(given, weights=settings.weights, device=device)
     if reference_dir is not None:
         clips, notes = find_references(clips, reference_dir)
@@ -139,7 +138,7 @@ def score(
 def compare(
     a: Path,
     b: Path,
-    model: str | None,
+    model: str,
     device: str,
     confidence: float,
     fail_if_worse: bool,
@@ -162,7 +161,6 @@ def compare(
     from urgentmos.clips.inputs import is_collection, read_pairs
     from urgentmos.clips.references import find_references
     from urgentmos.judges.base import on_its_own, warnings_about_pairs
-    from urgentmos.models.names import DEFAULT_MODEL
     from urgentmos.ranking.comparison import summarise
 
     check_output(output, rows="a comparison")
@@ -173,7 +171,7 @@ def compare(
     if fail_if_worse:
         _check_gate(folders, confidence)
     say_notes(notes)
-    judge = load(model or DEFAULT_MODEL, weights=settings_of(weights).weights, device=device)
+    judge = load(model, weights=settings_of(weights).weights, device=device)
     if reference_dir is not None:
         flat, notes = find_references([clip for pair in pairs for clip in pair], reference_dir)
         say_notes(notes)
@@ -252,7 +250,7 @@ def _check_gate(folders: bool, confidence: float) -> None:
 @output_option
 def rank(
     source: str,
-    model: str | None,
+    model: str,
     device: str,
     scoring: str,
     confidence: float,
@@ -282,7 +280,6 @@ def rank(
     from urgentmos.clips.inputs import read_system_inputs
     from urgentmos.clips.references import find_references
     from urgentmos.metrics import HUMAN
-    from urgentmos.models.names import DEFAULT_MODEL
 
     check_output(output, rows="a ranking")
     if mos_strategy and scoring != "mos":
@@ -296,7 +293,7 @@ def rank(
     if reference_dir is not None:
         clips, notes = find_references(clips, reference_dir)
         say_notes(notes)
-    judge = load(model or DEFAULT_MODEL, weights=settings_of(weights).weights, device=device)
+    judge = load(model, weights=settings_of(weights).weights, device=device)
     if mos_strategy and not judge.has_opinions:
         raise UsageError(f"{judge.name} tells a clip's MOS from the clip alone. --mos-strategy is for URGENT-PK models.")
     unread = FILE_FAULTS if judge.name in HUMAN else ()  # the listeners' votes need no audio

@@ -66,7 +66,7 @@ def limit_options(command: F) -> F:
 )
 @limit_options
 def serve(
-    model: str | None,
+    model: str,
     device: str,
     weights: tuple[str, ...],
     host: str,
@@ -85,7 +85,6 @@ def serve(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: clips are shared among threads, and more would only spin
     from urgentmos.api import load
     from urgentmos.metrics import HUMAN, METRICS
-    from urgentmos.models.names import DEFAULT_MODEL
     from urgentmos.server import Limits
     from urgentmos.server import serve as run
 
@@ -93,7 +92,7 @@ def serve(
         raise UsageError(f"the token in {TOKEN} is empty. Set it to letters, digits and signs, or unset it: unset {TOKEN}.")
     if token is not None and (not token.isascii() or not token.isprintable() or not token.strip()):
         raise UsageError("the token is empty or holds what no HTTP header can. Use letters, digits and signs.")
-    judge = load(model or DEFAULT_MODEL, weights=settings_of(weights).weights, device=device)
+    judge = load(model, weights=settings_of(weights).weights, device=device)
     if judge.name in HUMAN or (judge.name in METRICS and METRICS[judge.name].needs_reference):
         raise UsageError(f"{judge.name} cannot be told from a recording alone. Choose another model with -m.")
     token = None if token is None else token.strip()

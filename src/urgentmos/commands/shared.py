@@ -13,6 +13,7 @@ from urgentmos.commands.ending import Command as Command
 from urgentmos.commands.ending import Commands as Commands
 from urgentmos.commands.ending import journal_of, shards_of
 from urgentmos.common.console import columns_that_fit, number, say, table, with_interval
+from urgentmos.common.packaged import DEFAULT_MODEL
 from urgentmos.errors import UsageError
 from urgentmos.files import check_writable, write_whole
 
@@ -75,9 +76,10 @@ def model_option(command: F) -> F:
     return click.option(
         "-m",
         "--model",
-        default=None,
-        help="What judges: a measured metric such as distill_mos or pesq, a model folder, a released checkpoint file, or the "
-        "name of a release or a hub id, which is fetched once. See urgentmos models.  [default: pocket]",
+        default=DEFAULT_MODEL,
+        show_default=True,
+        help="The judge: a measured metric such as distill_mos or pesq, a model folder, a released checkpoint file, or the "
+        "name of a release or a hub id, which is fetched once. See urgentmos models.",
     )(command)
 
 

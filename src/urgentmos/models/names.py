@@ -9,8 +9,6 @@ from urgentmos.errors import UsageError
 from urgentmos.models.hub import check_not_a_path, is_hub_id, nearest_path, release_of
 from urgentmos.models.releases import RELEASES
 
-DEFAULT_MODEL = "pocket"
-
 
 def resolve(model: str | Path, metrics: Sequence[str] = ()) -> str | Path:
     """Return the folder of a packaged model; any other path, release or hub id as it is.
