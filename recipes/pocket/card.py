@@ -1,4 +1,4 @@
-"""The numbers of `evaluate.py` as the tables of MODEL_CARD.md: what stands between its two marks is written anew."""
+"""The numbers of `evaluate.py` as the tables of MODEL_CARD.md, between its two marks."""
 
 import argparse
 import json
@@ -17,11 +17,9 @@ JUDGES = {"this model, compare": "pocket, `compare`", "this model, mos_overall":
 
 
 def tables(found: dict[str, Any]) -> str:
-    """Markdown."""
-    parts = [heads(found), pairs("", found["pairs"])]
-    parts += [pairs(" of speech never heard", found["Speech never heard"]["pairs"])] if "Speech never heard" in found else []
-    parts += [orders("", found["orders"])] if "orders" in found else []
-    parts += [orders(" of the neural vocoder", found["Neural vocoder"]["orders"])] if "Neural vocoder" in found else []
+    """The tables in Markdown."""
+    parts = [heads(found), pairs(found)]
+    parts += [orders(found)] if "orders" in found or "Neural vocoder" in found else []
     parts += [listeners(found["human"])] if "human" in found else []
     parts += [enhancers(found["Real enhancers"])] if "Real enhancers" in found else []
     parts += [robustness(found)] if "robustness" in found else []
@@ -44,22 +42,28 @@ def heads(found: dict[str, Any]) -> str:
     return "Scores of held-out contents; `mos_overall` is compared with its pseudo-label:\n\n" + "\n".join(lines)
 
 
-def pairs(of: str, p: dict[str, float]) -> str:
-    signs = ", ".join(f"{name.removeprefix('sign of ')} {v:.3f}" for name, v in p.items() if name.startswith("sign of "))
-    return (
-        f"Pairs within a content{of} ({p['pairs']}, by `compare`): acc_0 {p['acc_0']:.3f} and acc_0.5 {p['acc_0.5']:.3f} with "
-        f"the pseudo-label; with the sign of measured metrics: {signs}.\n"
-        f"Expected calibration error of the verdict's probability: {p['calibration error']:.3f}."
-    )
+def pairs(found: dict[str, Any]) -> str:
+    sets = [("held-out contents", found["pairs"])]
+    sets += [("speech never heard", found["Speech never heard"]["pairs"])] if "Speech never heard" in found else []
+    signs = [name for name in found["pairs"] if name.startswith("sign of ")]
+    lines = [_row("pairs", "n", "acc_0", "acc_0.5", "ECE", *(name.removeprefix("sign of ") for name in signs))]
+    lines.append(_rule(5 + len(signs)))
+    for title, p in sets:
+        values = [p["acc_0"], p["acc_0.5"], p["calibration error"], *(p.get(name) for name in signs)]
+        lines.append(_row(title, p["pairs"], *("" if x is None else f"{x:.3f}" for x in values)))
+    text = "Pairs within a content, agreement of `compare` with the pseudo-label and with the sign of measured metrics; ECE: "
+    return f"{text}calibration error:\n\n" + "\n".join(lines)
 
 
-def orders(of: str, found: dict[str, float]) -> str:
-    peers = ", ".join(f"{name} {v:.3f}" for name, v in list(found.items())[3:])
-    clean = found["of them clean against damaged"]
-    return (
-        f"Pairs{of} whose order is known from how they were made ({found['pairs']}, {clean} of them clean against\ndamaged): "
-        f"`compare` is right in {found['this model, compare']:.3f}; {peers}."
-    )
+def orders(found: dict[str, Any]) -> str:
+    sets = [(f"held-out contents ({found['orders']['pairs']})", found["orders"])] if "orders" in found else []
+    vocoder = found.get("Neural vocoder", {}).get("orders")
+    sets += [(f"the neural vocoder ({vocoder['pairs']})", vocoder)] if vocoder else []
+    judges = ["this model, compare", *list(sets[0][1])[3:]]
+    shares = [" and ".join(f"{row[name]:.3f}" for _, row in sets if name in row) for name in judges]
+    values = "; ".join(f"{name.removeprefix('this model, ')} {x}" for name, x in zip(judges, shares, strict=True))
+    on = " and on ".join(title for title, _ in sets)
+    return f"Pairs of known order, share in the right order on {on}: {values}."
 
 
 def listeners(found: dict[str, dict[str, float]]) -> str:
@@ -76,19 +80,14 @@ def enhancers(found: dict[str, Any]) -> str:
     every = f"not better than noisy on average: {', '.join(worse)}" if worse else "every enhancer beats noisy on average"
     return (
         f"Real enhancers on held-out contents: clean beats noisy in {found['clean beats noisy, by score']:.1%} of contents by "
-        f"score, in {found['clean beats noisy, by compare']:.1%} by `compare`;\n{every}. SRCC over clips with Distill-MOS "
+        f"score, in {found['clean beats noisy, by compare']:.1%} by `compare`; {every}. SRCC over clips with Distill-MOS "
         f"{found['SRCC with distill_mos over clips']:.2f}, with PESQ {found['SRCC with pesq over clips']:.2f}."
     )
 
 
 def robustness(found: dict[str, Any]) -> str:
-    changes = "\n".join(_row(name, f"{value:.2f}") for name, value in found["robustness"].items())
-    steps = "\n".join(_row(name, " ".join(f"{v:.2f}" for v in means)) for name, means in found["ladders"].items())
-    return (
-        "What should not matter, mean absolute change of `mos_overall` on the P.835 clips:\n\n"
-        f"{_row('change', 'points')}\n{_rule(2)}\n{changes}\n\nMeans over 12 clean clips along ladders of damage:\n\n"
-        f"{_row('damage, mild to strong', 'mean `mos_overall`')}\n{_rule(2)}\n{steps}"
-    )
+    changes = ", ".join(f"{name} {value:.2f}" for name, value in found["robustness"].items())
+    return f"Mean absolute change of `mos_overall` on the P.835 clips: {changes}."
 
 
 def _row(*cells: object) -> str:

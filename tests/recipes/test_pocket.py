@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -295,89 +296,6 @@ def test_what_an_earlier_finish_found_is_forgotten(mean, left):
 # ---- labels by models
 
 
-def test_what_models_say_is_averaged_agrees_with_known_orders_and_leaves_validation_out(tmp_path, monkeypatch, capsys):
-    ensemble = load("ensemble")
-    mild, strong = ({"name": "white", "setting": {"snr": 40 - 20 * k}, "step": k, "seed": 1} for k in (0, 1))
-    kept = [{**row("a", "one.wav"), "meta": {"recordings": ["one.wav"], "simulation": chain}} for chain in ([mild], [strong])]
-    clips = [*kept, {**row("b", "two.wav", "other.wav", speed=1.1), "metrics": {"pesq": 4.0}}]
-    more = {"corpus": "c", "duration": 1.0, "reference_path": "clean.wav"}
-    clips = [{**clip, **more, "uid": str(k), "audio_path": f"{k}.wav"} for k, clip in enumerate(clips)]
-    jsonl.write_rows(tmp_path / "rest.jsonl", clips)
-    known = [{**row(f"v{k}", "two.wav"), "audio_path": f"v{k}.wav", "metrics": {"mos_overall": 1.0 + k}} for k in range(4)]
-    jsonl.write_rows(tmp_path / "valid.jsonl", known)
-    said = {
-        ("x", 2): {"mos_overall": np.array([2.0, 3.5]), "estoi": np.array([0.2, 0.4])},
-        ("y", 2): {"mos_overall": np.array([3.5, 2.0]), "estoi": np.array([0.8, np.nan]), "pesq": np.array([1.0, 1.0])},
-        ("x", 4): {"mos_overall": np.array([1.0, 3.0, 2.0, 4.0])},
-        ("y", 4): {"mos_overall": np.array([1.0, 1.5, 4.0, 3.0])},
-    }
-    monkeypatch.setattr(ensemble.urgentmos, "load", lambda name: name)
-    monkeypatch.setattr(ensemble, "predicted", lambda name, rows: said[name, len(rows)])
-    asked = ["ensemble.py", "x", "y", "x", "--data", str(tmp_path / "rest.jsonl"), "--valid", str(tmp_path / "valid.jsonl")]
-    monkeypatch.setattr(sys, "argv", [*asked, "--out", str(tmp_path / "told")])
-    ensemble.main()
-    checked = [line.split()[-2:] for line in capsys.readouterr().out.splitlines() if "SRCC" in line]
-    assert checked == [["0.8000", "x"], ["0.8000", "y"], ["1.0000", "all"]]
-    told = jsonl.read_rows(tmp_path / "told.jsonl")
-    assert [clip["audio_path"] for clip in told] == [str(tmp_path / f"{k}.wav") for k in (0, 1)]
-    assert {clip["reference_path"] for clip in told} == {str(tmp_path / "clean.wav")}
-    # x has two votes: 2.5 and 3.0, which is the wrong way round
-    assert [clip["metrics"]["mos_overall"] for clip in told] == [2.75, 2.75]
-    assert [clip["metrics"]["estoi"] for clip in told] == [0.4, None] and "pesq" not in told[0]["metrics"]
-    (pair,) = jsonl.read_rows(tmp_path / "told.pairs.jsonl")
-    assert pair["uids"] == ["0", "1"] and pair["metrics"]["mos_overall"] == targets.LEAST
-
-
-# ---- a cheaper stem
-
-
-def test_a_thinner_stem_learns_what_the_old_one_said_and_the_rest_stays(tmp_path, make_voice, monkeypatch, capsys):
-    torch = pytest.importorskip("torch")
-    from urgentmos.models.folder import load as load_model
-    from urgentmos.models.folder import save
-    from urgentmos.nets.encoder import EncoderConfig
-    from urgentmos.nets.urgentmos import UrgentMos, UrgentMosConfig
-
-    stem = load("stem")
-    sizes = {"bands": 16, "channels": [6, 8], "batch_norm": True, "width": 16, "layers": 1, "heads": 2, "feedforward": 16}
-    encoder = EncoderConfig("conv", frozen=False, model={**sizes, "kernel": 5})
-    config = UrgentMosConfig(
-        (encoder,), {"naturalness": {"mos_overall": (1.0, 5.0)}}, dim=16, heads=2, feedforward=16, layers=1
-    )
-    torch.manual_seed(0)
-    old = save(tmp_path / "old", UrgentMos(config), {"name": "old"})
-    for k in range(stem.CLIPS):
-        soundfile.write(tmp_path / f"{k}.wav", make_voice(k, 0.6), RATE)
-    jsonl.write_rows(tmp_path / "clips.jsonl", [{"audio_path": f"{k}.wav"} for k in range(stem.CLIPS)])
-    monkeypatch.setattr(stem, "REPORT", 20)
-    asked = ["stem.py", str(old), "--data", str(tmp_path / "clips.jsonl"), "--channels", "4", "8", "--steps", "60"]
-    monkeypatch.setattr(sys, "argv", [*asked, "--out", str(tmp_path / "new")])
-    stem.main()
-    errors = [float(line.split()[-1]) for line in capsys.readouterr().out.splitlines() if "error" in line]
-    assert len(errors) == 3 and errors[2] < 0.6 * errors[0]
-    before, after = load_model(old), load_model(tmp_path / "new")
-    assert after.info["started_from"] == {"name": "old", "version": before.info["version"]} != after.info["version"]
-    assert after.net.encoders[0].sizes.channels == (4, 8) and after.net.encoders[0].sizes.activation == "relu"
-    states = [loaded.net.state_dict() for loaded in (before, after)]
-    stays = [name for name in states[0] if ".stem." not in name]
-    assert len(stays) > 20 and all(torch.equal(states[0][name], states[1][name]) for name in stays)
-
-
-def test_a_stem_that_is_not_thinned_stays_and_the_channels_that_weigh_most_are_kept():
-    torch = pytest.importorskip("torch")
-    from urgentmos.nets.conv import ConvConfig, Stem
-
-    stem = load("stem")
-    state = Stem(ConvConfig(bands=16, channels=(6, 8), batch_norm=True, width=16)).state_dict()
-    assert all(torch.equal(value, state[name]) for name, value in stem.thinner(state, (6, 8)).items())
-    heavy = [1, 2, 5]
-    state["convs.1.weight"][:, [0, 3, 4]] *= 1e-3
-    thin = stem.thinner(state, (3, 8))
-    for name in ("convs.0.weight", "convs.0.bias", "norms.0.weight", "norms.0.running_var"):
-        assert torch.equal(thin[name], state[name][heavy])
-    assert torch.equal(thin["convs.1.weight"], state["convs.1.weight"][:, heavy])
-
-
 # ---- all of it
 
 
@@ -406,9 +324,21 @@ def speech_noise_rooms(folder: Path) -> None:
 @pytest.mark.parametrize("more", ["here/speech", "here/prompts there/prompts/"])
 def test_folders_of_speech_that_share_a_name_are_refused(tmp_path, more):
     asked = ["bash", str(RECIPE / "run.sh"), str(tmp_path), str(tmp_path / "out")]
-    done = subprocess.run(asked, env={**os.environ, "MORE": more}, capture_output=True, text=True)
+    asked += [option for folder in more.split() for option in ("--more", folder)]
+    done = subprocess.run(asked, capture_output=True, text=True)
     assert done.returncode == 2 and Path(more.split()[0]).name in done.stderr
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_every_option_of_the_recipe_has_a_line_of_help_and_others_are_refused(tmp_path):
+    command = ["bash", str(RECIPE / "run.sh")]
+    text = subprocess.run([*command, "--help"], capture_output=True, text=True, check=True).stdout
+    script = (RECIPE / "run.sh").read_text()
+    cases = script[script.index("while [") : script.index("\ndone")]
+    assert set(re.findall(r"--[a-z-]+", cases)) - {"--"} == set(re.findall(r"^  (?:-h, )?(--[a-z-]+)", text, re.M))
+    for wrong in (["--nonsense"], ["--hours"], [str(tmp_path)]):
+        done = subprocess.run([*command, *wrong], capture_output=True, text=True)
+        assert done.returncode == 2 and done.stderr.startswith("Error: ") and not list(tmp_path.iterdir())
 
 
 def test_the_recipe_at_toy_size_ends_in_a_model_that_scores_without_torch(tmp_path):
@@ -417,28 +347,38 @@ def test_the_recipe_at_toy_size_ends_in_a_model_that_scores_without_torch(tmp_pa
             pytest.skip(f"{package} is not installed")
     speech_noise_rooms(tmp_path / "data")
     env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    env |= {
-        "HOURS": "1",
-        "CLIPS": "2",
-        "VOICES": "1",
-        "ENHANCERS": "1",
-        "COLOURED": "1",
-        "TEST": "0.5",
-        "VALID": "0.4",
-        "LEVEL": "0.5",
-    }
     other = tmp_path / "data" / "other"
-    env |= {"ROUNDS": "1", "SEEDS": "2", "MORE": str(other / "prompts"), "NEVER": str(other / "never")}
+    options = [
+        "--hours",
+        "1",
+        "--clips",
+        "2",
+        "--voices",
+        "1",
+        "--enhancers",
+        "1",
+        "--coloured",
+        "1",
+        "--test-share",
+        "0.5",
+        "--valid-share",
+        "0.4",
+        "--level",
+        "0.5",
+        "--jobs",
+        "1",
+    ]
+    options += ["--more", str(other / "prompts"), "--never", str(other / "never")]
     settings = ["steps=12", "valid_every=12", "warmup=2", "batch_seconds=20"]
     out = tmp_path / "out"
-    command = ["bash", str(RECIPE / "run.sh"), str(tmp_path / "data"), str(out), "1"]
+    command = ["bash", str(RECIPE / "run.sh"), str(tmp_path / "data"), str(out), *options]
 
-    def run(*settings: str, **more: str) -> str:
-        done = subprocess.run([*command, *settings], env={**env, **more}, capture_output=True, text=True, timeout=900)
+    def run(*more: str) -> str:
+        done = subprocess.run([*command, *more], env=env, capture_output=True, text=True, timeout=900)
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stdout
 
-    run(*settings, "encoder.width=32", "encoder.channels=[4,4,4,4]")
+    run(*settings, "--seeds", "2", "encoder.width=32", "encoder.channels=[4,4,4,4]")
     found = json.loads((out / "evaluation.json").read_text())
     config = json.loads((out / "pocket" / "config.json").read_text())
     assert str(tmp_path) not in json.dumps(config) and config["training"]["config"]["data"] == ["taught.jsonl"]
@@ -465,7 +405,9 @@ def test_the_recipe_at_toy_size_ends_in_a_model_that_scores_without_torch(tmp_pa
     measured.save(labelled, tmp_path / "measured.csv.gz")
     for path in labelled:
         path.unlink()
-    told = run(*settings, FROM=str(first), ROUNDS="2", SEEDS="1", MEASURE="0", MEASURED=str(tmp_path / "measured.csv.gz"))
+    told = run(
+        *settings, "--from", str(first), "--rounds", "2", "--no-measure", "--measured", str(tmp_path / "measured.csv.gz")
+    )
     means = [line for line in told.splitlines() if "the mean of" in line]
     assert [str(before) in line for before, line in zip((first, out / "round1" / "pocket"), means, strict=True)] == [True] * 2
     again = {r["uid"]: r["metrics"] for r in jsonl.read_rows(out / "taught.jsonl")}

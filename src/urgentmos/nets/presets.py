@@ -27,7 +27,7 @@ POSSIBLE = (
 )
 
 # Small enough for a laptop's CPU; everything in it is trained. Most of it is the encoder: 6.25 frames a second, found to learn
-# most per step and per millisecond among those that recipes/pocket/README.md lists.
+# most per step and per millisecond among those that recipes/pocket/LOG.md lists.
 _POCKET: dict[str, Any] = {"dim": 96, "heads": 4, "feedforward": 192, "layers": 1, "preference_heads": 4}
 _POCKET_ENCODER: dict[str, Any] = {
     "bands": 64,
