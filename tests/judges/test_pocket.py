@@ -8,7 +8,7 @@ import pytest
 
 import urgentmos
 from urgentmos.audio.samples import load as load_audio
-from urgentmos.common.packaged import PACKAGED
+from urgentmos.common.packaged import DEFAULT_MODEL, PACKAGED
 from urgentmos.judges.base import Predictor
 from urgentmos.simulation import RATE, chain_step, degradations, simulate
 
@@ -33,7 +33,7 @@ def opinion(model: Predictor, wave: np.ndarray, rate: int = RATE) -> float:
 
 def test_it_is_the_default_and_small() -> None:
     folder = PACKAGED["pocket"]
-    assert urgentmos.api.DEFAULT_MODEL == "pocket"
+    assert DEFAULT_MODEL == "pocket"
     assert (folder / "model.safetensors").stat().st_size < 12e6 and (folder / "model.onnx").stat().st_size < 12e6
     safetensors = pytest.importorskip("safetensors")
     with safetensors.safe_open(folder / "model.safetensors", "np") as file:
