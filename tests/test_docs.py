@@ -332,6 +332,11 @@ def test_the_readme_starts_with_the_two_commands_of_the_makefile() -> None:
         assert f"$ make {target}\n" in readme and re.search(rf"^{target}:", makefile, re.MULTILINE)
 
 
+@pytest.mark.parametrize("page", PROSE, ids=title)
+def test_projects_are_linked_by_their_repository_and_by_no_package_registry(page: Path) -> None:
+    assert not re.search(r"https?://(www\.)?(pypi|npmjs|anaconda|conda)\b", page.read_text(encoding="utf-8"))
+
+
 def test_the_changelog_speaks_of_this_version() -> None:
     assert f"\n## {__version__} " in (ROOT / "CHANGELOG.md").read_text()
 
