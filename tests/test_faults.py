@@ -48,15 +48,15 @@ SOURCE = Path(urgentmos.__file__).parent
 # Places that write elsewhere, each with what becomes of a failure there.
 OTHERS = {
     "server/uploads.py": "the service's own temporary files: a failure is the answer to the request",
-    "sources/zip.py": "a nameless temporary file: a failure is a sentence of its own",
-    "sources/compressed.py": "a nameless temporary file: a failure is a sentence of its own",
-    "commands/shared.py": "mkdtemp for a cluster's shards without -o, which files.replacing fills",
+    "audio/places/zip.py": "a nameless temporary file: a failure is a sentence of its own",
+    "audio/places/compressed.py": "a nameless temporary file: a failure is a sentence of its own",
+    "commands/output.py": "mkdtemp for a cluster's shards without -o, which files.replacing fills",
     "commands/ending.py": "the null device in place of a stream that the shell closed",
     "simulation/codecs.py": "av.open of a file in memory",
-    "decoder_pool.py": "a temporary file for a decoder: a failure is the reason in the clip's row",
-    "exporting.py": "the file of files.replacing_path, before it takes its place",
+    "audio/decoder_pool.py": "a temporary file for a decoder: a failure is the reason in the clip's row",
+    "judges/export.py": "the file of files.replacing_path, before it takes its place",
     "labellers/ge2e.py": "whether numba's own folder can be written, and a private one if not",
-    "decoder_process.py": "a pipe to the process that asks",
+    "audio/decoder_process.py": "a pipe to the process that asks",
     "server/calculator.py": "a pipe to the process that computes",
     "server/health.py": "the clip that the health check scores, in memory or in the service's own folder",
 }

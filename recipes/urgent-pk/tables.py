@@ -27,7 +27,8 @@ from urgentmos.clips.pairs import Pair, derive, native
 from urgentmos.clips.provenance import label_of
 from urgentmos.clips.tables import read_records
 from urgentmos.clips.verdicts import PK_BINS, ab_accuracy_by_gap, difference, verdict_code
-from urgentmos.commands.shared import check_output, clean_up, journal_of, write_ranking
+from urgentmos.commands.output import check_output, clean_up, write_ranking
+from urgentmos.commands.shared import journal_of
 from urgentmos.common.console import progress, say
 from urgentmos.errors import UrgentmosError, UsageError
 from urgentmos.evaluation.published import TABLES, column_of

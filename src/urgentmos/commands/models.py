@@ -10,7 +10,9 @@ from typing import Any
 
 import click
 
-from urgentmos.commands.shared import Command, check_output, output_option
+from urgentmos.commands.ending import Command
+from urgentmos.commands.options import output_option
+from urgentmos.commands.output import check_output
 from urgentmos.common.console import say, show, table
 from urgentmos.errors import UsageError
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from urgentmos.commands.shared import Command
+from urgentmos.commands.ending import Command
 from urgentmos.common.console import progress, say, table
 from urgentmos.corpora import NAMES, Corpus
 from urgentmos.errors import UsageError

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
-from urgentmos.commands.shared import Command, model_option, settings_of
+from urgentmos.commands.ending import Command
+from urgentmos.commands.options import model_option, settings_of
 from urgentmos.errors import UsageError, need
 
 TOKEN = "URGENTMOS_TOKEN"

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from urgentmos.commands.shared import Command
+from urgentmos.commands.ending import Command
 from urgentmos.common.console import progress, say
 from urgentmos.errors import visible
 
