@@ -1,4 +1,5 @@
 # Two commands do all on a fresh machine: `make demo` ranks examples/, `make test` lints and tests. Each makes its own .venv.
+# `make check` runs what takes longer.
 PYTHON ?= python3
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
@@ -9,18 +10,24 @@ demo: .venv/.demo
 	.venv/bin/urgentmos rank examples/systems --table --report demo/ranking.html
 	@echo "demo/ranking.html: open it in a browser to look and to listen"
 
-# Two processes of one thread each: with two each, they would wait for one another's. The package is built and installed beside
-# them, which mostly waits for the network and the disk.
-test: lint browser
-	packaging/check.sh > build.log 2>&1 & check=$$!; \
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2; tests=$$?; \
-	wait $$check || { tail -30 build.log; exit 1; }; exit $$tests
+# What takes long or needs more than Python: `make check` runs it, `make test` does not.
+SLOW = tests/fuzz tests/recipes tests/cluster tests/server tests/simulation tests/training tests/report/test_browser.py \
+	tests/commands/test_reporting.py tests/judges/test_pocket.py tests/test_docs.py tests/test_packaging.py tests/test_privacy.py \
+	tests/test_paths_equal.py tests/test_faults.py
 
-# In a few minutes: format, lint, types, what strangers' files may do, and a minute of looking for one that does more.
-check: lint
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 tests/fuzz tests/sources tests/test_audio.py tests/test_decoding.py \
-		tests/test_packaging.py tests/test_paths_equal.py tests/test_unpickle.py
-	$(MAKE) fuzz FUZZ_SECONDS=60
+# Two processes of one thread each: with two each, they would wait for one another's.
+PYTEST = OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2
+
+# Minutes: format, lint, types, unit and property tests.
+test: lint
+	$(PYTEST) $(addprefix --ignore=,$(SLOW)) tests
+
+# All other tests: documents, browser, service, packaging, Ray, training, recipes, fuzzing. The package is built and installed
+# beside them, which mostly waits for the network and the disk.
+check: .venv/.dev browser
+	packaging/check.sh > build.log 2>&1 & check=$$!; \
+	$(PYTEST) $(SLOW); tests=$$?; \
+	wait $$check || { tail -30 build.log; exit 1; }; exit $$tests
 
 # FUZZ_SECONDS=7200 make fuzz: for two hours, on two processes. See docs/security.md.
 fuzz: .venv/.dev
