@@ -51,10 +51,6 @@ class Metric:
         ends = [self.range(profile)[self.better == "lower"] for profile in ("practice", "paper")]
         return next((end for end in ends if isfinite(end)), None)
 
-    def is_better(self, a: float, b: float) -> bool:
-        """True if a clip with value `a` sounds better than one with `b`."""
-        return a > b if self.better == "higher" else a < b
-
 
 def _mos(name: str, title: str, source: str, low: float = 1.0, high: float = 5.0, **more: object) -> Metric:
     """A naturalness predictor on the 1..5 opinion scale. Linear heads are not clamped, so practice may exceed it."""
@@ -294,6 +290,15 @@ def worst_scores(names: Iterable[str]) -> dict[str, float]:
     """{metric: worst end of its scale} for those whose scale has one: the scores of a clip that holds no speech."""
     ends = {name: METRICS[name].worst for name in names if name in METRICS}
     return {name: end for name, end in ends.items() if end is not None}
+
+
+def direction(metric: str) -> int:
+    """Return +1 if larger values of a metric are better, -1 if smaller ones are; +1 for a metric that is not in the table.
+
+    >>> direction("pesq"), direction("mcd")
+    (1, -1)
+    """
+    return -1 if metric in METRICS and METRICS[metric].better == "lower" else 1
 
 
 def parse_metrics(text: str, offered: Iterable[str]) -> list[str]:

@@ -18,12 +18,9 @@ from urgentmos.nets.losses import (
     LossConfig,
     PairLabels,
     average_over_metrics,
-    derived_labels,
     masked_cross_entropy,
     masked_mse,
-    metric_losses,
     mirrored,
-    native_labels,
     symmetric_pairs,
     urgentmos_losses,
     verdict_of,
@@ -32,11 +29,22 @@ from urgentmos.nets.losses import (
 from urgentmos.nets.ncpm import Comparison
 
 NAN = math.nan
+PAPER = LossConfig()
 CATEGORIES = {"naturalness": ("mos_overall", "utmos"), "spectral": ("mcd",)}
 
 
 def t(*values):
     return torch.tensor(values, dtype=torch.float32)
+
+
+def derived_labels(cmos, config=PAPER):
+    """As training derives them: verdicts by Eq. 6."""
+    return PairLabels(cmos, verdict_of(cmos, config))
+
+
+def native_labels(verdict):
+    """As training takes listeners' verdicts: without a CMOS."""
+    return PairLabels(torch.full(verdict.shape, NAN), verdict)
 
 
 # --- Eq. 6 -----------------------------------------------------------------------------------------------------------
@@ -97,7 +105,7 @@ def test_the_masked_loss_is_the_mean_over_what_is_there(rows):
 def test_metrics_without_a_label_do_not_count():
     predicted = {"mos_overall": t(3.0, 3.0), "utmos": t(2.0, 2.0), "mcd": t(5.0, 5.0)}
     labels = {"mos_overall": t(1.0, NAN), "utmos": t(NAN, NAN), "mcd": t(4.0, 6.0)}
-    losses = metric_losses(predicted, labels)
+    losses = urgentmos_losses(predicted, labels, CATEGORIES).metrics
     assert {name: loss.item() for name, loss in losses.items()} == {"mos_overall": 4.0, "mcd": 1.0}
     assert average_over_metrics(losses, CATEGORIES).item() == 2.5
 
@@ -125,6 +133,14 @@ def test_a_batch_without_any_label_is_a_step_of_size_zero():
     losses.total.backward()
     assert losses.total.item() == 0.0 and losses.metrics == {}
     assert (weight.grad == 0).all()
+
+
+def test_processes_add_up_to_the_mean_over_all_labels():
+    """Two processes with 3 and 1 labels: the mean of their losses is the mean over the 4 labels."""
+    predicted = {"mos_overall": t(0.0, 0.0, 0.0)}
+    here = urgentmos_losses(predicted, {"mos_overall": t(1.0, 2.0, 3.0)}, CATEGORIES, mean_counts=[2.0, 0.0, 0.0])
+    there = urgentmos_losses(predicted, {"mos_overall": t(4.0, NAN, NAN)}, CATEGORIES, mean_counts=[2.0, 0.0, 0.0])
+    assert (here.absolute + there.absolute).item() / 2 == pytest.approx((1 + 4 + 9 + 16) / 4)
 
 
 def test_the_parts_add_up():

@@ -22,7 +22,7 @@ from urgentmos.clips.verdicts import DELTA, NAMES, difference, verdict_code, ver
 from urgentmos.common.names import name_key
 from urgentmos.common.untrusted import shown
 from urgentmos.errors import UsageError
-from urgentmos.metrics import HUMAN, METRICS
+from urgentmos.metrics import HUMAN, direction
 
 Scope = Literal["any", "corpus", "reference"]
 Take = Literal["sample", "first"]
@@ -252,7 +252,7 @@ def _value(clip: Clip, metric: str) -> float:
 
 
 def _towards_better(gap: float, metric: str) -> float:
-    return -gap if metric in METRICS and METRICS[metric].better == "lower" else gap
+    return direction(metric) * gap
 
 
 def name_of(cmos: float, delta: float) -> str:

@@ -22,7 +22,7 @@ from urgentmos.clips.provenance import OTHERS, Value, label_of
 from urgentmos.clips.records import NESTED, SCORE_KEYS, Record, first_id, label, named
 from urgentmos.clips.sources import LISTENERS, UNKNOWN, kind_of, stated_sources
 from urgentmos.clips.tables import Rows, complain, is_table, line_of, read_rows
-from urgentmos.clips.verdicts import NAMES, A, B, Judged
+from urgentmos.clips.verdicts import A, B, Judged
 from urgentmos.common.names import name_key
 from urgentmos.errors import UsageError
 from urgentmos.metrics import HUMAN
@@ -441,8 +441,3 @@ def judged_pairs(predictions: Source, pairs: Sequence[PairRow], metric: str) -> 
 
 
 _NOTHING = PairRow("", "", {}, np.nan, False)
-
-
-def verdict_name(code: float) -> str | None:
-    """The word for a code, None for NaN."""
-    return NAMES.get(code)

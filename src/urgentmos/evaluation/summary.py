@@ -30,7 +30,7 @@ from urgentmos.evaluation.predictions import (
     without_codes,
 )
 from urgentmos.evaluation.sources import clip_warnings_of, label_warnings, origin_warnings, origins_of, same_labels
-from urgentmos.metrics import HUMAN, METRICS, is_opinion
+from urgentmos.metrics import HUMAN, direction, is_opinion
 
 Array = np.ndarray
 _LISTED = 10  # ids that a report spells out
@@ -242,7 +242,7 @@ def _placed(row: PairRow, a: ClipRow, b: ClipRow) -> PairRow:
 def _advantage(a: Sequence[ClipRow], b: Sequence[ClipRow], metric: str) -> Array:
     """(P,) how much better a is; the sign is turned where a lower value is better."""
     gap = difference(values_of(a, metric), values_of(b, metric))
-    return -gap if metric in METRICS and METRICS[metric].better == "lower" else gap
+    return direction(metric) * gap
 
 
 def _derived(predictions: Source, references: Source, metric: str, options: Options) -> PairSet | None:

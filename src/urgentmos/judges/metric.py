@@ -18,7 +18,7 @@ from urgentmos.errors import AudioError, UsageError, naming
 from urgentmos.judges.base import Evidence, Predictor, Run, Score, on_its_own, score_table
 from urgentmos.labellers import MEASURABLE, Labeller, Measure, Settings, labeller_of
 from urgentmos.labellers import loop as labelling
-from urgentmos.metrics import HUMAN, METRICS, worst_scores
+from urgentmos.metrics import HUMAN, METRICS, direction, worst_scores
 from urgentmos.ranking.comparison import Comparison, by_side, comparison, failed_comparison
 from urgentmos.ranking.rank import Scoring
 
@@ -125,7 +125,7 @@ class Measured(Predictor):
 
     def _judged(self, a: float, b: float) -> np.ndarray:
         """(4,) p_a, p_tie, p_b and the difference in the metric's unit, positive where a is better."""
-        better = (a - b) * (1 if METRICS[self.name].better == "higher" else -1)
+        better = (a - b) * direction(self.name)
         return np.array([better > 0, better == 0, better < 0, better], dtype=float)
 
     def _check_references(self, clips: Sequence[Clip]) -> None:

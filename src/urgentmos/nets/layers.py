@@ -118,18 +118,6 @@ def layer_sum(states: Sequence[Tensor], weights: Tensor) -> Tensor:
     return total
 
 
-class LayerSum(nn.Module):
-    """`layer_sum` with its weights: a net of `n_layers` layers has n_layers + 1 states, the embedding's output first."""
-
-    def __init__(self, n_layers: int) -> None:
-        super().__init__()
-        self.weights = nn.Parameter(torch.zeros(n_layers + 1))
-
-    def forward(self, states: Sequence[Tensor]) -> Tensor:
-        """n_layers + 1 tensors (B, F, D) -> (B, F, D)."""
-        return layer_sum(states, self.weights)
-
-
 class Bounded(nn.Module):
     """The range-constraining activation: any number -> a number within `low`..`high` (UrgentMOS, Eqs. 1-3).
 

@@ -5,7 +5,7 @@ release, averaging and ties to the paper; `RELEASED` reproduces the numbers of t
 (`official-checkpoints` trap e, `metrics-and-corpora` C.2 row 9).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
@@ -65,19 +65,6 @@ def verdict_of(cmos: Tensor, config: LossConfig = LossConfig()) -> Tensor:
     return torch.where(cmos.isnan(), NO_VERDICT, verdict)
 
 
-def derived_labels(cmos: Tensor, config: LossConfig = LossConfig()) -> PairLabels:
-    """Labels of pairs of which only the CMOS is known, (P,)."""
-    return PairLabels(cmos, verdict_of(cmos, config))
-
-
-def native_labels(verdict: Tensor) -> PairLabels:
-    """Labels of pairs that listeners judged directly, (P,) long.
-
-    No CMOS is made of them: +-1 for a win, as the release has it, is not the scale of a difference of MOS.
-    """
-    return PairLabels(torch.full(verdict.shape, torch.nan, device=verdict.device), verdict)
-
-
 def mirrored(labels: PairLabels) -> PairLabels:
     """The labels of the same pairs in the other order."""
     verdict = torch.where(labels.verdict == A_WINS, B_WINS, torch.where(labels.verdict == B_WINS, A_WINS, labels.verdict))
@@ -89,15 +76,6 @@ def symmetric_pairs(first: Tensor, second: Tensor, labels: PairLabels) -> tuple[
     other = mirrored(labels)
     both = PairLabels(torch.cat([labels.cmos, other.cmos]), torch.cat([labels.verdict, other.verdict]))
     return torch.cat([first, second]), torch.cat([second, first]), both
-
-
-def metric_losses(predicted: Mapping[str, Tensor], labels: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Eq. 4 without w_k: {metric: (B,)} twice, NaN labels where missing -> {metric: mean squared error}.
-
-    Only metrics with at least one label are in the result.
-    """
-    losses = {metric: masked_mse(predicted[metric], labels[metric]) for metric in predicted if metric in labels}
-    return {metric: loss for metric, loss in losses.items() if not labels[metric].isnan().all()}
 
 
 def masked_mse(predicted: Tensor, label: Tensor) -> Tensor:
@@ -130,6 +108,12 @@ def average_over_metrics(
     return torch.stack([torch.stack(group).mean() for group in groups if group]).mean()
 
 
+def label_counts(labels: Mapping[str, Tensor], pairs: PairLabels | None) -> list[int]:
+    """The numbers of labels: of each metric, of CMOS and of verdicts."""
+    metrics = [int((~label.isnan()).sum()) for label in labels.values()]
+    return metrics + ([0, 0] if pairs is None else [int((~pairs.cmos.isnan()).sum()), int((pairs.verdict != NO_VERDICT).sum())])
+
+
 def urgentmos_losses(
     predicted: Mapping[str, Tensor],
     labels: Mapping[str, Tensor],
@@ -137,22 +121,36 @@ def urgentmos_losses(
     comparison: Comparison | None = None,
     pairs: PairLabels | None = None,
     config: LossConfig = LossConfig(),
+    mean_counts: Sequence[float] | None = None,
 ) -> Losses:
-    """The loss of one batch.
+    """The loss of one batch (UrgentMOS Eqs. 4 and 5, section 3.2).
 
-    predicted, labels: {metric: (B,)}, labels NaN where missing. categories: category -> its metrics.
-    comparison, pairs: output of the net for P pairs, and their labels; None in a batch without pairs.
+    A part without any label is 0. The total always has a gradient in every prediction, so that a batch without labels is a step
+    of size 0 and processes agree on the gradients to exchange.
 
-    A part without any label is 0. The total always has a gradient, so that a batch without labels is a step of size 0.
+    Args:
+        predicted: {metric: (B,)} scores.
+        labels: {metric: (B,)}, NaN where missing; all of them are predicted.
+        categories: Category -> its metrics.
+        comparison: Output of the net for P pairs; None in a batch without pairs.
+        pairs: Labels of these pairs.
+        config: Weights of the parts.
+        mean_counts: `label_counts` as means over all processes, by which sums are divided; None for a single process.
     """
-    of_metrics = metric_losses(predicted, labels)
+    counts = label_counts(labels, pairs)
+    shares = [n / mean if mean else 0.0 for n, mean in zip(counts, counts if mean_counts is None else mean_counts, strict=True)]
+    of_metrics = {
+        metric: masked_mse(predicted[metric], label) * share
+        for (metric, label), share, mean in zip(labels.items(), shares, mean_counts or counts, strict=False)
+        if mean
+    }
     nothing = torch.stack([value.nan_to_num().sum() for value in predicted.values()]).sum() * 0.0
     average = average_over_metrics(of_metrics, categories, config)
-    absolute = nothing if average is None else average
+    absolute = nothing if average is None else average + nothing
     regression = verdict = nothing
     if comparison is not None and pairs is not None:
-        regression = masked_mse(comparison.cmos, pairs.cmos)
-        verdict = masked_cross_entropy(comparison.logits, pairs.verdict)
+        regression = masked_mse(comparison.cmos, pairs.cmos) * shares[-2]
+        verdict = masked_cross_entropy(comparison.logits, pairs.verdict) * shares[-1]
     comparative = config.regression * regression + config.verdict * verdict
     total = config.absolute * absolute + config.comparative * comparative
     return Losses(total, absolute, comparative, regression, verdict, of_metrics)

@@ -12,10 +12,10 @@ from urgentmos.audio.samples import load
 from urgentmos.clips.sources import phrase_of
 from urgentmos.errors import AudioError, MeasureError
 from urgentmos.judges.base import warnings_about
-from urgentmos.metrics import METRICS
+from urgentmos.metrics import METRICS, direction
 from urgentmos.report import charts
 from urgentmos.report.audio import sound_of
-from urgentmos.report.page import Options, counted, direction, interval_text, metric_title, number, render
+from urgentmos.report.page import Options, counted, interval_text, metric_title, number, render
 from urgentmos.report.picture import spectrogram
 
 if TYPE_CHECKING:

@@ -138,11 +138,6 @@ def metric_title(name: str) -> str:
     return METRICS[name].title if name in METRICS else name
 
 
-def direction(name: str) -> Literal[1, -1]:
-    """1 if more is better, -1 if less is."""
-    return -1 if name in METRICS and METRICS[name].better == "lower" else 1
-
-
 def scale_of(name: str) -> tuple[float, float]:
     """The ends of a metric's scale; infinite for a name that is not in the table of metrics."""
     return METRICS[name].range() if name in METRICS else (-np.inf, np.inf)

@@ -14,21 +14,11 @@ from urgentmos.clips.label_range import is_outside
 from urgentmos.clips.provenance import Value, label_of, values_of
 from urgentmos.clips.sources import Kind, readable
 from urgentmos.common.clip_warnings import is_silent
-from urgentmos.metrics import HUMAN, METRICS
+from urgentmos.metrics import HUMAN, METRICS, direction
 from urgentmos.ranking.result import ranks_text
 from urgentmos.report import charts
 from urgentmos.report.audio import sound_of
-from urgentmos.report.page import (
-    Options,
-    counted,
-    direction,
-    interval_text,
-    mean_interval,
-    metric_title,
-    percent,
-    render,
-    scale_of,
-)
+from urgentmos.report.page import Options, counted, interval_text, mean_interval, metric_title, percent, render, scale_of
 
 if TYPE_CHECKING:
     from urgentmos.judges.base import Evidence, Score

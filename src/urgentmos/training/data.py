@@ -21,7 +21,7 @@ from urgentmos.clips.provenance import predicted_labels, sources_of, with_labels
 from urgentmos.clips.records import number
 from urgentmos.clips.sources import LISTENERS, kind_of, phrase_of, readable, stated_sources
 from urgentmos.errors import AudioError, UsageError
-from urgentmos.metrics import METRICS
+from urgentmos.metrics import direction
 from urgentmos.training.augment import Augment
 
 VERDICTS = {"a": 0, "b": 1, "tie": 2}  # as nets.losses
@@ -162,12 +162,7 @@ def _pair_label(row: Mapping[str, Any], judge: str) -> tuple[float, int]:
     except ValueError as e:
         raise UsageError(f"{row['__row__']}: {e}. Correct it there.") from e
     verdict = NO_VERDICT if math.isnan(code) else VERDICTS[NAMES[code]]
-    return (math.nan if value is None else sign(judge) * value, verdict)
-
-
-def sign(judge: str) -> float:
-    """1, or -1 for a metric that is smaller for better speech."""
-    return -1.0 if judge in METRICS and METRICS[judge].better == "lower" else 1.0
+    return (math.nan if value is None else direction(judge) * value, verdict)
 
 
 def _with_durations(clips: Sequence[Clip], pairs: Sequence[Pair], say: Callable[[str], None]) -> Data:

@@ -16,7 +16,8 @@ import numpy as np
 
 from urgentmos.clips.clip import Clip
 from urgentmos.errors import UsageError
-from urgentmos.training.data import NO_VERDICT, Data, Pair, Plan, connected, sign
+from urgentmos.metrics import direction
+from urgentmos.training.data import NO_VERDICT, Data, Pair, Plan, connected
 
 Deal = Literal["contents", "clips", "pairs"]
 POOL = 50  # batches' worth of groups that are sorted by duration together: little padding, and still another order each epoch
@@ -126,13 +127,13 @@ class Planner:
         """All unordered pairs of the scope whose clips both have the judging metric."""
         if not self.scope:
             return
-        direction = sign(self.judge)
+        sign = direction(self.judge)
         numbered = [(i, self.data.clips[i], self.data.clips[i].metrics.get(self.judge)) for i in batch]
         labelled = [(i, clip, value) for i, clip, value in numbered if value is not None and math.isfinite(value)]
         for k, (i, a, value_a) in enumerate(labelled):
             for j, b, value_b in labelled[k + 1 :]:
                 if belong(a, b, self.scope):
-                    yield Pair(i, j, direction * (value_a - value_b), NO_VERDICT)
+                    yield Pair(i, j, sign * (value_a - value_b), NO_VERDICT)
 
 
 def belong(a: Clip, b: Clip, scope: str) -> bool:

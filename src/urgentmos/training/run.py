@@ -20,7 +20,7 @@ import numpy as np
 
 from urgentmos import __version__
 from urgentmos.errors import UsageError, need
-from urgentmos.metrics import METRICS
+from urgentmos.metrics import direction
 from urgentmos.training.config import TrainConfig, with_epochs
 from urgentmos.training.folder import MODEL, RUN, Trained, describe, open_folder, result_of, run_folder, write_whole
 
@@ -154,7 +154,7 @@ def _prepare(config: TrainConfig, data: Data, valid: Data, say: Say) -> Prepared
     else:
         if config.judge not in labelled:
             raise UsageError(f"no clip has {config.judge}. Label the clips, or name another metric with judge=.")
-        if config.judge in METRICS and METRICS[config.judge].better == "lower":
+        if direction(config.judge) < 0:
             raise UsageError(
                 f"{config.judge} is smaller for better speech, and this net predicts opinions. Choose another judge=."
             )

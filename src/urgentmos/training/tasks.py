@@ -24,13 +24,14 @@ from urgentmos.nets.losses import (
     NO_VERDICT,
     LossConfig,
     PairLabels,
-    average_over_metrics,
-    masked_cross_entropy,
+    label_counts,
     masked_mse,
     symmetric_pairs,
+    urgentmos_losses,
     verdict_of,
     without_pairs,
 )
+from urgentmos.nets.ncpm import Comparison
 from urgentmos.nets.urgentmos import Encoded, UrgentMos
 from urgentmos.nets.urgentpk import UrgentPk
 from urgentmos.nets.utmos import Utmos
@@ -180,32 +181,20 @@ class UrgentMosTask(Task):
         first, second = batch["first"], batch["second"]
         if self.settings.symmetric:
             first, second, pairs = symmetric_pairs(first, second, pairs)
-        here = [int((~labels[m].isnan()).sum()) for m in labels]
-        here += [int((~pairs.cmos.isnan()).sum()), int((pairs.verdict != NO_VERDICT).sum())]
-        mean = self.over_processes(here)
-        of_metrics = {
-            metric: scaled(masked_mse(predicted[metric].float(), labels[metric]), n, m)
-            for metric, n, m in zip(labels, here, mean, strict=False)
-            if m
-        }
-        categories = {name: tuple(ranges) for name, ranges in self.net.config.categories.items()}
-        # Every parameter takes part in every step, so that processes agree on what there is to exchange.
-        nothing = torch.stack([value.float().nan_to_num().sum() for value in predicted.values()]).sum() * 0.0
-        average = average_over_metrics(of_metrics, categories, self.loss)
-        absolute = nothing if average is None else average + nothing
-        regression = verdict = nothing
+        mean = self.over_processes(label_counts(labels, pairs))
+        comparison = None
         if self.net.ncpm is not None and encoded.sides is not None:
             sides = Encoded({}, encoded.n_frames, encoded.sides)  # without the features, which pairs do not need
-            if not len(first):  # a pair without labels
+            if not len(first):  # a pair without labels: every parameter takes part in every step
                 first = second = torch.zeros(1, dtype=torch.long, device=self.device)
                 pairs = PairLabels(torch.full((1,), torch.nan, device=self.device), torch.full_like(first, NO_VERDICT))
-            verdicts = self.net.compare(sides.pick(first), sides.pick(second))
-            regression = scaled(masked_mse(verdicts.cmos.float(), pairs.cmos), max(here[-2], 1), max(mean[-2], 0))
-            verdict = scaled(masked_cross_entropy(verdicts.logits.float(), pairs.verdict), max(here[-1], 1), max(mean[-1], 0))
-        comparative = self.loss.regression * regression + self.loss.verdict * verdict
-        total = self.loss.absolute * absolute + self.loss.comparative * comparative
-        parts = {f"loss_{metric}": float(value.detach()) for metric, value in of_metrics.items()}
-        return total, {**parts, "loss_cmos": float(regression.detach()), "loss_verdict": float(verdict.detach())}
+            output = self.net.compare(sides.pick(first), sides.pick(second))
+            comparison = Comparison(output.cmos.float(), output.logits.float())
+        scores = {metric: value.float() for metric, value in predicted.items()}
+        categories = {name: tuple(ranges) for name, ranges in self.net.config.categories.items()}
+        loss = urgentmos_losses(scores, labels, categories, comparison, pairs, self.loss, mean)
+        parts = {f"loss_{metric}": float(value.detach()) for metric, value in loss.metrics.items()}
+        return loss.total, {**parts, "loss_cmos": float(loss.regression.detach()), "loss_verdict": float(loss.verdict.detach())}
 
     @torch.no_grad()
     def judge(self, batches: Iterable[Item]) -> Judged:
