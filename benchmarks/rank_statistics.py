@@ -17,7 +17,8 @@ from typing import get_args
 import numpy as np
 
 from urgentmos.ranking import bradley_terry
-from urgentmos.ranking.rank import Scoring, ecs_votes, pairwise_from_scores, rank
+from urgentmos.ranking.names import Scoring
+from urgentmos.ranking.rank import ecs_votes, pairwise_from_scores, rank
 
 Array = np.ndarray
 NOISE: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Array]] = {

@@ -34,7 +34,8 @@ from urgentmos.errors import UrgentmosError, UsageError
 from urgentmos.evaluation.published import TABLES, column_of
 from urgentmos.judges.base import Predictor, Run
 from urgentmos.metrics import HUMAN
-from urgentmos.ranking.rank import Ranking, Scoring, correlations
+from urgentmos.ranking.rank import Ranking, correlations
+from urgentmos.ranking.names import Scoring
 
 STATISTICS = ("krcc", "srcc", "lcc")
 WORDS: dict[Scoring, str] = {"mos": "mean", "binary": "BS", "soft": "NBS"}  # BS and NBS are the paper's

@@ -30,7 +30,8 @@ from urgentmos.models.names import resolve
 from urgentmos.ranking.comparison import Comparison
 
 if TYPE_CHECKING:
-    from urgentmos.ranking.rank import Ranking, Scoring
+    from urgentmos.ranking.names import Scoring
+    from urgentmos.ranking.rank import Ranking
 
 
 def load(

@@ -145,7 +145,7 @@ def test_an_unprocessed_system_without_mos_still_stands_beside_the_others(
 class Scripted(Predictor):
     """A judge whose answers are given; its score of a clip is its MOS, turned round or not."""
 
-    name, version, metrics, judge = "scripted", "0", ("mos_overall",), "mos_overall"
+    name, version, metrics, ranks_by = "scripted", "0", ("mos_overall",), "mos_overall"
 
     def __init__(self, sign: float, deaf: str = "") -> None:
         self.sign, self.deaf = sign, deaf

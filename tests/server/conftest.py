@@ -28,7 +28,7 @@ from urgentmos.ranking.comparison import Comparison, comparison
 class Loudness(Predictor):
     """Scores a clip by its level. `gate`: what it waits for before each batch; `batches`: how many clips each had."""
 
-    name, version, metrics, judge = "loudness", "1", ("mos_overall",), "mos_overall"
+    name, version, metrics, ranks_by = "loudness", "1", ("mos_overall",), "mos_overall"
 
     def __init__(self) -> None:
         self.gate = threading.Event()

@@ -131,7 +131,7 @@ def test_stop_finishes_what_was_submitted_and_takes_no_more(judge, clips):
 class Recorder(Predictor):
     """Writes down the order in which clips come."""
 
-    name, version, metrics, judge = "recorder", "1", ("mos_overall",), "mos_overall"
+    name, version, metrics, ranks_by = "recorder", "1", ("mos_overall",), "mos_overall"
 
     def __init__(self):
         self.order, self.batches = [], []

@@ -14,11 +14,10 @@ from urgentmos.commands.output import check_output, clean_up, leave, say_notes, 
 from urgentmos.commands.reporting import check_room, report_options, write_page
 from urgentmos.common.console import progress, say, say_lines, show_lines
 from urgentmos.errors import UsageError
+from urgentmos.ranking.names import TITLES
 
 if TYPE_CHECKING:
     from urgentmos.report import Options
-
-SCORINGS = ("binary", "soft", "bradley-terry", "mos")
 
 
 @click.command(cls=Command)
@@ -26,7 +25,7 @@ SCORINGS = ("binary", "soft", "bradley-terry", "mos")
 @model_option
 @click.option(
     "--scoring",
-    type=click.Choice(SCORINGS),
+    type=click.Choice(list(TITLES)),
     default="binary",
     show_default=True,
     help="What adds up: votes of ECS (binary or soft), strengths of Bradley-Terry with ties, or mean scores.",

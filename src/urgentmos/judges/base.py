@@ -21,7 +21,7 @@ from urgentmos.ranking.comparison import Comparison, failed_comparison
 
 if TYPE_CHECKING:
     from urgentmos.judges.timeline import Timeline
-    from urgentmos.ranking.rank import Scoring
+    from urgentmos.ranking.names import Scoring
 
 Progress = Callable[[str, int, int], None]  # what is being done, how much of it is done, how much there is
 

@@ -20,7 +20,7 @@ from urgentmos.labellers import MEASURABLE, Labeller, Measure, Settings, labelle
 from urgentmos.labellers import loop as labelling
 from urgentmos.metrics import HUMAN, METRICS, direction, worst_scores
 from urgentmos.ranking.comparison import Comparison, by_side, comparison, failed_comparison
-from urgentmos.ranking.rank import Scoring
+from urgentmos.ranking.names import Scoring
 
 
 class Measured(Predictor):

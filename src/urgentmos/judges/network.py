@@ -22,7 +22,7 @@ from urgentmos.judges.outcomes import checked, failed_outcome, mean_values, outc
 from urgentmos.judges.pair_judge import PairJudge
 
 if TYPE_CHECKING:
-    from urgentmos.ranking.rank import Scoring
+    from urgentmos.ranking.names import Scoring
 
 BOTH = ((0, 1), (1, 0))  # orders of a pair
 

@@ -18,13 +18,13 @@ from scipy.stats import kendalltau, pearsonr, spearmanr
 from urgentmos.common.untrusted import shown
 from urgentmos.errors import UsageError
 from urgentmos.ranking import bradley_terry, resampling, scorings
+from urgentmos.ranking.names import Scoring
 from urgentmos.ranking.result import Ranking, SystemRank
 
 __all__ = ["Ranking", "SystemRank", "correlations", "ecs_votes", "pairwise_from_scores", "rank"]
 
 Array = np.ndarray  # float64 unless a docstring states another type
 Better = Literal["higher", "lower"]
-Scoring = Literal["binary", "soft", "bradley-terry", "mos"]
 
 EQUAL = 1e-9  # scores closer than this, relative to the largest, differ by rounding only: a tie, and a shared rank
 LARGEST = 1e100  # no scale reaches as far, and squares of more overflow
@@ -92,14 +92,7 @@ def rank(
     quiet = np.zeros((len(systems), len(contents)), bool) if silent is None else np.asarray(silent, bool)[grid]
     good, votes, behind = _without_speech(good, verdicts, quiet, "soft" if scoring == "soft" else "binary", scale[0])
     plan = scorings.Plan(names, confidence, samples, seed, prior, scale, progress)
-    if scoring == "mos":
-        assert good is not None
-        scored = scorings.by_mean(good, plan)
-    elif scoring == "bradley-terry":
-        scored = scorings.by_strength(votes, plan)
-    else:
-        scored = scorings.by_votes(votes, scoring, plan)
-    scored = scorings.last(scored, behind)
+    scored = scorings.last(scorings.SCORERS[scoring](good, votes, plan), behind)
     order, places = _places(scored.score, names, behind)
     p_value, clear = scorings.tested(scored, places, plan)
     mos = None if human is None else np.asarray(human, float)[by_system]

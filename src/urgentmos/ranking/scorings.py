@@ -12,6 +12,7 @@ import numpy as np
 
 from urgentmos.errors import UsageError
 from urgentmos.ranking import additive, bradley_terry, equal_strengths, resampling
+from urgentmos.ranking.names import Scoring
 
 Array = np.ndarray  # float64 unless a docstring states another type
 Progress = Callable[[str, int, int], None]  # what is being done, how much of it is done, how much there is
@@ -236,6 +237,20 @@ def _strength_differences(games: bradley_terry.Games, fitted: bradley_terry.Stre
 
 
 # ---- shared
+
+
+def _mean_of_scores(good: Array | None, votes: Array, plan: Plan) -> Scored:
+    assert good is not None  # `rank` has checked it
+    return by_mean(good, plan)
+
+
+# From (good (S, U) or None, votes (S, S, U), plan) to scores. A further scoring is a row here and one in `names`.
+SCORERS: dict[Scoring, Callable[[Array | None, Array, Plan], Scored]] = {
+    "binary": lambda good, votes, plan: by_votes(votes, "binary", plan),
+    "soft": lambda good, votes, plan: by_votes(votes, "soft", plan),
+    "bradley-terry": lambda good, votes, plan: by_strength(votes, plan),
+    "mos": _mean_of_scores,
+}
 
 
 def pair_differences(per_content: Array) -> Array:

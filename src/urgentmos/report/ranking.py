@@ -15,6 +15,7 @@ from urgentmos.clips.provenance import Value, label_of, values_of
 from urgentmos.clips.sources import Kind, readable
 from urgentmos.common.clip_warnings import is_silent
 from urgentmos.metrics import HUMAN, METRICS, direction
+from urgentmos.ranking.names import TITLES
 from urgentmos.ranking.result import ranks_text
 from urgentmos.report import charts
 from urgentmos.report.audio import sound_of
@@ -26,12 +27,6 @@ if TYPE_CHECKING:
 
 Array = np.ndarray
 
-SCORES = {
-    "binary": "votes (ECS, binary)",
-    "soft": "votes (ECS, soft)",
-    "bradley-terry": "strength (Bradley-Terry, logits)",
-    "mos": "mean score",
-}
 NOTABLE = 0.5  # standard deviations of the systems from their mean: less is no strength and no weakness
 NAMED_SYSTEMS = 6  # in the first line
 NAMED = 3  # strengths, and weaknesses, of a system that are spelt out
@@ -69,7 +64,7 @@ def ranking_page(ranking: Ranking, evidence: Evidence, clips: Sequence[Clip], ju
         "title": f"Ranking of {counted(len(field.systems), 'system')}",
         "ranking": ranking,
         "judge": metric_title(judge),
-        "scoring": SCORES[ranking.scoring],
+        "scoring": TITLES[ranking.scoring],
         "percent": percent(ranking.confidence),
         "headline": headline(ranking),
         "table": _table(ranking, field, judge),
@@ -188,7 +183,7 @@ def _charts(ranking: Ranking, field: Field, profile: dict[str, Any], judge: str)
     rows = [{k: v if not isinstance(v, float) or isfinite(v) else None for k, v in row.items()} for row in rows]
     ends = ("low", "low end", ".2f"), ("high", "high end", ".2f")
     tips = (("system", "system", None), ("value", "score", ".2f"), *ends, ("n", "contents", "d"))
-    title = metric_title(judge) if ranking.scoring == "mos" else SCORES[ranking.scoring]
+    title = metric_title(judge) if ranking.scoring == "mos" else TITLES[ranking.scoring]
     drawn = {"forest": charts.forest(rows, title, tips), "wins": _win_chart(ranking, field)}
     if any(s.mos is not None for s in ranking.systems):
         drawn["mos"] = _mos_chart(ranking, field, title)

@@ -23,6 +23,7 @@ from urgentmos.clips.layouts import same_names
 from urgentmos.errors import UrgentmosError, UsageError, need
 from urgentmos.judges.base import Predictor, check_cells, on_its_own, warnings_about
 from urgentmos.metrics import parse_metrics
+from urgentmos.ranking.names import Scoring
 from urgentmos.server import answers
 from urgentmos.server.calculator import Calculator, ClipsPageTask, RankingPageTask, RankTask, Recorded
 from urgentmos.server.guard import Guard, Hosts
@@ -199,7 +200,7 @@ def _add_work(app: FastAPI, service: Service, locks: Sequence[Any]) -> None:
     )
     async def rank(
         request: Request,
-        scoring: Literal["binary", "soft", "bradley-terry", "mos"] = "binary",
+        scoring: Scoring = "binary",
         confidence: Annotated[float, Query(gt=0, lt=1)] = 0.95,
         samples: Annotated[int, Query(ge=100, le=MAX_SAMPLES)] = 1000,
         seed: Annotated[int, Query(ge=0, lt=2**32)] = 0,
