@@ -27,15 +27,15 @@ from urgentmos.clips.pairs import Pair, derive, native
 from urgentmos.clips.provenance import label_of
 from urgentmos.clips.tables import read_records
 from urgentmos.clips.verdicts import PK_BINS, ab_accuracy_by_gap, difference, verdict_code
+from urgentmos.commands.ending import journal_of
 from urgentmos.commands.output import check_output, clean_up, write_ranking
-from urgentmos.commands.shared import journal_of
 from urgentmos.common.console import progress, say
 from urgentmos.errors import UrgentmosError, UsageError
 from urgentmos.evaluation.published import TABLES, column_of
 from urgentmos.judges.base import Predictor, Run
 from urgentmos.metrics import HUMAN
-from urgentmos.ranking.rank import Ranking, correlations
 from urgentmos.ranking.names import Scoring
+from urgentmos.ranking.rank import Ranking, correlations
 
 STATISTICS = ("krcc", "srcc", "lcc")
 WORDS: dict[Scoring, str] = {"mos": "mean", "binary": "BS", "soft": "NBS"}  # BS and NBS are the paper's

@@ -23,8 +23,8 @@ import numpy as np
 from urgentmos.api import load
 from urgentmos.clips.clip import Clip
 from urgentmos.clips.verdicts import DELTA, Judged, PairLabels, correct, share
+from urgentmos.commands.ending import journal_of
 from urgentmos.commands.output import check_output, clean_up, write_ranking
-from urgentmos.commands.shared import journal_of
 from urgentmos.common.console import progress, say
 from urgentmos.errors import UrgentmosError, UsageError
 from urgentmos.evaluation.predictions import UNNAMED, PairRow, likeliest, read_source

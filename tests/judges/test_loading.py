@@ -298,14 +298,14 @@ def test_rows_of_a_model_without_calibration_have_no_intervals(tiny_model: Path,
 
 
 def test_a_terminal_shows_the_interval_of_the_opinion_score(folder: Path, clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from urgentmos.commands import shared
+    from urgentmos.commands import options, output
 
     shown: list[Any] = []
-    monkeypatch.setattr(shared, "table", lambda head, rows, **_: shown.extend(rows))
-    monkeypatch.setattr(shared.sys.stdout.__class__, "isatty", lambda _: True, raising=False)
+    monkeypatch.setattr(output, "table", lambda head, rows, **_: shown.extend(rows))
+    monkeypatch.setattr(output.sys.stdout.__class__, "isatty", lambda _: True, raising=False)
     score = load(folder).score(clips / "a/u0.wav")
     rows = [(score.clip, {"error": None, "warnings": [], **score.interval_cell()})]
-    monkeypatch.setattr(shared.sys, "stdout", type("Terminal", (), {"isatty": lambda self: True})())
-    shared.finish(rows, None, shared.run_of(1, None, None), list(score.metrics))
+    monkeypatch.setattr(output.sys, "stdout", type("Terminal", (), {"isatty": lambda self: True})())
+    output.finish(rows, None, options.run_of(1, None, None), list(score.metrics))
     (low, high), value = score.intervals["mos_overall"], score.metrics["mos_overall"]  # type: ignore[index]
     assert shown == [["u0", f"{value:.1f} [{low:.1f}, {high:.1f}]", f"{score.metrics['utmos']:.3f}"]]
