@@ -1,9 +1,9 @@
-"""How long does a corpus take, and how many nodes help? A simulation from measured service times.
+"""Simulate how long a corpus takes on a cluster, by number of nodes, from measured service times.
 
-python benchmarks/capacity.py [--labeller dnsmos] [--nodes 1,2,4,8] [--hours 100000] [--storage-gbit 10] ...
+    python benchmarks/capacity.py [--labeller dnsmos] [--nodes 1,2,4,8] [--hours 100000] [--storage-gbit 10] ...
 
 Core-seconds of labellers are those of docs/benchmarks.md (benchmarks/labellers.py measured them); decoding and writing are
-measured here, on this machine, with one thread. The simulation: each core asks for the next batch while it computes, storage
+measured here, on this machine, with one thread. The simulation: each core requests the next batch while it computes, storage
 serves requests one after the other at its bandwidth, each node receives at its own, one process writes all outcomes.
 """
 
@@ -23,7 +23,7 @@ DOCS = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 
 @dataclass(frozen=True)
 class Load:
-    """What one second of audio costs."""
+    """The cost of one second of audio."""
 
     bytes: float  # in storage
     decoding: float  # core-seconds
@@ -34,7 +34,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Site:
-    """What there is."""
+    """The hardware of the cluster."""
 
     cores: int  # a node
     gpus: int  # a node
@@ -43,8 +43,8 @@ class Site:
 
 
 @dataclass(frozen=True)
-class Found:
-    """Throughput, and how busy everything was."""
+class Throughput:
+    """Throughput, and the share of the time that each resource is busy."""
 
     hours_per_hour: float
     storage: float  # share of the time
@@ -67,7 +67,7 @@ class Server:
         self.busy = 0.0
 
     def serve(self, ready: float, seconds: float) -> float:
-        """When a request that is ready then is done."""
+        """The time at which a request that arrives at `ready` is done."""
         start = max(ready, heapq.heappop(self._free))
         heapq.heappush(self._free, start + seconds)
         self.busy += seconds
@@ -77,7 +77,9 @@ class Server:
         return self.busy / (len(self._free) * end)
 
 
-def simulate(load: Load, site: Site, nodes: int, *, batches_per_core: int = 40, spread: float = 0.3, seed: int = 0) -> Found:
+def simulate(
+    load: Load, site: Site, nodes: int, *, batches_per_core: int = 40, spread: float = 0.3, seed: int = 0
+) -> Throughput:
     """`nodes` nodes at work until each core has done some batches; service times scatter log-normally by `spread`."""
     rng = np.random.default_rng(seed)
     on_gpu = load.on_gpu and site.gpus > 0
@@ -111,7 +113,7 @@ def simulate(load: Load, site: Site, nodes: int, *, batches_per_core: int = 40, 
     )
     computing = compute_share if on_gpu else compute_share - decoding
     network = sum(server.share(end) for server in networks) / nodes
-    return Found(total * BATCH_SECONDS / end, storage.share(end), network, decoding, computing, writer.share(end))
+    return Throughput(total * BATCH_SECONDS / end, storage.share(end), network, decoding, computing, writer.share(end))
 
 
 # ---- service times
@@ -152,11 +154,11 @@ def measured_writing(clip_seconds: float, clips: int = 2_000) -> float:
 
     from urgentmos.clips.journal import Outcome, Shards, Task
 
-    told = json.dumps([[i, Outcome({"a": 1.0, "b": 2.0}, duration=10.0, rate=16_000).to_dict()] for i in range(clips)])
+    packed = json.dumps([[i, Outcome({"a": 1.0, "b": 2.0}, duration=10.0, rate=16_000).to_dict()] for i in range(clips)])
     with tempfile.TemporaryDirectory() as folder:
         began = time.process_time()
         with Shards.append(Path(folder), "stage", 1_000, 1e9) as out:
-            for i, outcome in json.loads(told):
+            for i, outcome in json.loads(packed):
                 out.add(Task(f"/data/{i}.flac", None), Outcome(**outcome))
         return (time.process_time() - began) / clips / clip_seconds
 
@@ -168,11 +170,16 @@ def table(load: Load, site: Site, nodes: Sequence[int], hours: float) -> None:
     print("| nodes | hours per hour | per node | days | storage | network | decoding | computing | writing | limit |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     for n in nodes:
-        found = simulate(load, site, n)
-        shares = (found.storage, found.network, found.decoding, found.computing, found.writing)
-        days = hours / found.hours_per_hour / 24
-        cells = [f"{found.hours_per_hour:.0f}", f"{found.hours_per_hour / n:.0f}", f"{days:.2g}", *(f"{s:.0%}" for s in shares)]
-        print(f"| {n} | {' | '.join(cells)} | {found.limit} |")
+        result = simulate(load, site, n)
+        shares = (result.storage, result.network, result.decoding, result.computing, result.writing)
+        days = hours / result.hours_per_hour / 24
+        cells = [
+            f"{result.hours_per_hour:.0f}",
+            f"{result.hours_per_hour / n:.0f}",
+            f"{days:.2g}",
+            *(f"{s:.0%}" for s in shares),
+        ]
+        print(f"| {n} | {' | '.join(cells)} | {result.limit} |")
 
 
 def main() -> None:
@@ -187,19 +194,19 @@ def main() -> None:
     options.add_argument("--node-gbit", type=float, default=10.0)
     options.add_argument("--clip-seconds", type=float, default=10.0)
     options.add_argument("--hours", type=float, default=100_000.0)
-    asked = options.parse_args()
-    if asked.gpu and asked.cost is None:
+    args = options.parse_args()
+    if args.gpu and args.cost is None:
         options.error("--gpu needs --cost, in seconds of a GPU per second of audio.")
     costs = documented(DOCS.read_text(encoding="utf-8"))
-    if asked.cost is None and asked.labeller not in costs:
-        options.error(f"{asked.labeller} is not in {DOCS.name}. Give --cost, or one of: {', '.join(costs)}.")
+    if args.cost is None and args.labeller not in costs:
+        options.error(f"{args.labeller} is not in {DOCS.name}. Give --cost, or one of: {', '.join(costs)}.")
     decoding, size = measured_decoding()
-    cost = costs[asked.labeller] if asked.cost is None else asked.cost
-    load = Load(size, decoding, cost, measured_writing(asked.clip_seconds), asked.gpu)
-    site = Site(asked.cores, asked.gpus if asked.gpu else 0, asked.node_gbit * 1e9 / 8, asked.storage_gbit * 1e9 / 8)
+    cost = costs[args.labeller] if args.cost is None else args.cost
+    load = Load(size, decoding, cost, measured_writing(args.clip_seconds), args.gpu)
+    site = Site(args.cores, args.gpus if args.gpu else 0, args.node_gbit * 1e9 / 8, args.storage_gbit * 1e9 / 8)
     print(f"A second of audio: {load.bytes:.0f} bytes, {load.decoding:.2g} core-s decoding (measured here), ", end="")
-    print(f"{load.computing:.2g} {'GPU' if asked.gpu else 'core'}-s computing, {load.writing:.2g} s writing (measured here).\n")
-    table(load, site, [int(n) for n in asked.nodes.split(",")], asked.hours)
+    print(f"{load.computing:.2g} {'GPU' if args.gpu else 'core'}-s computing, {load.writing:.2g} s writing (measured here).\n")
+    table(load, site, [int(n) for n in args.nodes.split(",")], args.hours)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""What each labeller costs on one core, for short and for longer clips, and against the code it replaces.
+"""Measure the cost of each labeller on one core, for short and longer clips, and against the code it replaces.
 
-usage: python benchmarks/labellers.py [--repeat N]
+    python benchmarks/labellers.py [--repeat N]
 
 Prints core-seconds per second of audio (CPU time of the process, one thread) on the clips of examples/: as they are
-(about 3 s), and joined to about 10 s. Labellers whose weights no package carries are left out. The peers are what the
+(about 3 s), and joined to about 10 s. Labellers whose weights are in no package are left out. The peers are what the
 URGENT challenge scripts call; a ratio above 1 means that ours is faster.
 """
 # ruff: noqa: E402
@@ -46,10 +46,10 @@ def main() -> None:
 
 def example_signals(system: str) -> list[Signals]:
     """The clips of one system of examples/, with their clean signals."""
-    found = []
+    signals = []
     for path in sorted((EXAMPLES / "systems" / system).glob("*.flac")):
-        found.append(Signals(audio.load(path).wave, RATE, audio.load(EXAMPLES / "clean" / path.name).wave))
-    return found
+        signals.append(Signals(audio.load(path).wave, RATE, audio.load(EXAMPLES / "clean" / path.name).wave))
+    return signals
 
 
 def joined(signals: list[Signals], count: int) -> list[Signals]:
@@ -76,7 +76,7 @@ def cost(work: Callable[[Signals], object], signals: list[Signals], repeat: int)
 
 
 def fresh(s: Signals) -> Signals:
-    """Nothing cached: another reference array, so that no labeller knows it."""
+    """The same signals with another reference array, so that no labeller has it cached."""
     assert s.reference is not None
     return Signals(s.wave, s.rate, s.reference + np.float32(np.random.default_rng().uniform(0, 1e-7)))
 
@@ -115,8 +115,8 @@ def peer_costs(signals: list[Signals], ours: dict[str, float], repeat: int) -> N
 
 
 def peers() -> list[tuple[str, str, Callable[[Signals], object]]]:
-    """(labeller, what the challenge scripts call, function); those whose packages are absent are left out."""
-    found: list[tuple[str, str, Callable[[Signals], object]]] = []
+    """(labeller, package that the challenge scripts call, function); those whose packages are absent are left out."""
+    functions: list[tuple[str, str, Callable[[Signals], object]]] = []
     try:
         import pysptk
         from fastdtw import fastdtw
@@ -130,7 +130,7 @@ def peers() -> list[tuple[str, str, Callable[[Signals], object]]]:
                 cepstra.append([pysptk.sptk.mcep(f * window, 23, 0.42, eps=1e-6, etype=1) for f in frames])
             return fastdtw(*map(np.array, cepstra), dist=euclidean)
 
-        found.append(("mcd", "pysptk + fastdtw", mcd))
+        functions.append(("mcd", "pysptk + fastdtw", mcd))
     except ImportError:
         print("(pysptk or fastdtw is not installed: MCD is not compared)")
     try:
@@ -143,10 +143,10 @@ def peers() -> list[tuple[str, str, Callable[[Signals], object]]]:
         model = dnsmos.DNSMOS(str(folder / "sig_bak_ovr.onnx"), str(folder / "model_v8.onnx"))
         model.onnx_sess = onnxruntime.InferenceSession(str(folder / "sig_bak_ovr.onnx"), options)
         model.p808_onnx_sess = onnxruntime.InferenceSession(str(folder / "model_v8.onnx"), options)
-        found.append(("dnsmos", "speechmos", lambda s: model(s.wave, RATE, False)))
+        functions.append(("dnsmos", "speechmos", lambda s: model(s.wave, RATE, False)))
     except ImportError:
         print("(speechmos needs librosa: DNSMOS is not compared)")
-    return found
+    return functions
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""What whole runs of a network cost on a CPU, against the plain way to do the same. Prints up to three tables.
+"""Measure whole runs of a network on a CPU against the plain way to do the same; prints up to three tables.
 
     python benchmarks/networks.py [--only score once pk] [--quick] [--repeats 3] [--seconds 3] [--systems 6 23] ...
 
 score: clips of 2 to 12 s through `Network.score_clips`, files to metrics, against the passes of the encoder, and of the rest
     of the net, over each clip by itself, without padding; the share of padding that is computed, and the peak memory.
-once: all pairs of some systems on one content, files to verdicts, against encoding both clips of every pair anew (those pairs
+once: all pairs of some systems on one content, files to verdicts, against encoding both clips of every pair again (those pairs
     are timed for the first number of systems and multiplied for the others), and against the sum of its parts.
 pk: the votes of URGENT-PK, files to who beats whom, against Algorithm 1 of its paper as it reads: one ordered pair at a time,
     features of both clips for every pair, the cores shared by each convolution. Both do as many passes through the ResNet.
@@ -41,7 +41,7 @@ from urgentmos.nets.urgentpk import UrgentPk
 RATE = 16_000
 PRESET = "f1c1m5-dref"
 ENCODER, REST, PARTS = "  encoder alone, clip by clip", "  rest of the net, clip by clip", "sum of the parts of that"
-ANEW, PLAIN = "each pair encoded anew", "Algorithm 1, pair by pair"
+AGAIN, PLAIN = "each pair encoded again", "Algorithm 1, pair by pair"
 Taken = dict[str, tuple[float, float]]  # wall-clock and CPU seconds
 
 
@@ -160,7 +160,7 @@ def once(options: argparse.Namespace) -> None:
         clips, waves = record(folder, [options.seconds], max(options.systems))
         features = [judge.encode([wave])[0] for wave in waves]
         tasks: dict[str, Task] = {
-            "pairs anew": lambda: [judge.judge(judge.encode([a, b]), [(0, 1), (1, 0)]) for a, b in combinations(waves[:few], 2)]
+            "each pair": lambda: [judge.judge(judge.encode([a, b]), [(0, 1), (1, 0)]) for a, b in combinations(waves[:few], 2)]
         }
         for n in options.systems:
             tasks[f"once {n}"] = of_first(network.judge_contents, clips, n)
@@ -172,18 +172,18 @@ def once(options: argparse.Namespace) -> None:
         print_costs(
             f"all pairs of {n} systems on one content of {options.seconds:g} s",
             {
-                ANEW: scaled(taken["pairs anew"], n_pairs / timed),
+                AGAIN: scaled(taken["each pair"], n_pairs / timed),
                 "judge_contents": taken[f"once {n}"],
                 PARTS: added(taken[f"encode {n}"], taken[f"judge {n}"]),
                 f"  encode {n} clips one by one": taken[f"encode {n}"],
                 f"  judge {n * (n - 1)} ordered pairs": taken[f"judge {n}"],
             },
-            ANEW,
+            AGAIN,
             "content",
             1,
         )
         if n != few:
-            print(f"\n({ANEW}: {timed} pairs were timed and multiplied by {n_pairs / timed:.1f})")
+            print(f"\n({AGAIN}: {timed} pairs were timed and multiplied by {n_pairs / timed:.1f})")
 
 
 def of_first(work: Callable[[Any], object], things: Sequence[Any], n: int) -> Task:

@@ -1,13 +1,14 @@
-"""What a score by pocket costs beside DNSMOS and Distill-MOS, and what a whole ranking by it costs. Prints a table per length.
+"""Measure the cost of a score by pocket, DNSMOS and Distill-MOS, and of a whole ranking by pocket.
 
     OMP_NUM_THREADS=1 python benchmarks/pocket.py [--seconds 3 10] [--repeats 9] [--systems 23] [--contents 300] [--jobs 2]
 
-Judges get decoded samples of noise and take turns, one thread each. In its turn a judge hears BLOCK clips in a row, of which
-the first one warms it up and does not count, as when a folder is scored; "cold" are those first clips, when the judges before
-it have emptied the caches. Medians. pocket stands there as `score` (with onnxruntime, from the check of the samples to the
-intervals), and as its network alone, log-mel included, with onnxruntime and with torch; DNSMOS as `speechmos` runs it and as
-our labeller does (P.835 and P.808, both); Distill-MOS as its package runs it. Starts are cold processes: `urgentmos score
-CLIP`. The ranking goes from files (16-bit FLAC of 7 s, synthetic) to intervals, decoding included, by the command line.
+Judges get decoded samples of noise and take turns, one thread each. In its turn a judge scores BLOCK clips in a row. The first
+one warms it up and does not count, as when a folder is scored; "cold" are those first clips, after the judges before it have
+emptied the caches. The table of each length holds medians. pocket is listed as `score` (with onnxruntime, from the check of
+the samples to the intervals), and as its network alone, log-mel included, with onnxruntime and with torch; DNSMOS as
+`speechmos` runs it and as our labeller does (P.835 and P.808, both); Distill-MOS as its package runs it. Starts are cold
+processes: `urgentmos score CLIP`. The ranking goes from files (16-bit FLAC of 7 s, synthetic) to intervals, decoding included,
+by the command line.
 """
 
 import argparse
@@ -59,15 +60,15 @@ def judges() -> dict[str, Callable[[np.ndarray], object]]:
 
 
 def per_clip(seconds: Sequence[float], repeats: int) -> None:
-    found = judges()
+    contenders = judges()
     rng = np.random.default_rng(0)
     warm: dict[tuple[str, float], float] = {}
     cold: dict[tuple[str, float], float] = {}
     for length in seconds:
-        taken: dict[str, list[list[float]]] = {name: [] for name in found}
+        taken: dict[str, list[list[float]]] = {name: [] for name in contenders}
         for _ in range(repeats + 1):
             waves = [(0.1 * rng.standard_normal(int(length * RATE))).astype(np.float32) for _ in range(BLOCK)]
-            for name, judge in found.items():
+            for name, judge in contenders.items():
                 taken[name].append([_timed(judge, wave) for wave in waves])
         for name, turns in taken.items():  # the first turn loads what is loaded late
             warm[name, length] = statistics.median(took for turn in turns[1:] for took in turn[1:])
@@ -75,7 +76,7 @@ def per_clip(seconds: Sequence[float], repeats: int) -> None:
     for length in seconds:
         print(f"\nClips of {length:g} s")
         rows = []
-        for name in found:
+        for name in contenders:
             took = warm[name, length]
             numbers = f"{1000 * took:.1f}", f"{took / length:.5f}", f"{took / warm['pocket, score', length]:.1f}"
             rows.append([name, *numbers, f"{1000 * cold[name, length]:.1f}"])

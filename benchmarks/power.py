@@ -1,4 +1,4 @@
-"""How many contents does a ranking, or a gate, need? Simulated systems, ranked by the project's own code; prints a table.
+"""Simulate how many contents a ranking or a gate needs; prints a table.
 
     python benchmarks/power.py [--datasets 200]
 

@@ -1,4 +1,4 @@
-"""Do the intervals and tests of a ranking keep their word? Simulated systems with known truth; prints three tables.
+"""Check the coverage and error rates of rankings on simulated systems with known truth; prints three tables.
 
     python benchmarks/rank_statistics.py [--datasets 300]
 
@@ -55,8 +55,8 @@ def coverage(quality: Array, n_contents: int, noise: str, scoring: Scoring, data
     hits = np.zeros(len(quality))
     for _ in range(datasets):
         scores = simulated(rng, quality, n_contents, noise)
-        found = rank(systems, contents, scores=scores, scoring=scoring, samples=samples)
-        for row in found.systems:
+        ranking = rank(systems, contents, scores=scores, scoring=scoring, samples=samples)
+        for row in ranking.systems:
             i = int(row.system_id)
             hits[i] += row.low - 1e-9 <= target[i] <= row.high + 1e-9
     return hits / datasets
@@ -68,22 +68,22 @@ def claims(
     """Shares of data sets with a false claim, with all true ranks covered, and of truly different pairs told apart."""
     rng = np.random.default_rng(2)
     systems, contents = [f"{i:03}" for i in range(len(quality))], [f"{i:03}" for i in range(n_contents)]
-    false = covered = told = 0.0
+    false = covered = power = 0.0
     differ = quality[:, None] > quality[None, :]
     for _ in range(datasets):
         scores = simulated(rng, quality, n_contents, noise, missing)
-        found = rank(systems, contents, scores=scores, scoring=scoring, samples=2)
-        rows = sorted(found.systems, key=lambda s: s.system_id)
+        ranking = rank(systems, contents, scores=scores, scoring=scoring, samples=2)
+        rows = sorted(ranking.systems, key=lambda s: s.system_id)
         best, worst = np.array([s.rank_low for s in rows]), np.array([s.rank_high for s in rows])
-        p = np.array([[found.p_value[a].get(b, 1.0) for b in systems] for a in systems])
+        p = np.array([[ranking.p_value[a].get(b, 1.0) for b in systems] for a in systems])
         above = np.array([[a.score > b.score for b in rows] for a in rows])
         apart = (p <= 0.05) & above
         false += bool((apart & ~differ).any())
         true_best = 1 + differ.sum(0)
         true_worst = len(quality) - differ.sum(1)
         covered += bool(((best <= true_best) & (true_worst <= worst)).all())
-        told += float((apart & differ).sum() / max(1, differ.sum()))
-    return false / datasets, covered / datasets, told / datasets
+        power += float((apart & differ).sum() / max(1, differ.sum()))
+    return false / datasets, covered / datasets, power / datasets
 
 
 def main() -> None:
@@ -104,10 +104,10 @@ def main() -> None:
                 for scoring in ("binary", "mos", "bradley-terry"):
                     if missing and scoring == "binary":
                         continue
-                    false, covered, told = claims(quality, n_contents, noise, scoring, datasets, missing)
+                    false, covered, power = claims(quality, n_contents, noise, scoring, datasets, missing)
                     name = ",".join(f"{q:g}" for q in quality)
                     line = f"{name:<20} {n_contents:>7}  {missing:>7}  {noise:<8} {scoring:<14}"
-                    print(f"{line} {false:.3f} {covered:.3f} {told:.3f}", flush=True)
+                    print(f"{line} {false:.3f} {covered:.3f} {power:.3f}", flush=True)
     print("\ntime, 23 systems x 300 contents")
     scores = simulated(np.random.default_rng(0), np.linspace(0, 2, 23), 300, "normal")
     for scoring in get_args(Scoring):

@@ -1,4 +1,4 @@
-"""What a service bears: clients at once for some seconds on loopback, all good, then a share of them bad.
+"""Load a service on loopback with simultaneous clients, first all good, then a share of them bad.
 
     python benchmarks/service.py --clients 16 --seconds 120 -m pocket
 
@@ -84,10 +84,10 @@ def start(model: str | None) -> tuple[subprocess.Popen[str], str]:
     command += ["--max-file-mb", str(FILE_MB), "--upload-seconds", str(UPLOAD_SECONDS), *(["-m", model] if model else [])]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
-    said = process.stderr.readline()
-    if not said.startswith("{"):
-        sys.exit(f"the service did not start: {said}{process.stderr.read()}")
-    url = json.loads(said)["url"]
+    line = process.stderr.readline()
+    if not line.startswith("{"):
+        sys.exit(f"the service did not start: {line}{process.stderr.read()}")
+    url = json.loads(line)["url"]
     import threading
 
     threading.Thread(target=lambda stream: [None for _ in stream], args=(process.stderr,), daemon=True).start()
@@ -106,8 +106,8 @@ async def status_of(url: str) -> int:
 
 
 def speech(folder: Path) -> list[bytes]:
-    found = sorted(path for path in folder.rglob("*") if path.suffix in (".wav", ".flac"))
-    return [path.read_bytes() for path in random.Random(0).sample(found, min(24, len(found)))]
+    paths = sorted(path for path in folder.rglob("*") if path.suffix in (".wav", ".flac"))
+    return [path.read_bytes() for path in random.Random(0).sample(paths, min(24, len(paths)))]
 
 
 # ---- clients
@@ -123,12 +123,12 @@ def one_round(url: str, files: list[bytes], options: argparse.Namespace, bad: fl
 
 
 async def _crowd(url: str, files: list[bytes], clients: int, end: float, bad: float, seen: Seen) -> None:
-    known: dict[int, dict[str, float]] = {}
-    await asyncio.gather(*(_client(i, url, files, end, bad, seen, known) for i in range(clients)))
+    scores: dict[int, dict[str, float]] = {}
+    await asyncio.gather(*(_client(i, url, files, end, bad, seen, scores) for i in range(clients)))
 
 
 async def _client(
-    number: int, url: str, files: list[bytes], end: float, bad: float, seen: Seen, known: dict[int, dict[str, float]]
+    number: int, url: str, files: list[bytes], end: float, bad: float, seen: Seen, scores: dict[int, dict[str, float]]
 ) -> None:
     chance = random.Random(number)
     while time.monotonic() < end:
@@ -143,7 +143,7 @@ async def _client(
         seen.note("good", status)
         if status == 200:
             metrics = json.loads(body)["clips"][0]["metrics"]
-            first = known.setdefault(which, metrics)
+            first = scores.setdefault(which, metrics)
             seen.different += any(abs(first[name] - value) > 1e-4 for name, value in metrics.items())
         else:
             seen.wrong.append(body.decode("utf-8", "replace")[:200])
@@ -239,8 +239,8 @@ def report(seen: Seen, took: float, before: float, after: float, clients: int, b
     for kind, statuses in sorted(seen.statuses.items()):
         as_expected = set(statuses) <= EXPECTED[kind]
         ok &= as_expected
-        told = ", ".join(f"{status or 'left'}: {n}" for status, n in sorted(statuses.items()))
-        print(f"  {kind:16}{told}{'' if as_expected else '   <- not as it should be'}")
+        counts = ", ".join(f"{status or 'left'}: {n}" for status, n in sorted(statuses.items()))
+        print(f"  {kind:16}{counts}{'' if as_expected else '   <- not as it should be'}")
     for text in seen.wrong[:5]:
         print(f"  {text}")
     return ok

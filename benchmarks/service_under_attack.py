@@ -1,11 +1,12 @@
-"""What good clients notice of attackers: the service is started, used alone for a while, then beside attackers.
+"""Measure the service for good clients, first alone and then beside attackers.
 
     python benchmarks/service_under_attack.py --clients 16 --seconds 60
 
 Good clients score a short clip again and again, each on a connection of its own. Attackers, in a process of their own, hold
 connections open, send bodies byte by byte, upload too much, send files of many channels and hours of silence, rank a hundred
 systems, never read their answers, and leave in the middle. Prints latencies and errors of the good clients, memory and log of
-the service, and what each kind of attacker saw. Exit status 1 if a good client failed or the 99th percentile is above 2 s.
+the service, and the statuses that each kind of attacker received. Exit status 1 if a good client failed
+or the 99th percentile is above 2 s.
 """
 
 from __future__ import annotations

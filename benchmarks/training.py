@@ -5,7 +5,7 @@
 Clips are synthetic: a gliding tone in noise, whose level is the system's and makes its opinion score. The net is UrgentMOS
 in its pocket size. "in the batch" encodes each clip once and judges all its pairs; "one pair at a time" encodes both clips
 of every pair and takes a step for it. With --equal-seconds both then learn for that long from the same weights, and are
-asked about contents that neither has heard.
+validated on contents that neither was trained on.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def learn_for(seconds: float, task: Task, reader: Reader, plans: Iterator[Plan],
 
 
 def equal_time(task: Task, reader: Reader, planner: Planner, valid: Data, seconds: float, lr: float) -> None:
-    """Both ways from the same weights for the same time; then pairs and scores of unheard contents."""
+    """Both ways from the same weights for the same time; then pairs and scores of held-out contents."""
     start = copy.deepcopy(task.state_dict())
     plans = list(Planner(valid, "mos_overall", "reference", 60.0, 8, 100.0, 0, 30.0).epoch(0))
     ear = Reader(valid, ["mos_overall"], reader.rate, reader.min_samples, 30.0, "mos_overall")
@@ -95,8 +95,8 @@ def equal_time(task: Task, reader: Reader, planner: Planner, valid: Data, second
         epochs = (plan for epoch in range(10**6) for plan in planner.epoch(epoch))
         chosen = epochs if name == "in the batch" else (one for plan in epochs for one in shuffled(one_by_one([plan])))
         taken, pairs = learn_for(seconds, task, reader, chosen, lr)
-        told = task.judge(items).values
-        row = (told["accuracy"], told["accuracy_0"], told["srcc_mos_overall"])
+        validation = task.judge(items).values
+        row = (validation["accuracy"], validation["accuracy_0"], validation["srcc_mos_overall"])
         print(f"{name:25}{taken:9}{pairs:9}" + "".join(f"{value:9.3f}" for value in row))
 
 

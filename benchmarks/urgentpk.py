@@ -1,9 +1,9 @@
-"""How fast does URGENT-PK (mel, ResNet34) judge pairs of 3 s on a CPU? Prints two tables of ratios.
+"""Measure how fast URGENT-PK (mel, ResNet34) judges pairs of 3 s on a CPU; prints two tables of ratios.
 
     python benchmarks/urgentpk.py [--repeats 5] [--cores 2] [--systems 6] [--only ranking]
 
 forwards: CPU seconds of one pair's way through the ResNet, on one core, by batch size and form of the net. Batches do not
-    help: their activations are so large that the allocator fetches them anew from the system in every layer.
+    help: their activations are so large that the allocator fetches them again from the system in every layer.
 ranking: some systems on one content, all ordered pairs, from waveforms to numbers: as Algorithm 1 of the paper reads (one pair
     at a time, features of both clips for every pair, the cores shared by each convolution) against features once per clip
     and `judge_pairs`. Wall-clock and CPU seconds.

@@ -34,7 +34,7 @@ class MeasureError(UrgentmosError):
 
 
 def visible(text: str) -> str:
-    """`text` as one line that a terminal shows as it is: what would steer it is spelled out, as \\n, \\x1b or \\u202e.
+    r"""`text` as one line that a terminal shows as it is: what would steer it is spelled out, as \n, \x1b or \u202e.
 
     That is every control character, line and paragraph separators, marks of direction and other invisible ones, and bytes of
     a name that is not UTF-8. Joiners stay, which many scripts are written with.

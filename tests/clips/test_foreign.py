@@ -12,8 +12,9 @@ from urgentmos.clips.foreign import parts_of, same_file
 from urgentmos.clips.inputs import read_clips
 from urgentmos.errors import UsageError
 from urgentmos.evaluation.agreement import Resampling
+from urgentmos.evaluation.options import Options
 from urgentmos.evaluation.predictions import read_source
-from urgentmos.evaluation.summary import Options, evaluate
+from urgentmos.evaluation.summary import evaluate
 
 CLIPS = [(f"sys{s}-utt{i}", s, i, round(1.2 + 0.7 * s + 0.3 * i, 2)) for s in range(3) for i in range(4)]
 REFS = "uid,system_id,reference_id,mos_overall\n" + "".join(f"{u},s{s},u{i},{m}\n" for u, s, i, m in CLIPS)
@@ -39,7 +40,7 @@ TOOLS = {
 def evaluated(folder: Path, predictions: str, references: str, name: str = "p.csv") -> dict:
     (folder / name).write_text(predictions)
     (folder / "r.csv").write_text(references)
-    return evaluate(read_source(folder / name), read_source(folder / "r.csv"), Options(how=Resampling(0)))
+    return evaluate(read_source(folder / name), read_source(folder / "r.csv"), Options(resampling=Resampling(0)))
 
 
 @pytest.mark.parametrize("name", TOOLS)

@@ -15,8 +15,9 @@ from urgentmos.clips.label_range import codes, is_outside, left_out, limits, out
 from urgentmos.clips.pairs import derive
 from urgentmos.errors import UsageError
 from urgentmos.evaluation.agreement import Resampling
+from urgentmos.evaluation.options import Options
 from urgentmos.evaluation.predictions import Source, read_source
-from urgentmos.evaluation.summary import Options, evaluate
+from urgentmos.evaluation.summary import evaluate
 from urgentmos.metrics import METRICS
 
 CODES = {
@@ -131,7 +132,7 @@ def rows(path: Path, values: list[float | None], metric: str = "mos_overall") ->
     return read_source(path)
 
 
-QUICK = Options(how=Resampling(0))
+QUICK = Options(resampling=Resampling(0))
 
 
 @pytest.mark.parametrize("side", ["predictions", "references"])

@@ -43,7 +43,7 @@ class Fake:
     title: str = "fake"
     gpu: bool = False
 
-    def listen(self, task: Task) -> Any:
+    def decode(self, task: Task) -> Any:
         if "deadly-to-hear" in task.audio_path:
             os._exit(1)
         return task.audio_path
@@ -60,7 +60,7 @@ class Fake:
 
         return measure
 
-    def died(self, task: Task) -> Outcome:
+    def crash_outcome(self, task: Task) -> Outcome:
         return Outcome(error=f"{task.audio_path}: died")
 
 
@@ -152,7 +152,7 @@ def test_neighbours_travel_together_with_the_places_of_their_members(tmp_path, m
 
 
 def test_a_meter_tells_hours_per_hour_and_shares():
-    meter = cluster.Meter(done=10, seconds=7200.0, listening=1.0, computing=2.0, writing=1.0, began=time.monotonic() - 3600)
+    meter = cluster.Meter(done=10, seconds=7200.0, decoding=1.0, computing=2.0, writing=1.0, began=time.monotonic() - 3600)
     assert meter.sentence() == "10 clips, 2 h of audio in 1 h: 2.0 hours per hour; decoding 25%, computing 50%, writing 25%"
 
 
@@ -460,7 +460,7 @@ def test_what_a_worker_decodes_is_what_is_decoded_here(tmp_path, make_voice):
     path = tmp_path / "x.wav"
     soundfile.write(path, make_voice(0, 0.3), 16_000)
     (work,) = cluster.label_works(NAMES, Settings())
-    heard, reference = work.listen(Task(str(path), None))
+    heard, reference = work.decode(Task(str(path), None))
     assert np.array_equal(heard.wave, load(path).wave) and reference is None
 
 

@@ -8,8 +8,9 @@ import pytest
 
 from urgentmos.errors import UsageError
 from urgentmos.evaluation.agreement import Resampling
+from urgentmos.evaluation.options import Options
 from urgentmos.evaluation.predictions import Source, read_source
-from urgentmos.evaluation.summary import Options, evaluate
+from urgentmos.evaluation.summary import evaluate
 
 QUICK = Resampling(samples=0)
 
@@ -44,7 +45,7 @@ def renamed(rows: list[dict], name: str, sign: float = 1.0) -> list[dict]:
 
 
 def report(predictions: Source, references: Source, **options) -> dict:
-    found = evaluate(predictions, references, Options(how=QUICK, **options))
+    found = evaluate(predictions, references, Options(resampling=QUICK, **options))
     assert json.dumps(found, allow_nan=False)
     return found
 
@@ -153,7 +154,7 @@ def test_accuracy_by_gap_uses_native_verdicts_where_there_are_some(source) -> No
 def test_derived_pairs_are_capped_and_drawn_reproducibly(source) -> None:
     predictions, references = source("p", clips(6, 8, 0.4)), source("r", clips(6, 8))
     one, two, other = (
-        evaluate(predictions, references, Options(limit=50, how=Resampling(0, seed)))["preference"] for seed in (0, 0, 1)
+        evaluate(predictions, references, Options(limit=50, resampling=Resampling(0, seed)))["preference"] for seed in (0, 0, 1)
     )
     assert one["mos_overall"]["n"] == 50 and one == two != other
 
@@ -188,7 +189,7 @@ def test_pairs_without_a_content_are_resampled_by_that_of_their_clips(source) ->
 def test_two_predictors_are_compared_on_what_both_predict(source) -> None:
     refs = source("r", clips(5, 12))
     good, bad = source("g", clips(5, 12, 0.2)), source("b", clips(5, 12, 2.0, seed=1)[:-6])
-    found = evaluate(good, refs, Options(how=Resampling(60)), bad)["versus"]
+    found = evaluate(good, refs, Options(resampling=Resampling(60)), bad)["versus"]
     one = found["utterance"]["mos_overall"]
     assert one["n"] == 54 and one["lcc"]["difference"] > 0 and one["lcc"]["williams"]["p"] < 0.01
     assert found["system"]["mos_overall"]["n"] == 5
@@ -198,7 +199,7 @@ def test_two_predictors_are_compared_on_what_both_predict(source) -> None:
 def test_two_predictors_of_other_names_are_compared_if_each_has_one(source) -> None:
     refs = source("r", clips())
     mine, theirs = source("p", renamed(clips(noise=0.1), "utmos")), source("v", renamed(clips(noise=1.0), "nisqa_mos"))
-    assert set(evaluate(mine, refs, Options(how=QUICK), theirs)["versus"]["utterance"]) == {"utmos - nisqa_mos"}
+    assert set(evaluate(mine, refs, Options(resampling=QUICK), theirs)["versus"]["utterance"]) == {"utmos - nisqa_mos"}
 
 
 # ---- what does not fit

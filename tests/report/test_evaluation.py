@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from urgentmos.evaluation.agreement import Resampling
+from urgentmos.evaluation.options import Options as Asked
 from urgentmos.evaluation.predictions import ClipRow, Source, match_clips
-from urgentmos.evaluation.summary import Options as Asked
 from urgentmos.evaluation.summary import evaluate
 from urgentmos.report import Options, evaluation_page
 from urgentmos.report import page as pages
@@ -49,7 +49,7 @@ def rows(n_systems=3, n_contents=5, corpora=("bvcc", "somos"), shift=0.0, noise=
 
 
 def made(tmp_path, said, known, efficiency=(), **asked):
-    report = evaluate(said, known, Asked(how=Resampling(20), **asked))
+    report = evaluate(said, known, Asked(resampling=Resampling(20), **asked))
     return report, evaluation_page(report, match_clips(said, known), said, Options(tmp_path / "e.html"), efficiency)
 
 

@@ -1,4 +1,4 @@
-"""Many processors, on this machine or on many: Ray Data decodes and computes, this process writes down.
+"""Runs on many processors with Ray Data, on one machine or many: workers decode and compute, this process writes.
 
     read -> decode -> batches by duration -> actors that hold one model each -> Parquet shards beside the output
 
@@ -63,13 +63,13 @@ class Work(Protocol):
     def gpu(self) -> bool:
         """Whether its model computes on a GPU where there is one."""
 
-    def listen(self, task: Task) -> Any:
+    def decode(self, task: Task) -> Any:
         """Decode the samples that the model needs of a clip. Never raises."""
 
     def start(self) -> Callable[[Sequence[Any]], list[Outcome]]:
-        """Load the model, once per actor; what it returns makes outcomes of what `listen` gave. UsageError if it cannot."""
+        """Load the model, once per actor; return a function from decoded clips to outcomes. UsageError if it cannot load."""
 
-    def died(self, task: Task) -> Outcome:
+    def crash_outcome(self, task: Task) -> Outcome:
         """The outcome of a clip that kills the process that decodes or measures it."""
 
 
@@ -84,7 +84,7 @@ class NetworkWork:
     reader: AudioReader
     gpu: bool
 
-    def listen(self, task: Task) -> Any:
+    def decode(self, task: Task) -> Any:
         return self.reader.try_open(task.audio_path)
 
     def start(self) -> Callable[[Sequence[Any]], list[Outcome]]:
@@ -97,7 +97,7 @@ class NetworkWork:
             raise UsageError(f"a worker has {judge.stage} and this machine {self.stage}. Install the same everywhere.")
         return judge.outcomes_of
 
-    def died(self, task: Task) -> Outcome:
+    def crash_outcome(self, task: Task) -> Outcome:
         return Outcome(error=f"{task.audio_path}: the process that scored it died (a crash in its code, or no memory left)")
 
 
@@ -105,38 +105,38 @@ class NetworkWork:
 class LabelWork:
     """The labellers of one stage measure clips."""
 
-    passing: Stage
+    labeller_stage: Stage
     settings: Settings
     gpu: bool = False
 
     @property
     def stage(self) -> str:
-        return self.passing.key(self.settings)
+        return self.labeller_stage.key(self.settings)
 
     @property
     def title(self) -> str:
-        return self.passing.title
+        return self.labeller_stage.title
 
-    def listen(self, task: Task) -> Any:
+    def decode(self, task: Task) -> Any:
         from urgentmos.labellers.loop import listen
 
-        return listen(task, self.passing.labellers)
+        return listen(task, self.labeller_stage.labellers)
 
     def start(self) -> Callable[[Sequence[Any]], list[Outcome]]:
         from urgentmos.labellers.loop import measure_heard, one_torch_thread
 
-        measures = [(row, row.load(self.settings)) for row in self.passing.labellers]
+        measures = [(row, row.load(self.settings)) for row in self.labeller_stage.labellers]
 
-        def measure(heard: Sequence[Any]) -> list[Outcome]:
+        def measure(samples: Sequence[Any]) -> list[Outcome]:
             with one_torch_thread():
-                return [measure_heard(clip, reference, measures) for clip, reference in heard]
+                return [measure_heard(clip, reference, measures) for clip, reference in samples]
 
         return measure
 
-    def died(self, task: Task) -> Outcome:
+    def crash_outcome(self, task: Task) -> Outcome:
         from urgentmos.labellers.loop import died
 
-        return died(self.passing)
+        return died(self.labeller_stage)
 
 
 def works_of(judge: Predictor, model: str, device: str, settings: Settings) -> list[Work]:
@@ -168,17 +168,17 @@ class Meter:
 
     done: int = 0
     seconds: float = 0.0  # of audio
-    listening: float = 0.0  # seconds of workers
+    decoding: float = 0.0  # seconds of workers
     computing: float = 0.0
     writing: float = 0.0  # seconds of this process
     began: float = field(default_factory=time.monotonic)
 
     def sentence(self) -> str:
         took = max(time.monotonic() - self.began, 1e-9)
-        total = max(self.listening + self.computing + self.writing, 1e-9)
+        total = max(self.decoding + self.computing + self.writing, 1e-9)
         shares = ", ".join(
             f"{name} {share / total:.0%}"
-            for name, share in (("decoding", self.listening), ("computing", self.computing), ("writing", self.writing))
+            for name, share in (("decoding", self.decoding), ("computing", self.computing), ("writing", self.writing))
         )
         audio = (
             f"{self.seconds / 3600:.3g} h of audio in {took / 3600:.3g} h" if took > 360 else f"{self.seconds:.0f} s of audio"
@@ -214,9 +214,9 @@ def run_on_cluster(
 
 def _run_work(ray: Any, work: Work, tasks: list[Task], stored: int, shards: Path, progress: Progress | None) -> set[Task]:
     """Do the tasks; those that could not be decoded are returned."""
-    unheard: set[Task] = set()
+    undecoded: set[Task] = set()
     if not tasks:
-        return unheard
+        return undecoded
     meter, reported = Meter(), time.monotonic()
     with Shards.append(shards, work.stage, SHARD_CLIPS, SHARD_SECONDS) as out:
         for first in range(0, len(tasks), ROUND_CLIPS):
@@ -224,10 +224,10 @@ def _run_work(ray: Any, work: Work, tasks: list[Task], stored: int, shards: Path
                 out.add(task, outcome)
                 meter.done += 1
                 meter.seconds += outcome.duration or 0.0
-                meter.listening, meter.computing = meter.listening + times[0], meter.computing + times[1]
+                meter.decoding, meter.computing = meter.decoding + times[0], meter.computing + times[1]
                 meter.writing = out.seconds
                 if outcome.error:
-                    unheard.add(task)
+                    undecoded.add(task)
                 if progress:
                     progress(work.title, stored + meter.done, stored + len(tasks))
                 if time.monotonic() - reported > REPORT_SECONDS and not sys.stderr.isatty():
@@ -235,7 +235,7 @@ def _run_work(ray: Any, work: Work, tasks: list[Task], stored: int, shards: Path
                     say(f"{work.title}: {stored + meter.done} of {stored + len(tasks)}; {meter.sentence()}")
     meter.writing = out.seconds
     say(f"{work.title}: {meter.sentence()}")
-    return unheard
+    return undecoded
 
 
 def _round(ray: Any, work: Work, tasks: list[Task]) -> Iterator[tuple[Task, Outcome, tuple[float, float]]]:
@@ -270,7 +270,7 @@ def _stream(
     folder = os.getcwd() if any(_is_relative(tasks[place]) for place in places) else None
     pieces = [{"piece": pickle.dumps(piece)} for piece in _pieces(tasks, places)]
     decoded = ray.data.from_items(pieces, override_num_blocks=len(pieces)).flat_map(
-        _Listen(work, ledger, folder, trusted()), num_cpus=1.0 if gpus else DECODER_CPUS, concurrency=cpus
+        _Decode(work, ledger, folder, trusted()), num_cpus=1.0 if gpus else DECODER_CPUS, concurrency=cpus
     )
     computed = decoded.map(
         _Compute,
@@ -283,7 +283,7 @@ def _stream(
             raise UsageError(row["fatal"])
         outcomes = json.loads(row["outcomes"])
         for place, outcome in outcomes:
-            yield place, Outcome(**outcome), (row["listening"] / len(outcomes), row["computing"] / len(outcomes))
+            yield place, Outcome(**outcome), (row["decoding"] / len(outcomes), row["computing"] / len(outcomes))
 
 
 def _is_relative(task: Task) -> bool:
@@ -321,7 +321,7 @@ def _hints(tasks: Iterable[Task]) -> dict[Any, Any]:
 
 
 class _Ledger:
-    """Who began what, so that a clip that kills its process is found out. An actor of Ray."""
+    """Counts the starts of clips that have not ended, which finds a clip that kills its process. An actor of Ray."""
 
     def __init__(self) -> None:
         self._begun: Counter[str] = Counter()
@@ -341,7 +341,7 @@ def _guarded(ledger: Any, name: str) -> int:
 
 
 @dataclass
-class _Listen:
+class _Decode:
     """Decodes a piece and cuts it into batches. Runs as a task of Ray."""
 
     work: Work
@@ -356,54 +356,54 @@ class _Listen:
         try:
             _go_to(self.folder)
         except UsageError as e:
-            yield {"batch": b"", "listening": 0.0, "fatal": str(e)}
+            yield {"batch": b"", "decoding": 0.0, "fatal": str(e)}
             return
         piece, hints = pickle.loads(row["piece"])
         tar.set_member_offsets(hints)
-        name = f"listen {piece[0][0]}"
+        name = f"decode {piece[0][0]}"
         alone = _guarded(self.ledger, name) > 0  # a process died in this piece: look at each clip
         batch: list[tuple[int, Task, Any, Outcome | None]] = []
         size, seconds, began = 0, 0.0, time.perf_counter()
         for place, task in piece:
-            heard, outcome = None, None
+            samples, outcome = None, None
             own = f"{name} {place}"
             if alone and _guarded(self.ledger, own) >= DEATHS:
-                outcome = self.work.died(task)
+                outcome = self.work.crash_outcome(task)
             else:
-                heard = self.work.listen(task)
+                samples = self.work.decode(task)
             if alone:
                 self.ledger.end.remote(own)
-            own_size, own_seconds = _size_of(heard)
+            own_size, own_seconds = _size_of(samples)
             if own_size > BATCH_BYTES:
-                heard, own_size, own_seconds = None, 0, BATCH_SECONDS
+                samples, own_size, own_seconds = None, 0, BATCH_SECONDS
             if batch and (size + own_size > BATCH_BYTES or seconds + own_seconds > BATCH_SECONDS):
                 yield _batch_row(batch, time.perf_counter() - began)
                 batch, size, seconds, began = [], 0, 0.0, time.perf_counter()
-            batch.append((place, task, heard, outcome))
+            batch.append((place, task, samples, outcome))
             size, seconds = size + own_size, seconds + own_seconds
         yield _batch_row(batch, time.perf_counter() - began)
         self.ledger.end.remote(name)
 
 
 def _batch_row(batch: list[tuple[int, Task, Any, Outcome | None]], took: float) -> dict[str, Any]:
-    return {"batch": pickle.dumps(batch, protocol=5), "listening": took, "fatal": ""}
+    return {"batch": pickle.dumps(batch, protocol=5), "decoding": took, "fatal": ""}
 
 
-def _size_of(heard: Any) -> tuple[int, float]:
+def _size_of(samples: Any) -> tuple[int, float]:
     """(bytes, seconds) of decoded audio decoded by a work."""
     import numpy as np
 
     from urgentmos.audio.samples import Audio
     from urgentmos.audio.windows import OpenedAudio
 
-    if isinstance(heard, tuple | list):
-        sizes = [_size_of(part) for part in heard]
+    if isinstance(samples, tuple | list):
+        sizes = [_size_of(part) for part in samples]
         return sum(size for size, _ in sizes), max((seconds for _, seconds in sizes), default=0.0)
-    if isinstance(heard, OpenedAudio):
-        return _size_of(heard.whole)
-    if isinstance(heard, Audio):
-        return heard.wave.nbytes, len(heard.wave) / heard.rate
-    return (heard.nbytes, 0.0) if isinstance(heard, np.ndarray) else (0, 0.0)
+    if isinstance(samples, OpenedAudio):
+        return _size_of(samples.whole)
+    if isinstance(samples, Audio):
+        return samples.wave.nbytes, len(samples.wave) / samples.rate
+    return (samples.nbytes, 0.0) if isinstance(samples, np.ndarray) else (0, 0.0)
 
 
 class _Compute:
@@ -421,7 +421,7 @@ class _Compute:
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         if fatal := self._fatal or row["fatal"]:
-            return {"outcomes": "[]", "listening": 0.0, "computing": 0.0, "fatal": fatal}
+            return {"outcomes": "[]", "decoding": 0.0, "computing": 0.0, "fatal": fatal}
         began = time.perf_counter()
         batch = pickle.loads(row["batch"])
         name = f"compute {batch[0][0]}"
@@ -432,24 +432,24 @@ class _Compute:
         self._ledger.end.remote(name)
         rows = [[one[0], outcome.to_dict()] for one, outcome in zip(batch, outcomes, strict=True)]
         took = time.perf_counter() - began
-        return {"outcomes": json.dumps(rows), "listening": row["listening"], "computing": took, "fatal": ""}
+        return {"outcomes": json.dumps(rows), "decoding": row["decoding"], "computing": took, "fatal": ""}
 
     def _together(self, batch: Sequence[tuple[int, Task, Any, Outcome | None]]) -> list[Outcome]:
         fit = [i for i, (_, _, _, outcome) in enumerate(batch) if outcome is None]
-        heard = [self._heard(batch[i]) for i in fit]
-        scored = dict(zip(fit, self._model(heard), strict=True)) if fit else {}
+        samples = [self._samples(batch[i]) for i in fit]
+        scored = dict(zip(fit, self._model(samples), strict=True)) if fit else {}
         return [scored[i] if own is None else own for i, (_, _, _, own) in enumerate(batch)]
 
     def _alone(self, name: str, one: tuple[int, Task, Any, Outcome | None]) -> Outcome:
         if _guarded(self._ledger, name) >= DEATHS:
-            return self._work.died(one[1])
+            return self._work.crash_outcome(one[1])
         (outcome,) = self._together([one])
         self._ledger.end.remote(name)
         return outcome
 
-    def _heard(self, one: tuple[int, Task, Any, Outcome | None]) -> Any:
+    def _samples(self, one: tuple[int, Task, Any, Outcome | None]) -> Any:
         """Decode the recordings that were too large to travel."""
-        return self._work.listen(one[1]) if one[2] is None else one[2]
+        return self._work.decode(one[1]) if one[2] is None else one[2]
 
 
 def _go_to(folder: str | None) -> None:

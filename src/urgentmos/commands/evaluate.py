@@ -103,8 +103,8 @@ def evaluate(
     """
     from urgentmos.clips.tables import read_records
     from urgentmos.evaluation.agreement import Resampling
+    from urgentmos.evaluation.options import Options
     from urgentmos.evaluation.predictions import read_source
-    from urgentmos.evaluation.summary import Options
     from urgentmos.evaluation.summary import evaluate as run
     from urgentmos.metrics import canonical
 
@@ -119,7 +119,7 @@ def evaluate(
         delta=delta,
         label=None if label is None else canonical(label),
         resample=resample,  # type: ignore[arg-type]
-        how=Resampling(samples, seed, confidence),
+        resampling=Resampling(samples, seed, confidence),
         limit=limit,
         take=take,  # type: ignore[arg-type]
         random=guess,
@@ -141,7 +141,7 @@ def evaluate(
 
 def _leave(report: Mapping[str, Any]) -> None:
     """Exit status 1 if a prediction could not be counted."""
-    from urgentmos.evaluation.summary import FAILURES
+    from urgentmos.evaluation.mismatches import FAILURES
 
     missing = sum(statistics["missing"] for statistics in report["preference"].values())
     if missing or any(report["ids"][name]["n"] for name in FAILURES):

@@ -23,7 +23,7 @@ class Additive:
     mean: Array  # (S,) of each system, over all contents of its group
     influence: Array  # (S, U) how fast each mean grows with the weight of a content
     group: Array  # (S,) int, equal for systems that a chain of shared contents links; others cannot be compared
-    known: Array  # (S, U) 1.0 where there is a score
+    present: Array  # (S, U) 1.0 where there is a score
     residual: Array  # (S, U) score - system - content; 0 where there is none
     inverse: Array  # (S, S) pseudo-inverse of the information on the systems
     noise: float  # differences below it are rounding
@@ -34,7 +34,7 @@ class Additive:
         The two are fitted as equal, and a content adds its part of the one Newton step from there: a term of mean 0 if they
         are equal. Without gaps it is the difference of their scores, divided by U. Pairs of different groups get 0.
         """
-        per_content = self.known.sum(0)
+        per_content = self.present.sum(0)
         for start in range(0, len(first), rows):
             i, j = first[start : start + rows], second[start : start + rows]
             pair = np.arange(len(i))
@@ -42,7 +42,7 @@ class Additive:
             variance = direction[pair, i] - direction[pair, j]
             same = self.group[i] == self.group[j]
             gap = np.where(same, self.mean[i] - self.mean[j], 0.0) / np.where(variance > 0, variance, 1.0)
-            spread = direction**2 @ self.known - (direction @ self.known) ** 2 / per_content
+            spread = direction**2 @ self.present - (direction @ self.present) ** 2 / per_content
             added = direction @ self.residual + gap[:, None] * np.maximum(spread, 0.0)
             added[~same | (variance <= 0)] = 0.0
             yield np.where(np.abs(added) < self.noise, 0.0, added)

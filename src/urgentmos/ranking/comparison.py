@@ -35,7 +35,7 @@ class Comparison:
     bandwidths: tuple[float | None, ...] = ()  # Hz, of the recordings; not in the row
 
     def to_dict(self) -> dict[str, Any]:
-        """The row of the file formats; what is not known is None."""
+        """The row of the file formats; None for a number that is not finite."""
         row = {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in asdict(self).items()}
         del row["bandwidths"]
         return {**row, "warnings": list(self.warnings)}
@@ -130,7 +130,7 @@ class Summary:
         return f"CMOS A - B {_signed(self.cmos)}{interval}, p = {self.p_value:.3g} (sign-flip test); {counts}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON; what is not known is None."""
+        """Plain data for JSON; None for a number that is not finite."""
         return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in asdict(self).items()}
 
 
@@ -139,7 +139,23 @@ def _signed(value: float) -> str:
 
 
 def summarise(a: str, b: str, rows: Sequence[Comparison], *, confidence: float = 0.95, seed: int = 0) -> Summary:
-    """Comparisons of systems `a` and `b`, one per content -> mean CMOS with its interval, a test, and counts.
+    """Summarise comparisons of two systems: mean CMOS with its interval, a test, and counts.
+
+    Args:
+        a: name of the first system.
+        b: name of the second system.
+        rows: comparisons of `a` with `b`, one per content; those with an error are only counted.
+        confidence: of the interval, between 0 and 1.
+        seed: of the random sign patterns, with more than 12 contents.
+
+    Returns:
+        A `Summary`; without any judged content its numbers are NaN.
+
+    Example:
+        >>> rows = [Comparison("a.wav", "b.wav", 0.8, 0.1, 0.1, cmos, "a") for cmos in (0.9, 1.1, 0.7, 0.8, 1.2, 1.0)]
+        >>> summary = summarise("old", "new", rows)
+        >>> round(summary.cmos, 2), summary.wins, summary.p_value
+        (0.95, 6, 0.03125)
 
     The test is the two-sided sign-flip test of the CMOS (`resampling.sign_flip_p`), and the interval holds the differences
     that it does not reject (`resampling.sign_flip_interval`): 0 is outside exactly where p is at most 1 - confidence, and

@@ -1,4 +1,4 @@
-"""Is the new build worse than the old one, beyond chance? The gate of `compare --fail-if-worse` for CI; numpy/scipy only."""
+"""The gate of `compare --fail-if-worse`: a test of whether a new build is worse than the old one; numpy/scipy only."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -79,25 +79,40 @@ class Gate:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON, with the verdict; what is not known is None."""
+        """Plain data for JSON, with the verdict; None for a number that is not finite."""
         cells = {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in asdict(self).items()}
         return {"worse": self.worse, **cells}
 
 
 def gate(rows: Sequence[Comparison], *, confidence: float = 0.95, margin: float = 0.0, lost: int = 0, seed: int = 0) -> Gate:
-    """Comparisons of an old build A with a new build B, one per content -> whether B is worse, and how sure that is.
+    """Test whether a new build B is worse than an old build A.
+
+    Args:
+        rows: comparisons of A with B, one per content; those with an error are left out.
+        confidence: at which B must be worse for the gate to fail, between 0 and 1.
+        margin: difference that B may be worse by, at least 0, in the unit of the CMOS.
+        lost: number of further contents that could be judged for A but not for B, whose clip is broken or missing. Each
+            counts as if B were worse by as much as on any other content, and by `AUDIBLE` at least, so that a build gains
+            nothing by failing.
+        seed: of the random sign patterns.
+
+    Returns:
+        A `Gate`; its `worse` is the verdict. A clip of B without speech where A's holds some fails the gate by itself.
+
+    Raises:
+        UsageError: if `lost` or `margin` is negative, or if no number of contents can reach the confidence.
+
+    Example:
+        >>> rows = [Comparison("a.wav", "b.wav", 0.8, 0.1, 0.1, cmos, "a") for cmos in (0.9, 1.1, 0.7, 0.8, 1.2)]
+        >>> evidence = gate(rows)
+        >>> evidence.worse, evidence.p_value
+        (True, 0.03125)
 
     If B were as good as A but for the margin, the sign of `cmos - margin` on a content would be a coin flip (Fisher 1935,
     "The design of experiments", section 21). That holds exactly where the two builds draw their outputs from the same
     distribution, whatever its shape: the difference of two such draws is symmetric. p is the share of sign patterns whose
     sum reaches what was seen: half of the two-sided one of `resampling.sign_flip_p`, since every pattern's mirror image
     is a pattern. All patterns are visited up to 12 contents, 5000 (seeded) and their mirror images beyond.
-
-    margin, in the unit of the CMOS, is at least 0. Comparisons with an error are left out. lost: how many contents besides
-    could be judged for A but not for B, whose clip is broken or not there; each counts as if B were worse by as much as on
-    any other content, and by `AUDIBLE` at least, so that a build gains nothing by failing. A clip of B without
-    speech where A's holds some fails the gate by itself. Raises UsageError for a confidence
-    that no number of contents can reach.
     """
     if lost < 0:
         raise UsageError(f"{lost} lost contents cannot be. Give 0 or more.")

@@ -49,17 +49,43 @@ def rank(
     silent: Array | None = None,
     progress: scorings.Progress | None = None,
 ) -> Ranking:
-    """Rank S systems on U contents.
+    """Rank S systems on U contents, with intervals and ties.
 
-    scores (S, U): a metric's value per clip, NaN where missing; `better` is its direction. pairs (S, S, U): P(row system
-    sounds better than column system) per content, 0.5 a tie, NaN where missing; where both are given, votes and
-    Bradley-Terry read the pairs, `mos` the scores. human (S,): MOS of listeners, to correlate with. `prior` is that of
-    `bradley_terry.fit`; intervals and tests use at least the default one. bounds: the ends of the metric's scale, infinite
-    where it has none. progress(title, done, total) is called during long steps with hundreds of systems.
+    Args:
+        systems: S names.
+        contents: U names.
+        scores: (S, U) value of a metric per clip, NaN where missing.
+        better: the better end of `scores`, "higher" or "lower".
+        pairs: (S, S, U) P(row system sounds better than column system) per content, 0 to 1; 0.5 is a tie, NaN is missing.
+            With both `scores` and `pairs`, "mos" reads the scores and every other scoring the pairs.
+        scoring: "binary" or "soft" votes, "bradley-terry" strengths, or "mos" means.
+        confidence: of intervals and tests, between 0 and 1.
+        samples: bootstrap samples, at least 2.
+        seed: of the bootstrap and of random sign patterns.
+        model: name of the judge, copied into the result.
+        human: (S,) MOS of listeners to correlate with, NaN where missing.
+        prior: that of `bradley_terry.fit`; intervals and tests use at least the default one.
+        bounds: both ends of the metric's scale, infinite where it has none.
+        silent: (S, U) bool, True for clips without speech. Regardless of scores and pairs, they lose to every clip with
+            speech and tie with each other; under "mos" they count as the worst end of the scale, or as the worst clip with
+            speech if it has none. A system without a single clip with speech comes after all others.
+        progress: called as progress(title, done, total) during long steps with hundreds of systems.
 
-    silent (S, U) bool: clips without speech. Regardless of scores and pairs, they lose to every clip with speech and tie
-    with each other; under "mos" they count as the worst end of the scale, or as the worst clip with speech if it has none. A
-    system without a single clip with speech comes after all others.
+    Returns:
+        A `Ranking`, best system first.
+
+    Raises:
+        UsageError: if an argument is out of range or of another shape, or if votes have no content for some pair.
+
+    Example:
+        >>> scores = np.array([[4.1, 3.9, 4.3, 4.0, 4.2, 4.4], [2.0, 2.2, 1.9, 2.5, 2.1, 2.3]])
+        >>> ranking = rank(["clear", "noisy"], list("uvwxyz"), scores=scores, scoring="mos")
+        >>> [(row.rank, row.system_id, round(row.score, 2)) for row in ranking.systems]
+        [(1, 'clear', 4.15), (2, 'noisy', 2.17)]
+        >>> ranking.ties
+        ()
+
+    Source: ECS is Algorithm 1 of the URGENT-PK paper; the strengths are Davidson's (1970), see `bradley_terry`.
 
     A score is the accumulated votes ("binary", "soft": they sum to U*S*(S-1)/2), the strength in logits with mean 0
     ("bradley-terry"), or the mean over contents in the metric's own unit ("mos").
@@ -78,8 +104,6 @@ def rank(
     Missing values: every value is used. Votes of a pair of systems are those of the contents that it has, scaled to all
     contents; means have an effect for each content (`additive`); Bradley-Terry uses every comparison. `warnings` say how much
     is missing.
-
-    Raises UsageError, saying what to do, when the input is not understood, or when votes have no content for some pair.
     """
     _check_request(systems, contents, scores, better, pairs, scoring, confidence, samples, human, bounds, silent)
     names = sorted(systems)
@@ -170,23 +194,23 @@ def _without_speech(
     good (S, U), pairs (S, S, U): values of the judge, larger being better; worst: that end of the scale. This is the one
     place where silence counts.
     """
-    heard = None if good is None else np.where(silent, np.nan, good)
+    spoken = None if good is None else np.where(silent, np.nan, good)
     if pairs is not None:
         votes = np.array(pairs)
     else:
-        assert heard is not None
-        votes = pairwise_from_scores(heard, "higher", link)
+        assert spoken is not None
+        votes = pairwise_from_scores(spoken, "higher", link)
     if not silent.any():
         return good, votes, np.zeros(len(silent), bool)
-    speech = ~silent & _present(heard, pairs)
+    speech = ~silent & _present(spoken, pairs)
     votes[silent[:, None] & speech[None]] = 0.0
     votes[speech[:, None] & silent[None]] = 1.0
     votes[silent[:, None] & silent[None]] = 0.5
     diagonal = np.arange(len(votes))
     votes[diagonal, diagonal] = np.nan
-    if heard is not None:
-        floor = min([x for x in (worst, *heard[speech & ~np.isnan(heard)]) if np.isfinite(x)], default=0.0)
-        good = np.where(silent, floor, heard)
+    if spoken is not None:
+        floor = min([x for x in (worst, *spoken[speech & ~np.isnan(spoken)]) if np.isfinite(x)], default=0.0)
+        good = np.where(silent, floor, spoken)
     return good, votes, silent.any(1) & ~speech.any(1)
 
 

@@ -162,7 +162,7 @@ def by_mean(good: Array, plan: Plan) -> Scored:
 
 
 def _mean_warnings(fitted: additive.Additive, score: Array, plan: Plan) -> tuple[str, ...]:
-    is_known = fitted.known
+    is_known = fitted.present
     missing = int(is_known.size - is_known.sum())
     if not missing:
         return ()
