@@ -170,7 +170,10 @@ def test_contents_that_b_lost_count_as_worse() -> None:
 @given(differences, st.integers(0, 5), confidences, st.floats(0, 2))
 def test_losing_a_content_never_helps(drawn: list[float], lost: int, confidence: float, margin: float) -> None:
     few, more = (gate([row(x) for x in drawn], lost=n, confidence=confidence, margin=margin) for n in (lost, lost + 1))
-    assert few.p_value >= more.p_value - 1e-9 and (more.worse or not few.worse)
+    sampled = more.n_different > 12  # sign patterns are drawn, so p has a standard error
+    noise = 5 * (few.p_value / 5000) ** 0.5 + 1 / 5000 if sampled else 1e-9
+    assert few.p_value >= more.p_value - noise
+    assert more.worse or not few.worse or (sampled and abs(more.p_value - (1 - confidence)) < noise)
 
 
 # ---- the command
