@@ -11,9 +11,10 @@ demo: .venv/.demo
 	@echo "demo/ranking.html: open it in a browser to look and to listen"
 
 # What takes long or needs more than Python: `make check` runs it, `make test` does not.
-SLOW = tests/fuzz tests/recipes tests/cluster tests/server tests/simulation tests/training tests/report/test_browser.py \
-	tests/commands/test_reporting.py tests/judges/test_pocket.py tests/test_docs.py tests/test_packaging.py tests/test_privacy.py \
-	tests/test_paths_equal.py tests/test_faults.py
+SLOW = tests/fuzz tests/recipes tests/cluster tests/server tests/simulation tests/training tests/commands \
+	tests/report/test_browser.py tests/common/test_interrupts.py tests/clips/test_inputs_cli.py tests/labellers/test_dnsmos.py \
+	tests/models/official/test_urgentpk.py tests/judges/test_pocket.py tests/test_docs.py tests/test_packaging.py \
+	tests/test_privacy.py tests/test_paths_equal.py tests/test_faults.py
 
 # Two processes of one thread each: with two each, they would wait for one another's.
 PYTEST = OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2
