@@ -83,9 +83,9 @@ def row_problems(row: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _with_visible_names(row: Mapping[str, Any], sentence: Any) -> Any:
-    """The sentence as a terminal shows it: rows hold names as they are, line breaks included, so that they can be matched."""
+    """The sentence with a short name of its file: rows hold names as they are, however long, so that they can be matched."""
     path = row.get("path")
-    return sentence.replace(path, visible(path)) if isinstance(sentence, str) and path else sentence
+    return sentence.replace(path, visible(path)[:100]) if isinstance(sentence, str) and path else sentence
 
 
 def _of_kind(case: Case, report: Mapping[str, Any], intact: Mapping[str, Any] | None) -> Iterator[str]:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from urgentmos.audio.formats import ARCHIVE_ENDINGS, AUDIO_SUFFIXES, FOREIGN_SUFFIXES, PARQUET_ENDINGS, is_foreign, suffix_of
 from urgentmos.audio.places.names import file_name
+from urgentmos.errors import visible
 
 _TABLES = frozenset({".csv", ".tsv", ".jsonl", ".ndjson", ".scp", *PARQUET_ENDINGS})
 
@@ -118,7 +119,7 @@ def _listed(files: Iterable[LeftOut]) -> str:
 def some(names: Sequence[str]) -> str:
     """The first names, and how many more there are."""
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
+    return ", ".join(map(visible, names[:_NAMED])) + more
 
 
 def _counted(names: Iterable[str]) -> list[str]:

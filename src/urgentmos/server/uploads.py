@@ -25,6 +25,7 @@ from starlette.requests import Request
 from urgentmos.audio.decoding import PIECE, open_stream
 from urgentmos.audio.formats import AUDIO_ENDINGS, AUDIO_SUFFIXES, AV_SUFFIXES
 from urgentmos.audio.streams import Stream
+from urgentmos.errors import visible
 from urgentmos.server.limits import MEGABYTE, Limits, Problem, busy, too_large
 
 if TYPE_CHECKING:
@@ -339,7 +340,7 @@ def suffix_of(name: str, kind: str) -> str:
         return suffix
     if by_type and suffix not in AUDIO_SUFFIXES:
         return by_type
-    stated = f"{name or 'A file'} is {kind or 'of no stated type'}"
+    stated = visible(f"{name or 'A file'} is {kind or 'of no stated type'}")
     raise Problem(415, f"{stated}, which is no audio that can be read. Send one of: {AUDIO_ENDINGS}.")
 
 
