@@ -32,7 +32,7 @@ if "$work/core/bin/python" -c 'import torch' 2> "$work/no-torch.log"; then
     exit 1
 fi
 cd "$work" # not in the checkout: the wheel is meant
-judge=$("$work/core/bin/python" -c 'from urgentmos.models.packaged import PACKAGED as p; print("pocket" if "pocket" in p else "lsd")')
+judge=$("$work/core/bin/python" -c 'from urgentmos.common.packaged import PACKAGED as p; print("pocket" if "pocket" in p else "lsd")')
 began=$(date +%s.%N)
 "$work/core/bin/urgentmos" score "$root/examples/systems/noisy/utt01.flac" -m "$judge" \
     --reference-dir "$root/examples/clean" -o "$work/scores.jsonl"
