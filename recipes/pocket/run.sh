@@ -50,7 +50,7 @@ while [ $# -gt 0 ]; do
       esac
       shift ;;
     -*) fail "There is no option $1." ;;
-    *=*) settings+=("$1") ;;
+    *=*) case ${1%%=*} in */*) places+=("$1") ;; *) settings+=("$1") ;; esac ;;  # KEY=VALUE, or a path with = in it
     *) places+=("$1") ;;
   esac
   shift

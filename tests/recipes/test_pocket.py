@@ -383,7 +383,7 @@ def test_the_recipe_at_toy_size_ends_in_a_model_that_scores_without_torch(tmp_pa
     config = json.loads((out / "pocket" / "config.json").read_text())
     assert str(tmp_path) not in json.dumps(config) and config["training"]["config"]["data"] == ["taught.jsonl"]
     assert found["pairs"]["pairs"] >= 3 and found["Speech never heard"]["pairs"]["pairs"] >= 1
-    assert "of speech never heard (" in card.tables(found)
+    assert "| speech never heard |" in card.tables(found)
     rows = jsonl.read_rows(out / "taught.jsonl")
     assert {r["meta"]["speech"] for r in rows} == {"speech", "prompts"}
     assert {r["meta"]["speech"] for r in jsonl.read_rows(out / "taught.never.jsonl")} == {"never"}

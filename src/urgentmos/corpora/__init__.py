@@ -7,7 +7,7 @@ A corpus module holds
 - `COUNTS`: what was published about a split, to be compared with what was found;
 - `clips(root, split, **options) -> Iterator[Clip]` and/or `pairs(root, split, **options) -> Iterator[dict]`.
 
-Every row of the corpus is yielded, also one whose recording is missing or whose score is empty: `preparing.py` counts
+Every row of the corpus is yielded, also one whose recording is missing or whose score is empty: `prepare.py` counts
 those. A row without any recording has an empty path and says why in `meta["unusable"]`. Sound inside a Parquet file is
 named by a locator (`hub.py`). A rating is kept as `meta["mos_overall"] = [[listener or None, rating], ...]`.
 """

@@ -1,7 +1,7 @@
 """Data sets of the hub as the Parquet files they are: labels are read without the sound, sound only when it is wanted.
 
 A recording inside a Parquet file is named by a locator, `FILE.parquet#COLUMN[ROW]`, which stands in a clip's audio_path
-until `preparing.py` has written its bytes to a file of its own.
+until `prepare.py` has written its bytes to a file of its own.
 """
 
 from __future__ import annotations

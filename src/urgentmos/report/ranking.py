@@ -93,10 +93,10 @@ def field_of(ranking: Ranking, evidence: Evidence, clips: Sequence[Clip], judge:
         place = row[str(clip.system_id)], column[str(clip.reference_id)]
         label = label_of(clip, HUMAN[0])
         labels[place] = np.nan if label is None or is_outside(HUMAN[0], label.value) else label.value
-        for name, is_finite in _values(clip, score, judge, ranking.sources.get("score")):
-            if not is_outside(name, is_finite.value):
-                metrics.setdefault((name, is_finite.kind), np.full(shape, np.nan))[place] = is_finite.value
-                sources.setdefault((name, is_finite.kind), set()).add(readable(is_finite.source, name))
+        for name, value in _values(clip, score, judge, ranking.sources.get("score")):
+            if not is_outside(name, value.value):
+                metrics.setdefault((name, value.kind), np.full(shape, np.nan))[place] = value.value
+                sources.setdefault((name, value.kind), set()).add(readable(value.source, name))
     at = np.ix_([evidence.systems.index(name) for name in systems], [evidence.contents.index(name) for name in contents])
     scores = evidence.scores[at]
     ahead = np.sign(scores[:, None] - scores[None]) * direction(judge)
