@@ -22,20 +22,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from urgentmos.audio.decoder_channel import (
-    BLOCK,
-    BYTES,
-    CLOSE,
-    CLOSED,
-    END,
-    ERROR,
-    FILE,
-    HEAD,
-    MEMORY,
-    NEXT,
-    OPENED,
-    SECONDS,
-)
+from urgentmos.audio import decoder_channel as protocol
 from urgentmos.audio.streams import Stream, check_form
 from urgentmos.common.retries import AGAIN
 from urgentmos.errors import AudioError
@@ -80,11 +67,11 @@ class Decoder:
         """The answer to a question. _Gone if there is none in time."""
         deadline = time.monotonic() + (ANSWER_SECONDS if self._is_ready else START_SECONDS)
         try:
-            self._write(HEAD.pack(letter, sum(map(len, parts))), deadline)
+            self._write(protocol.HEAD.pack(letter, sum(map(len, parts))), deadline)
             for part in parts:
                 self._write(part, deadline)
-            head = self._read(HEAD.size, deadline)
-            answer, length = HEAD.unpack(head)
+            head = self._read(protocol.HEAD.size, deadline)
+            answer, length = protocol.HEAD.unpack(head)
             if length > LONGEST_ANSWER:
                 raise EOFError
             content = self._read(length, deadline)
@@ -122,7 +109,7 @@ class Decoder:
             return f"its decoder did not answer for {ANSWER_SECONDS:g} s"
         if isinstance(error, MemoryError):
             self.kill()
-            return f"decoding it takes more than {MEMORY >> 30} GB of memory"
+            return f"decoding it takes more than {protocol.MEMORY >> 30} GB of memory"
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(5)
         code = self._process.returncode
@@ -130,7 +117,7 @@ class Decoder:
         if code is None or code >= 0:
             return f"its decoder ended without an answer (exit status {code})"
         if -code == getattr(signal, "SIGXCPU", 0):
-            return f"its decoder computed for more than {SECONDS:g} s, and too little sound came of it"
+            return f"its decoder computed for more than {protocol.SECONDS:g} s, and too little sound came of it"
         return f"its decoder crashed ({signal.Signals(-code).name})"
 
     def kill(self) -> None:
@@ -217,11 +204,11 @@ class FarStream(Stream):
 
     def pieces(self, n: int) -> Iterator[np.ndarray]:
         while self.is_open:
-            letter, content = self._ask(NEXT, n.to_bytes(8, "little"))
-            if letter == END:
+            letter, content = self._ask(protocol.NEXT, n.to_bytes(8, "little"))
+            if letter == protocol.END:
                 self.is_open = False
                 self.warnings += json.loads(content)
-            elif letter == BLOCK:
+            elif letter == protocol.BLOCK:
                 yield np.frombuffer(content, dtype=np.float32).reshape(-1, self.channels)
             else:
                 self.is_open = False
@@ -239,8 +226,8 @@ class FarStream(Stream):
         if self.is_open and self._decoder.is_alive():
             self.is_open = False
             with suppress(_Gone):
-                letter, _ = self._decoder.ask(CLOSE)
-                if letter != CLOSED:
+                letter, _ = self._decoder.ask(protocol.CLOSE)
+                if letter != protocol.CLOSED:
                     self._decoder.kill()
 
 
@@ -259,9 +246,9 @@ def open_stream(file: BinaryIO, where: str, by_ffmpeg: bool = False) -> Iterator
     with _content(file, where) as (letter, content):
         decoder, answer, form = _opened(where, letter, job, content)
         try:
-            if answer == ERROR:
+            if answer == protocol.ERROR:
                 raise AudioError(form.decode("utf-8", "surrogateescape"))
-            assert answer == OPENED
+            assert answer == protocol.OPENED
             stream = FarStream(where, decoder, bytes(form))
             try:
                 check_form(where, stream.rate, stream.channels)
@@ -297,12 +284,12 @@ def _content(file: BinaryIO, where: str) -> Iterator[tuple[bytes, bytes | memory
     """How a process gets at a recording: by the name of a file of this machine, or by its bytes."""
     name = getattr(file, "name", None)
     if isinstance(name, str | bytes) and os.path.isfile(name):
-        yield FILE, os.path.abspath(os.fsencode(name))
+        yield protocol.FILE, os.path.abspath(os.fsencode(name))
         return
     file.seek(0)
     data = file.read(IN_MESSAGE + 1)
     if len(data) <= IN_MESSAGE:
-        yield BYTES, data
+        yield protocol.BYTES, data
         return
     with tempfile.NamedTemporaryFile(prefix="urgentmos-") as copy:
         try:
@@ -314,4 +301,4 @@ def _content(file: BinaryIO, where: str) -> Iterator[tuple[bytes, bytes | memory
             raise AudioError(
                 f"{where} cannot be copied to {copy.name} to be decoded ({e.strerror}). Free some space, then {AGAIN}"
             ) from e
-        yield FILE, os.fsencode(copy.name)
+        yield protocol.FILE, os.fsencode(copy.name)

@@ -16,23 +16,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from urgentmos.audio.decoder_channel import (
-    BLOCK,
-    BYTES,
-    CLOSE,
-    CLOSED,
-    END,
-    ERROR,
-    FILE,
-    MEMORY,
-    NEXT,
-    OPENED,
-    SECONDS,
-    SECONDS_PER_MEGABYTE,
-    SECONDS_PER_SECOND,
-    TOO_LARGE,
-    Channel,
-)
+from urgentmos.audio import decoder_channel as protocol
 
 
 class ComputingTime:
@@ -40,7 +24,7 @@ class ComputingTime:
 
     def __init__(self, size: int) -> None:
         """`size`: bytes of the file."""
-        self._limit = time.process_time() + SECONDS + SECONDS_PER_MEGABYTE * size / 1e6
+        self._limit = time.process_time() + protocol.SECONDS + protocol.SECONDS_PER_MEGABYTE * size / 1e6
 
     def allow(self, seconds: float) -> None:
         """Allow the computing time of the file, and that of so many seconds of sound."""
@@ -48,13 +32,13 @@ class ComputingTime:
             import resource
         except ModuleNotFoundError:  # Windows: the other side still has its deadline
             return
-        limit = int(self._limit + SECONDS_PER_SECOND * seconds) + 1
+        limit = int(self._limit + protocol.SECONDS_PER_SECOND * seconds) + 1
         hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
         resource.setrlimit(resource.RLIMIT_CPU, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
 
 
 def limit_memory() -> None:
-    """MEMORY beside what this process takes now; no core files, no files written."""
+    """protocol.MEMORY beside what this process takes now; no core files, no files written."""
     try:
         import resource
     except ModuleNotFoundError:
@@ -67,22 +51,22 @@ def limit_memory() -> None:
     except OSError:  # not Linux
         return
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    most = taken + MEMORY
+    most = taken + protocol.MEMORY
     if hard == resource.RLIM_INFINITY or most < hard:
         resource.setrlimit(resource.RLIMIT_AS, (most, hard))
 
 
-def serve(channel: Channel) -> None:
+def serve(channel: protocol.Channel) -> None:
     """Answers questions until there are none."""
     while (message := channel.receive()) is not None:
         letter, content = message
-        if letter in (FILE, BYTES):
+        if letter in (protocol.FILE, protocol.BYTES):
             _open(channel, letter, content)
-        elif letter == CLOSE:
-            channel.send(CLOSED)
+        elif letter == protocol.CLOSE:
+            channel.send(protocol.CLOSED)
 
 
-def _open(channel: Channel, letter: bytes, content: bytes) -> None:
+def _open(channel: protocol.Channel, letter: bytes, content: bytes) -> None:
     """One recording from its opening to its end, to an error, or to the question that closes it."""
     from urgentmos.common.untrusted import reason
     from urgentmos.errors import AudioError
@@ -90,17 +74,17 @@ def _open(channel: Channel, letter: bytes, content: bytes) -> None:
     head, _, rest = content.partition(b"\n")
     job = json.loads(head)
     try:
-        with io.BytesIO(rest) if letter == BYTES else open(os.fsdecode(rest), "rb") as file:
+        with io.BytesIO(rest) if letter == protocol.BYTES else open(os.fsdecode(rest), "rb") as file:
             _stream(channel, file, job["where"], job["by_ffmpeg"])
     except AudioError as e:
-        channel.send(ERROR, str(e).encode("utf-8", "surrogateescape"))
+        channel.send(protocol.ERROR, str(e).encode("utf-8", "surrogateescape"))
     except MemoryError:
-        channel.send(ERROR, _failure(job["where"], TOO_LARGE))
+        channel.send(protocol.ERROR, _failure(job["where"], protocol.TOO_LARGE))
     except OSError as e:
         is_memory = e.errno == errno.ENOMEM
-        channel.send(ERROR, _failure(job["where"], TOO_LARGE if is_memory else e.strerror or str(e)))
+        channel.send(protocol.ERROR, _failure(job["where"], protocol.TOO_LARGE if is_memory else e.strerror or str(e)))
     except Exception as e:  # a decoder's bug
-        channel.send(ERROR, _failure(job["where"], reason(e)))
+        channel.send(protocol.ERROR, _failure(job["where"], reason(e)))
 
 
 def _failure(where: str, reason: str) -> bytes:
@@ -108,25 +92,25 @@ def _failure(where: str, reason: str) -> bytes:
     return sentence.encode("utf-8", "surrogateescape")
 
 
-def _stream(channel: Channel, file: BinaryIO, where: str, by_ffmpeg: bool) -> None:
+def _stream(channel: protocol.Channel, file: BinaryIO, where: str, by_ffmpeg: bool) -> None:
     from urgentmos.audio.decoders import open_here
 
     computing = ComputingTime(file.seek(0, os.SEEK_END))
     computing.allow(0.0)
     with open_here(file, where, by_ffmpeg) as stream:
-        channel.send(OPENED, json.dumps([stream.rate, stream.channels, stream.n_samples]).encode())
+        channel.send(protocol.OPENED, json.dumps([stream.rate, stream.channels, stream.n_samples]).encode())
         blocks: Iterator[Any] | None = None
         seconds = 0.0
-        while (message := channel.receive()) is not None and message[0] == NEXT:
+        while (message := channel.receive()) is not None and message[0] == protocol.NEXT:
             blocks = blocks or stream.blocks(int.from_bytes(message[1], "little"))
             block = next(blocks, None)
             if block is None:
-                channel.send(END, json.dumps(stream.warnings).encode())
+                channel.send(protocol.END, json.dumps(stream.warnings).encode())
                 return
             seconds += len(block) * stream.channels / stream.rate
             computing.allow(seconds)
-            channel.send(BLOCK, block)
-        channel.send(CLOSED)
+            channel.send(protocol.BLOCK, block)
+        channel.send(protocol.CLOSED)
 
 
 def main() -> None:
@@ -136,7 +120,7 @@ def main() -> None:
     outgoing = os.fdopen(os.dup(1), "wb")
     silent = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silent, 1)  # prints of libraries are no messages
-    channel = Channel(sys.stdin.buffer, outgoing)
+    channel = protocol.Channel(sys.stdin.buffer, outgoing)
     _load_decoders()
     limit_memory()
     serve(channel)

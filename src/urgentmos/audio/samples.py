@@ -3,7 +3,7 @@
 The policy, for every command and every model: channels are averaged; resampling is soxr HQ; nothing is trimmed; the level
 stays as it is. A recording that cannot be judged (missing, empty, undecodable, cut off, non-finite) raises AudioError, whose
 sentence becomes the reason in the clip's row. One that can be judged but deserves a word (silence, channels that cancel, a
-missing end, clipping, ...) has warnings. `decoding` reads files, `describing` looks at samples; a file that is read at once
+missing end, clipping, ...) has warnings. `decoding` reads files, `description` looks at samples; a file that is read at once
 (`load`) and one that is read in windows go through the same `Reading`.
 """
 
@@ -76,7 +76,7 @@ class Reading:
 def load(
     source: str | os.PathLike[str] | np.ndarray | Sequence[float], rate: int | None = None, *, sample_rate: int | None = None
 ) -> Audio:
-    """A path or URL (or any place of `sources`), or samples with their `sample_rate` -> mono at `rate` (None: its own).
+    """A path or URL (or any place of `audio.places`), or samples with their `sample_rate` -> mono at `rate` (None: its own).
 
     Samples are (T,) or (C, T) or (T, C) with C < T, as `as_samples` scales them. Raises AudioError if the recording cannot be
     judged, UsageError if samples come without a sensible rate.

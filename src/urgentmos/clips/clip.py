@@ -25,7 +25,7 @@ class Clip:
     """
 
     uid: str
-    audio_path: str  # opens from the current directory; or another place of `sources`: a URL, a tar's member, a cell
+    audio_path: str  # opens from the current directory; or another place of `audio.places`: a URL, a tar's member, a cell
     system_id: str | None = None
     reference_id: str | None = None
     corpus: str | None = None

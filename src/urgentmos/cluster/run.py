@@ -145,7 +145,7 @@ def works_of(judge: Predictor, model: str, device: str, settings: Settings) -> l
     from urgentmos.labellers import MEASURABLE
 
     if isinstance(judge, Network):
-        a_path = model not in PACKAGED and os.path.exists(model)  # as `predictor.load` has it; workers start elsewhere
+        a_path = model not in PACKAGED and os.path.exists(model)  # as in `models.names.resolve`; workers start elsewhere
         model_path = os.path.abspath(model) if a_path else model
         gpu = device.startswith("cuda") or (device == "auto" and not judge.light)
         return [NetworkWork(model_path, device, judge.stage, judge.name, judge.reader, gpu)]

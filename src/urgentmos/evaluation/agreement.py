@@ -1,6 +1,6 @@
 """How well predictions agree with labels: MSE, LCC, SRCC, KTAU of clips and of systems, accuracy of preferences.
 
-On arrays, numpy/scipy only; `evaluating` brings files to this form. The statistics are those of Track 2 of the URGENT 2026
+On arrays, numpy/scipy only; `predictions` brings files to this form. The statistics are those of Track 2 of the URGENT 2026
 challenge: clip by clip ("utterance"), and on the means of each system ("system").
 """
 
@@ -177,7 +177,7 @@ def _half_step(name: str, n: int) -> float:
 def of_preferences(
     judged: Judged, labels: PairLabels, clusters: Sequence[Hashable], resampling: Resampling, delta: float = DELTA
 ) -> dict[str, Any]:
-    """Accuracies of P pairs (`preferences.correct`), with what was counted.
+    """Accuracies of P pairs (`clips.verdicts.correct`), with what was counted.
 
     n, n_0: pairs behind acc_delta and acc_0; label_ties: pairs that acc_0 leaves out because listeners call them equal;
     missing: pairs without a prediction. The sweep moves the predictor's threshold, not the labels'.

@@ -51,7 +51,7 @@ class ClipRow:
 
 @dataclass(frozen=True)
 class PairRow:
-    """One pair. NaN where nothing is stated; verdict is a code of `preferences`."""
+    """One pair. NaN where nothing is stated; verdict is a code of `clips.verdicts`."""
 
     a: str
     b: str

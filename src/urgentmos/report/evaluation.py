@@ -34,12 +34,12 @@ def evaluation_page(
     options: Options,
     efficiency: Sequence[Mapping[str, Any]] = (),
 ) -> str:
-    """The page of `report` (`evaluating.evaluate`) about `matched` clips (`judgements.match_clips`).
+    """The page of `report` (`evaluation.summary.evaluate`) about `matched` clips (`evaluation.predictions.match_clips`).
 
     efficiency: rows about the predictors, whatever is known of them ("model", real-time factor, parameters, ...), shown as they
     come. Clips are listened to from the paths in `predictions`. UsageError if the extra `report` is missing.
     """
-    drawn = {m: cells["label"] for m, cells in report["utterance"].items() if cells["n"] and m in matched.predicted}
+    drawn = {m: row["label"] for m, row in report["utterance"].items() if row["n"] and m in matched.predicted}
     corpora = list(dict.fromkeys(matched.corpora))
     cells: dict[str, Any] = {}
     sections = []

@@ -424,7 +424,7 @@ def count(upload: Upload, limits: Limits, stop: threading.Event) -> None:
                     return
     except Problem:
         raise
-    except Exception:
+    except Exception:  # a decoder's error or bug: the model's row reports it
         return
 
 
