@@ -143,6 +143,20 @@ def test_processes_add_up_to_the_mean_over_all_labels():
     assert (here.absolute + there.absolute).item() / 2 == pytest.approx((1 + 4 + 9 + 16) / 4)
 
 
+def test_processes_add_up_to_the_mean_over_all_pairs():
+    """Two processes with 2 and 1 labelled pairs: the mean of their losses is that of one process with all 3."""
+    logits = torch.randn(3, 3, generator=torch.Generator().manual_seed(1))
+    cmos, verdict, predicted = t(1.0, 2.0, -1.0), torch.tensor([A_WINS, TIE, B_WINS]), {"utmos": t(0.0)}
+
+    def of(rows, mean_counts=None):
+        pairs = PairLabels(t(0.5, 0.0, 2.0)[rows], verdict[rows])
+        return urgentmos_losses(predicted, {}, CATEGORIES, Comparison(cmos[rows], logits[rows]), pairs, mean_counts=mean_counts)
+
+    here, there, whole = of([0, 1], [1.5, 1.5]), of([2], [1.5, 1.5]), of([0, 1, 2])
+    assert (here.regression + there.regression).item() / 2 == pytest.approx(whole.regression.item())
+    assert (here.verdict + there.verdict).item() / 2 == pytest.approx(whole.verdict.item())
+
+
 def test_the_parts_add_up():
     comparison = Comparison(t(1.0, -1.0), torch.randn(2, 3, generator=torch.Generator().manual_seed(0)))
     pairs = derived_labels(t(0.9, NAN))
